@@ -1,0 +1,24 @@
+"""Errors that a user can cause.
+
+Each message is one line: what is wrong with which value, then what to do. The command prints it and exits with 2.
+"""
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be done; the message says what and what to do instead."""
+
+
+class PlanError(UserError):
+    """A choice of layers that does not exist or would leave nothing."""
+
+
+class CannotDropError(UserError):
+    """A model, or a layer of it, that cannot be dropped exactly; the message names the layer and the reason."""
+
+
+class LoadError(UserError):
+    """A model or a data set that cannot be read."""
+
+
+class OutputError(UserError):
+    """A place that cannot be written."""

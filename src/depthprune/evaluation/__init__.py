@@ -1,0 +1,1 @@
+"""Numbers from a model: what it scores on a task."""

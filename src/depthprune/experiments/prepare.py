@@ -1,0 +1,181 @@
+"""From what a person says to the values that a run takes. The Python API's `run` lives here."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthprune.errors import PlanError, UserError
+from depthprune.experiments.run import Progress, Result, run
+from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.loading import ModelSource, locate
+from depthprune.plan import LayerPlan
+from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.strategies import plan_layers, registry
+from depthprune.surgery.anatomy import check_supported, depth_keys
+from depthprune.tasks import TaskData, TaskOptions, load_task
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A shortened model beside the full one, fine-tuned and scored alike.
+
+    Args:
+        full: the run that drops nothing.
+        pruned: the run that was asked for; the same as `full` where that drops nothing.
+    """
+
+    full: Result
+    pruned: Result
+
+    @property
+    def retention(self) -> float | None:
+        """Pruned score over full score; None where the full score is not above 0."""
+        return retention(self.pruned.score, self.full.score)
+
+
+def retention(score: float, full_score: float) -> float | None:
+    """Return `score / full_score`, or None where the full score is not above 0, and a ratio would say nothing.
+
+    >>> retention(0.8, 0.0) is None
+    True
+    """
+    return score / full_score if full_score > 0 else None
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda` for `auto`, and check the others.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()):
+        return device
+    raise UserError(f"there is no device '{device}' here; use --device cpu")
+
+
+def stack_depth(source: ModelSource) -> int:
+    """Return the depth of the model's stack, from its configuration alone where that leaves no doubt.
+
+    Raises:
+        CannotDropError: it has none.
+        PlanError: it has several.
+    """
+    check_supported(source.config)
+    keys = depth_keys(source.config)
+    if len(keys) == 1:
+        return next(iter(keys.values()))
+    from depthprune.surgery.modules import probe_stacks
+
+    stacks = probe_stacks(*_class_and_config(source))
+    if len(stacks) > 1:
+        names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
+        raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
+    return next(iter(stacks.values())).depth
+
+
+def _class_and_config(source: ModelSource):
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
+    return AutoModel._model_mapping[type(config)], config
+
+
+def make_spec(
+    source: ModelSource, data: TaskData, plan: LayerPlan, *, heal: HealSpec, max_length: int, seed: int
+) -> RunSpec:
+    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint."""
+    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length)
+    return RunSpec(model=source.identity, evaluation=evaluation, drop=DropSpec(plan.dropped), heal=heal, seed=seed)
+
+
+def compare(
+    model: str,
+    task: str,
+    *,
+    strategy: str | None = None,
+    count: int | None = None,
+    layers: str | None = None,
+    keep: str | None = None,
+    options: TaskOptions | None = None,
+    heal: HealSpec | None = None,
+    max_length: int = 128,
+    seed: int = 42,
+    store: Path | str = DEFAULT_STORE,
+    device: str = "auto",
+    force: bool = False,
+    save: bool = True,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Comparison:
+    """Drop layers of a pre-trained model, fine-tune what is left, and score it beside the full model.
+
+    This is `depthprune.run`. Runs that the store has are not run again.
+
+    Args:
+        model: a local folder or a Hub id.
+        task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
+        strategy: how to choose the layers, with `count`; or give `layers` or `keep` instead.
+        count: how many layers to drop.
+        layers: layers to drop, such as `"8,9-11"`.
+        keep: layers to keep, in the same form.
+        options: where the task's data lies, and its columns.
+        heal: epochs, learning rate, batch size; the paper's example by default.
+        max_length: tokens to which an example is cut.
+        seed: of the fresh head, of dropout, of the order of the rows.
+        store: the folder of runs.
+        device: `auto`, `cpu` or `cuda`.
+        force: run again what the store has.
+        save: keep the pruned checkpoint, at `.pruned.model`.
+        on_progress: called with the stage's name (the run's first) and how far it is.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    registry.get(strategy) if strategy is not None else None
+    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    plan = plan_layers(stack_depth(source), strategy=strategy, count=count, layers=layers, keep=keep)
+    device = resolve_device(device)
+    data = load_task(task, options or TaskOptions(seed=seed))
+    heal = heal or HealSpec()
+    runs = Store(store)
+
+    def one(chosen: LayerPlan, title: str, keep_model: bool) -> Result:
+        spec = make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed)
+        return run(
+            source,
+            data,
+            spec,
+            chosen,
+            store=runs,
+            device=device,
+            save=keep_model,
+            force=force,
+            on_progress=lambda stage, done, total: on_progress(f"{title}: {stage}", done, total),
+        )
+
+    if not plan.dropped:
+        full = one(plan, "full model", save)
+        return Comparison(full, full)
+    check_plan_early(source, plan, data)
+    full = one(dataclasses.replace(plan, dropped=()), "full model", False)
+    return Comparison(full, one(plan, "pruned model", save))
+
+
+def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> None:
+    """Refuse a plan that the architecture does not allow before the full model is trained for nothing.
+
+    Raises:
+        CannotDropError: see `surgery.verify.check_drop`.
+    """
+    from depthprune.surgery.drop import match_plans
+    from depthprune.surgery.modules import probe_stacks, pruned_config
+    from depthprune.surgery.verify import check_drop
+
+    model_class, config = _class_and_config(source)
+    plans = match_plans(probe_stacks(model_class, config), plan)
+    check_drop(model_class, config, pruned_config(config, plans), plans)

@@ -1,0 +1,100 @@
+"""The store of runs: plain files, one folder a run, readable in ten years.
+
+    runs/<digest>/spec.json      written when the run is claimed
+    runs/<digest>/record.json    written last, with os.replace: the run is done exactly if it exists
+    runs/<digest>/failure.json   in its place where the run failed
+    runs/<digest>/model/         the checkpoint, where one was asked for
+
+No torch.
+"""
+
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import OutputError, UserError
+from depthprune.specs import RunSpec
+
+DEFAULT_STORE = Path("runs")
+
+
+class Store:
+    """A folder of runs."""
+
+    def __init__(self, root: Path | str = DEFAULT_STORE):
+        self.root = Path(root)
+
+    def folder(self, digest: str) -> Path:
+        """Return the folder of the run `digest`, whether it exists or not."""
+        return self.root / digest
+
+    def model_folder(self, digest: str) -> Path:
+        """Return where the checkpoint of the run `digest` lies, if it was saved."""
+        return self.folder(digest) / "model"
+
+    def record(self, digest: str) -> dict[str, Any] | None:
+        """Return the record of a run that is done, else None.
+
+        Raises:
+            UserError: there is a record and it is not JSON.
+        """
+        file = self.folder(digest) / "record.json"
+        if not file.is_file():
+            return None
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise UserError(f"the record '{file}' is not JSON ({error}); remove its folder to run it again") from None
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return every record, in the order of the digests."""
+        if not self.root.is_dir():
+            return []
+        found = (self.record(folder.name) for folder in sorted(self.root.iterdir()) if folder.is_dir())
+        return [record for record in found if record is not None]
+
+    @contextmanager
+    def claim(self, spec: RunSpec) -> Iterator[Path]:
+        """Make the folder of a run for as long as it runs.
+
+        An interrupt leaves the store as it was; an error leaves `failure.json`, with its traceback. A record from
+        an earlier time stays until the new one replaces it. What the user caused (`UserError`) is no failed run.
+
+        Raises:
+            OutputError: the store cannot be written.
+        """
+        folder = self.folder(spec.digest())
+        existed, root_existed = folder.exists(), self.root.exists()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "spec.json", spec.to_dict())
+        except OSError as error:
+            raise OutputError(f"the store '{self.root}' cannot be written ({error.strerror}); choose another --store") from None
+        try:
+            yield folder
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, UserError):
+                write_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
+            elif not existed:
+                shutil.rmtree(folder, ignore_errors=True)
+                if not root_existed and not any(self.root.iterdir()):
+                    self.root.rmdir()
+            raise
+
+    def finish(self, digest: str, record: dict[str, Any]) -> None:
+        """Write the record of a run, which makes it done."""
+        folder = self.folder(digest)
+        write_json(folder / "record.json", record)
+        (folder / "failure.json").unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the whole new one."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)

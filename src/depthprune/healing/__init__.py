@@ -1,0 +1,1 @@
+"""Recover quality after the drop."""

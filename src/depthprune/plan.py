@@ -1,0 +1,111 @@
+"""The choice of layers of one stack, as a value.
+
+Layer indices are 0-based and count the model that was given. No tensors, no models.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from depthprune.errors import PlanError
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Which layers of a stack go; the others stay, in their order.
+
+    Args:
+        depth: number of layers before the drop.
+        dropped: indices of the layers to drop, in any order; stored sorted. Empty for the full model.
+
+    Raises:
+        PlanError: an index that does not exist, stands twice, or a plan that leaves no layer.
+
+    >>> plan = LayerPlan(depth=6, dropped=(5, 4))
+    >>> plan.dropped, plan.kept, plan.count
+    ((4, 5), (0, 1, 2, 3), 2)
+    """
+
+    depth: int
+    dropped: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        dropped = tuple(self.dropped)
+        _check_indices(dropped, self.depth)
+        if len(dropped) == self.depth:
+            raise PlanError(f"dropping all {self.depth} layers leaves no model; keep at least one")
+        object.__setattr__(self, "dropped", tuple(sorted(dropped)))
+
+    @classmethod
+    def from_kept(cls, depth: int, kept: Iterable[int]) -> "LayerPlan":
+        """Return the plan that keeps exactly `kept`."""
+        kept = tuple(kept)
+        _check_indices(kept, depth)
+        return cls(depth, tuple(i for i in range(depth) if i not in set(kept)))
+
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        """Indices of the layers that stay, ascending."""
+        gone = set(self.dropped)
+        return tuple(i for i in range(self.depth) if i not in gone)
+
+    @property
+    def count(self) -> int:
+        """How many layers are dropped, the paper's K."""
+        return len(self.dropped)
+
+    def new_index(self, layer: int) -> int | None:
+        """Return where `layer` stands after the drop, or None where it is dropped."""
+        return self.kept.index(layer) if layer in self.kept else None
+
+
+def _check_indices(layers: tuple[int, ...], depth: int) -> None:
+    if depth < 1:
+        raise PlanError(f"a stack has at least one layer, not {depth}")
+    negative = sorted(i for i in layers if i < 0)
+    if negative:
+        raise PlanError(f"layers {negative} are negative: count from 0, the layer nearest the input")
+    missing = sorted({i for i in layers if i >= depth})
+    if missing:
+        raise PlanError(f"layers {missing} do not exist: the stack has layers 0 to {depth - 1}")
+    twice = sorted({i for i in layers if layers.count(i) > 1})
+    if twice:
+        raise PlanError(f"layers {twice} are named twice; name each layer once")
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Read a list of layers such as `8,9-11`; ranges include both ends.
+
+    >>> parse_layers("8,9-11")
+    (8, 9, 10, 11)
+
+    Raises:
+        PlanError: the text is not such a list.
+    """
+    layers: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if match is None:
+            hint = "count from 0, the layer nearest the input" if part.startswith("-") else "write 8,9-11"
+            raise PlanError(f"'{text}' is not a list of layers: '{part}' is not a layer or a range; {hint}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise PlanError(f"the range '{part}' runs backwards; write {last}-{first}")
+        layers.extend(range(first, last + 1))
+    return tuple(layers)
+
+
+def format_layers(layers: Iterable[int]) -> str:
+    """Write layers the way `parse_layers` reads them.
+
+    >>> format_layers((0, 8, 9, 10))
+    '0,8-10'
+    """
+    runs: list[list[int]] = []
+    for layer in sorted(layers):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

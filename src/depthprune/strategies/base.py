@@ -1,0 +1,133 @@
+"""What a strategy is, and the one place that turns a strategy's answer into a plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from depthprune.errors import PlanError
+from depthprune.plan import LayerPlan, parse_layers
+from depthprune.registry import Registry, first_line
+
+Choice = Callable[[int, int], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way to choose layers.
+
+    Args:
+        name: what the command and the records call it.
+        function: `(depth, count)` to the dropped indices; raises PlanError for a count it cannot serve.
+        paper: address of the publication it comes from.
+    """
+
+    name: str
+    function: Choice
+    paper: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return first_line(self.function)
+
+
+registry: Registry[Strategy] = Registry("strategy", "depthprune.strategies")
+
+
+def strategy(name: str, *, paper: str) -> Callable[[Choice], Choice]:
+    """Register a strategy by position; the function itself is returned unchanged."""
+
+    def register(function: Choice) -> Choice:
+        registry.add(name, Strategy(name, function, paper))
+        return function
+
+    return register
+
+
+def choose(name: str, depth: int, count: int) -> LayerPlan:
+    """Let the strategy `name` drop `count` of `depth` layers.
+
+    Raises:
+        UserError: no such strategy.
+        PlanError: `count` is out of range, or one that the strategy cannot serve.
+    """
+    part = registry.get(name)
+    if not 1 <= count < depth:
+        raise PlanError(
+            f"cannot drop {count} of {depth} layers; --count is a number from 1 to {depth - 1}"
+            if depth > 1
+            else f"cannot drop {count} of {depth} layers; the stack has a single layer"
+        )
+    return LayerPlan(depth, part.function(depth, count))
+
+
+def possible_counts(name: str, depth: int) -> tuple[int, ...]:
+    """Return every count that strategy `name` can serve on a stack of `depth` layers.
+
+    >>> possible_counts("symmetric", depth=6)
+    (2, 4)
+    """
+    possible = []
+    for count in range(1, depth):
+        try:
+            choose(name, depth, count)
+        except PlanError:
+            continue
+        possible.append(count)
+    return tuple(possible)
+
+
+def same_choice(plan: LayerPlan) -> tuple[str, ...]:
+    """Return the names of the strategies by position that make exactly this choice.
+
+    >>> same_choice(LayerPlan(6, (5,)))
+    ('even-alternate', 'top')
+    """
+    if not plan.dropped:
+        return ()
+    return tuple(
+        name
+        for name, _ in registry.items()
+        if plan.count in possible_counts(name, plan.depth) and choose(name, plan.depth, plan.count) == plan
+    )
+
+
+def plan_layers(
+    depth: int,
+    *,
+    strategy: str | None = None,
+    count: int | None = None,
+    layers: str | None = None,
+    keep: str | None = None,
+) -> LayerPlan:
+    """Make a plan from what a person writes: a strategy and a count, or layers to drop, or layers to keep.
+
+    Args:
+        depth: layers of the stack.
+        strategy: name of a strategy, with `count`.
+        count: how many layers to drop.
+        layers: layers to drop, such as `8,9-11`.
+        keep: layers to keep, in the same form.
+
+    Returns:
+        The plan; with nothing given, the plan that drops nothing.
+
+    Raises:
+        PlanError: the ways exclude each other, or the layers do not exist.
+    """
+    given = [
+        flag for flag, value in (("--strategy", strategy), ("--layers", layers), ("--keep", keep)) if value is not None
+    ]
+    if len(given) > 1:
+        raise PlanError(f"{' and '.join(given)} exclude each other; give one")
+    if strategy is None and count is not None:
+        raise PlanError(f"--count {count} needs a strategy: --strategy {' | '.join(registry.names())}")
+    if layers is not None:
+        return LayerPlan(depth, parse_layers(layers))
+    if keep is not None:
+        return LayerPlan.from_kept(depth, parse_layers(keep))
+    if strategy is not None:
+        registry.get(strategy)  # an unknown name is the more useful complaint
+        if count is None:
+            raise PlanError(f"--strategy {strategy} needs --count, how many layers to drop (1 to {depth - 1})")
+        return choose(strategy, depth, count)
+    return LayerPlan(depth, ())

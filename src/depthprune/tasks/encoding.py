@@ -1,0 +1,61 @@
+"""Turn a task's rows into token ids, once per data set, tokenizer and length.
+
+The result is cached in the process and, through `datasets`, on the disk, under a fingerprint of our own: the one that
+`datasets` would derive changes with the tokenizer's internal state.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from depthprune.tasks.base import TaskData
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+Encoded = dict[str, "Dataset"]
+
+_cache: dict[str, Encoded] = {}
+
+
+def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", max_length: int) -> Encoded:
+    """Tokenise every split of `data`.
+
+    Args:
+        data: the task with its rows.
+        tokenizer: of the model.
+        max_length: tokens to which a row is cut, special tokens included.
+
+    Returns:
+        Split → rows with what the model takes (`input_ids`, …), `labels`, and `length` in tokens; not padded.
+    """
+    key = _fingerprint(data, tokenizer, max_length)
+    if key not in _cache:
+        _cache[key] = {
+            split: rows.map(
+                _encode_rows,
+                batched=True,
+                remove_columns=rows.column_names,
+                fn_kwargs={"data": data, "tokenizer": tokenizer, "max_length": max_length},
+                new_fingerprint=f"{key}{hashlib.sha256(split.encode()).hexdigest()[:8]}",
+            )
+            for split, rows in data.splits.items()
+        }
+    return _cache[key]
+
+
+def _encode_rows(rows: dict[str, list], data: TaskData, tokenizer: Any, max_length: int) -> dict[str, list]:
+    texts = [rows[column] for column in data.task.text_columns]
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length)
+    encoded["labels"] = [float(x) if data.task.regression else int(x) for x in rows[data.task.label_column]]
+    encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
+    return dict(encoded)
+
+
+def _fingerprint(data: TaskData, tokenizer: Any, max_length: int) -> str:
+    digest = hashlib.sha256(f"{data.fingerprint} {data.task} {max_length} {type(tokenizer).__name__}".encode())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    # The vocabulary alone would not tell two normalisers apart; the slow tokenizers have no serialised form.
+    padded_free = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    digest.update(padded_free.encode())
+    return digest.hexdigest()[:24]
