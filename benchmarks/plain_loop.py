@@ -21,11 +21,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_
 def encode(tokenizer, rows, arguments):
     padding = "max_length" if arguments.pad == "max" else False
     encoded = tokenizer(
-        rows["sentence1"], rows["sentence2"], truncation=True, max_length=arguments.max_length, padding=padding
+        rows["sentence1"],
+        rows["sentence2"],
+        truncation=True,
+        max_length=arguments.max_length,
+        padding=padding,
     )
-    return [
-        {**{key: encoded[key][i] for key in encoded}, "labels": label} for i, label in enumerate(rows["label"])
-    ]
+    return [{**{key: encoded[key][i] for key in encoded}, "labels": label} for i, label in enumerate(rows["label"])]
 
 
 def batches(rows, order, size, tokenizer):
@@ -92,7 +94,15 @@ def main():
     speed = train(model, training, tokenizer, arguments)
     metrics = score(model, evaluation, tokenizer, arguments)
     settings = {k: getattr(arguments, k) for k in ("task", "learning_rate", "epochs", "pad", "seed")}
-    print(json.dumps({**settings, "examples_per_second": round(speed, 2), **{k: round(float(v), 4) for k, v in metrics.items()}}))
+    print(
+        json.dumps(
+            {
+                **settings,
+                "examples_per_second": round(speed, 2),
+                **{k: round(float(v), 4) for k, v in metrics.items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from pathlib import Path
 from depthprune.errors import PlanError, UserError
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.store import DEFAULT_STORE, Store
-from depthprune.loading import ModelSource, locate
+from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, registry
 from depthprune.surgery.anatomy import check_supported, depth_keys
@@ -70,18 +71,11 @@ def stack_depth(source: ModelSource) -> int:
         return next(iter(keys.values()))
     from depthprune.surgery.modules import probe_stacks
 
-    stacks = probe_stacks(*_class_and_config(source))
+    stacks = probe_stacks(*model_class(source))
     if len(stacks) > 1:
         names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
         raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
     return next(iter(stacks.values())).depth
-
-
-def _class_and_config(source: ModelSource):
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
-    return AutoModel._model_mapping[type(config)], config
 
 
 def make_spec(
@@ -136,7 +130,8 @@ def compare(
     Raises:
         UserError: anything a user can cause, in one line.
     """
-    registry.get(strategy) if strategy is not None else None
+    if strategy is not None:
+        registry.get(strategy)  # before anything is loaded
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     plan = plan_layers(stack_depth(source), strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
@@ -176,6 +171,6 @@ def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> No
     from depthprune.surgery.modules import probe_stacks, pruned_config
     from depthprune.surgery.verify import check_drop
 
-    model_class, config = _class_and_config(source)
-    plans = match_plans(probe_stacks(model_class, config), plan)
-    check_drop(model_class, config, pruned_config(config, plans), plans)
+    chosen, config = model_class(source)
+    plans = match_plans(probe_stacks(chosen, config), plan)
+    check_drop(chosen, config, pruned_config(config, plans), plans)

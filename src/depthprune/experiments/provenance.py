@@ -8,10 +8,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from depthprune.loading import ModelSource
 from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource
 
-PACKAGES = ("depthprune", "torch", "transformers", "datasets", "accelerate", "safetensors", "numpy", "scikit-learn", "scipy")
+PACKAGES = (
+    "depthprune",
+    "torch",
+    "transformers",
+    "datasets",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+)
 
 
 def versions() -> dict[str, str]:
@@ -55,7 +65,12 @@ def checkpoint_provenance(source: ModelSource, plan: LayerPlan, **more: Any) -> 
 
     A source that was cut before brings its own history, which stays, oldest first.
     """
-    cut = {"source": Path(source.name).name, "identity": source.identity, "depth": plan.depth, "dropped": list(plan.dropped)}
+    cut = {
+        "source": Path(source.name).name,
+        "identity": source.identity,
+        "depth": plan.depth,
+        "dropped": list(plan.dropped),
+    }
     return {"cuts": [*_earlier_cuts(source), cut], "packages": versions(), **more}
 
 

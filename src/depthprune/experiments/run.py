@@ -8,8 +8,9 @@ from typing import Any
 
 from depthprune.experiments import provenance
 from depthprune.experiments.store import Store
-from depthprune.loading import ModelSource, load_classifier, load_tokenizer
+from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
@@ -92,8 +93,7 @@ def run(
         on_progress("load", 0, 1)
         tokenizer = load_tokenizer(source)
         encoded = encode(data, tokenizer, spec.evaluation.max_length)
-        model, fresh = load_classifier(source, num_labels=data.task.num_outputs, regression=data.task.regression)
-        model.to(device)
+        model, fresh = load_classifier(source, data.task.num_outputs, device=device)
         batches = _profile_batches(data, encoded, tokenizer, device)
         full = _profile(model, batches)
 
@@ -106,11 +106,14 @@ def run(
             encoded["train"],
             **asdict(spec.heal),
             seed=spec.seed,
-            device=device,
             on_step=lambda done, total: on_progress("train", done, total),
         )
         metrics = evaluate(
-            model, tokenizer, data.task, encoded, on_step=lambda done, total: on_progress("score", done, total)
+            model,
+            tokenizer,
+            data.task,
+            encoded,
+            on_step=lambda done, total: on_progress("score", done, total),
         )
         outcome = {
             "status": "done",

@@ -74,7 +74,9 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "spec.json", spec.to_dict())
         except OSError as error:
-            raise OutputError(f"the store '{self.root}' cannot be written ({error.strerror}); choose another --store") from None
+            raise OutputError(
+                f"the store '{self.root}' cannot be written ({error.strerror}); choose another --store"
+            ) from None
         try:
             yield folder
         except BaseException as error:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from datasets import Dataset
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from depthprune.errors import UserError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -47,7 +47,7 @@ class HealReport:
 def finetune(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    rows: "Dataset",
+    rows: Dataset,
     *,
     num_epochs: float = 3,
     batch_size: int = 32,
@@ -56,13 +56,12 @@ def finetune(
     precision: str = "auto",
     group_by_length: bool = True,
     seed: int = 42,
-    device: str = "cpu",
     on_step: Callable[[int, int], None] | None = None,
 ) -> HealReport:
     """Train `model` on tokenised rows, in place.
 
     Args:
-        model: with a head for the labels in `rows`.
+        model: with a head for the labels in `rows`; trained where its weights are.
         rows: `input_ids`, `attention_mask`, …, `labels`, `length` (`tasks.encoding.encode`).
         num_epochs: passes over `rows`.
         batch_size: examples a step.
@@ -70,7 +69,6 @@ def finetune(
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
         group_by_length: put rows of like length into one batch.
         seed: of the order of the rows and of dropout.
-        device: `cpu` or `cuda`.
         on_step: called with (steps done, steps in all).
 
     Raises:
@@ -78,11 +76,10 @@ def finetune(
     """
     if precision not in PRECISIONS:
         raise UserError(f"there is no precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
-    model.to(torch.device(device))
     collator = DataCollatorWithPadding(tokenizer)
     if precision == "auto":
-        probe = [{k: v for k, v in row.items() if k != "length"} for row in rows.select(range(min(batch_size, len(rows))))]
-        precision = faster_precision(model, dict(collator(probe).to(model.device)))
+        first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
+        precision = faster_precision(model, collator(first))
     with tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
         arguments = TrainingArguments(
             output_dir=scratch,
@@ -96,13 +93,13 @@ def finetune(
             train_sampling_strategy="group_by_length" if group_by_length else "random",
             length_column_name="length",
             seed=seed,
-            use_cpu=device == "cpu",
+            use_cpu=model.device.type == "cpu",
             save_strategy="no",
             eval_strategy="no",
             logging_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            dataloader_pin_memory=device != "cpu",
+            dataloader_pin_memory=model.device.type != "cpu",
         )
         trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
         trainer.remove_callback(PrinterCallback)
@@ -128,6 +125,7 @@ def faster_precision(model: "PreTrainedModel", batch: dict[str, Any]) -> str:
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     was_training = model.training
     model.train()
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
     with torch.random.fork_rng(devices=[]):
         # The first step of each also warms up kernels and allocator, and is thrown away.
         times = {name: min(_time_step(model, batch, name) for _ in range(1 + PROBE_STEPS)) for name in PRECISIONS[1:]}

@@ -56,4 +56,6 @@ def _hand_on(module, args, kwargs, output):
 
 
 def _same_kind(one, other) -> bool:
-    return isinstance(one, Tensor) and isinstance(other, Tensor) and (one.shape, one.dtype) == (other.shape, other.dtype)
+    return (
+        isinstance(one, Tensor) and isinstance(other, Tensor) and (one.shape, one.dtype) == (other.shape, other.dtype)
+    )

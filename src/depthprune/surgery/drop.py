@@ -56,7 +56,7 @@ def match_plans(stacks: dict[str, Stack], plan: LayerPlan | Mapping[str, LayerPl
     if isinstance(plan, LayerPlan):
         if len(stacks) > 1:
             raise PlanError(f"the model has several stacks ({names}); say which one each plan is for")
-        plan = {name: plan for name in stacks}
+        plan = dict.fromkeys(stacks, plan)
     plans = {}
     for name, stack_plan in plan.items():
         if name not in stacks:

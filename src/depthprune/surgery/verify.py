@@ -107,7 +107,7 @@ def _compare_attributes(name: str, before: nn.Module, after: nn.Module, plans, c
         if one == other or attribute in TRAINING_ONLY_ATTRIBUTES:
             continue
         if _is_counter(name, attribute, one, other, plans):
-            counters.append(Counter(name, attribute, int(other)))
+            counters.append(Counter(name, attribute, new[attribute]))
             continue
         what = f"'{_inside(f'{name}.{attribute}', plans)}' would change from {one!r} to {other!r}"
         raise CannotDropError(_explain(name, plans, config, what))
@@ -141,9 +141,7 @@ def _explain(name: str, plans: dict[Stack, LayerPlan], config: PreTrainedConfig,
             continue
         new_index, layer = split[0], plan.kept[split[0]]
         if new_index == 0 and 0 in plan.dropped:
-            return (
-                f"dropping layer 0 of '{config.model_type}' makes layer {layer} the first, and {what}; keep layer 0"
-            )
+            return f"dropping layer 0 of '{config.model_type}' makes layer {layer} the first, and {what}; keep layer 0"
         return (
             f"this plan makes layer {layer} of '{config.model_type}' layer {new_index} ({stack.depth_key} "
             f"{plan.depth} → {len(plan.kept)}), and {what}; keep other layers"

@@ -71,14 +71,19 @@ def _split(read: Any, options: TaskOptions) -> tuple["Dataset", "Dataset", str, 
     if TRAIN not in read:
         raise LoadError(f"'{options.dataset}' has no split 'train'; it has {', '.join(map(repr, read))}")
     if options.eval_split is not None and options.eval_split not in read:
-        raise LoadError(
-            f"'{options.dataset}' has no split '{options.eval_split}'; it has {', '.join(map(repr, read))}"
-        )
+        raise LoadError(f"'{options.dataset}' has no split '{options.eval_split}'; it has {', '.join(map(repr, read))}")
     chosen = options.eval_split or next((split for split in EVAL_SPLITS if split in read), None)
     if chosen == TRAIN:
-        raise LoadError("--eval-split train would score on the rows that are trained on; choose another or leave it out")
+        raise LoadError(
+            "--eval-split train would score on the rows that are trained on; choose another or leave it out"
+        )
     if chosen is not None:
-        return read[TRAIN], read[chosen], chosen, [f"scored on the split '{chosen}', {len(read[chosen])} rows"]
+        return (
+            read[TRAIN],
+            read[chosen],
+            chosen,
+            [f"scored on the split '{chosen}', {len(read[chosen])} rows"],
+        )
     if len(read[TRAIN]) < 2:
         raise LoadError(f"'{options.dataset}' has {len(read[TRAIN])} rows, too few to hold some out; give more")
     halves = read[TRAIN].train_test_split(test_size=HOLD_OUT, seed=options.seed)
@@ -93,7 +98,11 @@ def _labels(
     feature = train.features[column]
     names = getattr(feature, "names", None)
     if names is not None:
-        return range(len(names)), tuple(names), f"classification: '{column}' has the classes {', '.join(names)}"
+        return (
+            range(len(names)),
+            tuple(names),
+            f"classification: '{column}' has the classes {', '.join(names)}",
+        )
     values = train[column][:]
     missing = next((i for i, value in enumerate(values) if value is None), None)
     if missing is not None:
@@ -110,9 +119,15 @@ def _labels(
         raise LoadError(f"every row of 'train' has the label {classes[0]!r} in '{column}'; there is nothing to learn")
     new = next((v for v in evaluation[column][:] if v not in set(classes)), None)
     if new is not None:
-        raise LoadError(f"the split '{eval_split}' has the label {new!r}, which no row of 'train' has; add some or remove it")
+        raise LoadError(
+            f"the split '{eval_split}' has the label {new!r}, which no row of 'train' has; add some or remove it"
+        )
     shown = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
-    return classes, tuple(map(str, classes)), f"classification: '{column}' has {len(classes)} classes ({shown})"
+    return (
+        classes,
+        tuple(map(str, classes)),
+        f"classification: '{column}' has {len(classes)} classes ({shown})",
+    )
 
 
 def _number(rows: "Dataset", column: str, classes: Sequence[Any]) -> "Dataset":

@@ -17,7 +17,14 @@ GLUE = {
     entry.name: entry
     for entry in (
         Task("cola", ("sentence",), "label", ("unacceptable", "acceptable"), ("matthews",)),
-        Task("mnli", ("premise", "hypothesis"), "label", ("entailment", "neutral", "contradiction"), ("accuracy",), _MNLI_SPLITS),
+        Task(
+            "mnli",
+            ("premise", "hypothesis"),
+            "label",
+            ("entailment", "neutral", "contradiction"),
+            ("accuracy",),
+            _MNLI_SPLITS,
+        ),
         Task("mrpc", _PAIR, "label", ("not_equivalent", "equivalent"), ("accuracy", "f1")),
         Task("qnli", ("question", "sentence"), "label", _ENTAILMENT, ("accuracy",)),
         Task("qqp", ("question1", "question2"), "label", ("not_duplicate", "duplicate"), ("accuracy", "f1")),

@@ -1,0 +1,1 @@
+"""The command `depthprune`. Only this package prints."""

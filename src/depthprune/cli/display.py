@@ -1,0 +1,128 @@
+"""Progress with time left, and the tables that the commands end in."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console()
+BAR_WIDTH = 16
+
+
+@contextmanager
+def progress(total_runs: int = 1) -> Iterator[Any]:
+    """Show the stages of runs as they go; plain lines, one a stage, where there is no terminal.
+
+    Yields:
+        A function `(stage, done, total)`.
+    """
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                for old in tasks.values():
+                    bars.remove_task(old)
+                tasks.clear()
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def _plain_lines():
+    """Say each stage once, and how far it is at every fifth."""
+    import time
+
+    started: dict[str, float] = {}
+    said: dict[str, int] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        started.setdefault(stage, now)
+        fifth = done * 5 // max(total, 1)
+        if stage in said and fifth <= said[stage]:
+            return
+        said[stage] = fifth
+        left = (now - started[stage]) / done * (total - done) if done else None
+        rest = f", {left:.0f} s left" if left is not None and done < total else ""
+        console.print(f"{stage} {done}/{total}{rest}", highlight=False)
+
+    return show
+
+
+def bar(fraction: float, width: int = BAR_WIDTH) -> str:
+    """Draw a fraction as a bar of text.
+
+    >>> bar(0.5, 4)
+    '██░░'
+    """
+    full = round(min(max(fraction, 0.0), 1.0) * width)
+    return "█" * full + "░" * (width - full)
+
+
+def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> Table:
+    """Return the table that compares runs; the first row is the full model.
+
+    Args:
+        rows: `name`, `dropped` (text) and `result` (a `Result`) each.
+        primary: the name of the primary metric.
+    """
+    from depthprune.experiments.prepare import retention
+
+    table = Table(title=title, title_justify="left")
+    columns = (primary, "kept", "", "parameters", "on disk", "latency", "speed-up", "training")
+    for heading, justify in [
+        ("model", "left"),
+        ("layers dropped", "left"),
+        *((name, "right") for name in columns),
+    ]:
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    full_score = rows[0]["result"].score
+    for row in rows:
+        result = row["result"]
+        profile, heal = result.outcome["profile"], result.outcome["heal"]
+        kept = retention(result.score, full_score)
+        table.add_row(
+            row["name"],
+            row["dropped"] or "none",
+            f"{100 * result.score:.2f}",
+            f"{100 * kept:.1f} %" if kept is not None else "n/a",
+            bar(result.score, 10),
+            f"{profile['parameters'] / 1e6:.1f} M",
+            f"{profile['weight_bytes'] / 1e6:.0f} MB",
+            f"{profile['latency_ms']:.2f} ms",
+            f"{profile['full_latency_ms'] / profile['latency_ms']:.2f}×",
+            f"{heal['seconds']:.0f} s",
+        )
+    return table
+
+
+def metrics_line(metrics: dict[str, dict[str, float]]) -> str:
+    """Return every metric with its number of examples, as a sentence.
+
+    >>> metrics_line({"accuracy": {"value": 0.5, "examples": 10}})
+    'accuracy 50.00 (10 examples)'
+    """
+    return ", ".join(f"{name} {100 * m['value']:.2f} ({m['examples']} examples)" for name, m in metrics.items())

@@ -1,0 +1,76 @@
+"""Entry point: the sub-commands, and one line for every error a user can cause.
+
+Nothing heavy is imported here; a sub-command imports what it needs when it runs.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from depthprune.cli import drop, evaluate, finetune, inspect, listing, quickstart, run
+from depthprune.errors import UserError
+
+# Plain help: rich's takes three times as long to come up.
+app = typer.Typer(
+    name="depthprune",
+    help="Make pre-trained transformers shallower: choose layers, drop them, heal the rest, measure, save.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("drop")(drop.drop)
+app.command("inspect")(inspect.inspect)
+app.command("finetune")(finetune.finetune)
+app.command("evaluate")(evaluate.evaluate)
+app.command("list")(listing.list_parts)
+app.command("quickstart")(quickstart.quickstart)
+
+
+def _version(show: bool) -> None:
+    if show:
+        from importlib.metadata import version
+
+        print(f"depthprune {version('depthprune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command and exit: 0 done, 1 failed, 2 for what the user can mend, 130 interrupted."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        print("interrupted; the store is as it was", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `depthprune list | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        # Typer's usage errors: matched by shape, since Typer may bring a click of its own.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        sys.exit(_complain(f"{message().rstrip('.')}; see 'depthprune --help'"))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(message: str) -> int:
+    print(f"depthprune: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The options that several sub-commands share, each written once, and what they become."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", help="What to train and score on; `depthprune list` names them.", show_default=False),
+]
+Strategy = Annotated[str | None, typer.Option("--strategy", help="How to choose the layers; needs --count.")]
+Count = Annotated[int | None, typer.Option("--count", help="How many layers to drop (the paper's K).")]
+Layers = Annotated[str | None, typer.Option("--layers", help="Layers to drop, from 0: 8,9-11. Instead of --strategy.")]
+Keep = Annotated[str | None, typer.Option("--keep", help="Layers to keep, in the same form.")]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Hub id or folder of the data; nyu-mll/glue for the GLUE tasks if left out."),
+]
+TextColumns = Annotated[
+    str | None,
+    typer.Option("--text-columns", help="One or two columns, with a comma between (--task custom)."),
+]
+LabelColumn = Annotated[str | None, typer.Option("--label-column", help="The column to predict (--task custom).")]
+EvalSplit = Annotated[
+    str | None,
+    typer.Option(
+        "--eval-split", help="Split to be scored on; else validation, test, or 10 % held out (--task custom)."
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the fresh head, dropout and the order of the rows.")]
+Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the training rows.", min=0.0)]
+LearningRate = Annotated[float, typer.Option("--learning-rate", help="At the start; decays linearly to zero.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Examples a step.", min=1)]
+MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens to which an example is cut.", min=4)]
+Precision = Annotated[
+    str, typer.Option("--precision", help="float32, bfloat16, or auto: what a short probe finds faster.")
+]
+Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
+StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
+Force = Annotated[bool, typer.Option("--force", help="Run again what the store has.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights from .bin files, which can run code.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run modelling code that the model brings.")]
+
+
+def task_options(dataset, text_columns, label_column, eval_split, seed):
+    """Return `TaskOptions` from the text of the options."""
+    from depthprune.tasks import TaskOptions
+
+    columns = tuple(column.strip() for column in (text_columns or "").split(",") if column.strip())
+    return TaskOptions(dataset, columns, label_column, eval_split, seed)
+
+
+def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
+    """Refuse numbers that cannot train anything.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    from depthprune.errors import UserError
+
+    if epochs <= 0:
+        raise UserError(f"--epochs {epochs:g} trains nothing; give more than 0")
+    if not 0 < learning_rate < 1:
+        raise UserError(f"--learning-rate {learning_rate:g} is out of range; 2e-5 to 5e-4 are usual")
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise UserError(f"there is no precision '{precision}'; it is one of auto, float32, bfloat16")
+
+
+def quiet_libraries() -> None:
+    """Silence the progress bars and reports of libraries; the command has its own."""
+    import os
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, about their own dependencies
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    datasets.utils.logging.set_verbosity_error()

@@ -1,0 +1,90 @@
+"""`depthprune run`: drop, fine-tune, score beside the full model, save."""
+
+from pathlib import Path
+
+from depthprune.cli import options
+from depthprune.cli.options import check_healing, quiet_libraries, task_options
+from depthprune.plan import format_layers
+
+
+def run(
+    model: options.Model,
+    task: options.TaskName,
+    strategy: options.Strategy = None,
+    count: options.Count = None,
+    layers: options.Layers = None,
+    keep: options.Keep = None,
+    dataset: options.Dataset = None,
+    text_columns: options.TextColumns = None,
+    label_column: options.LabelColumn = None,
+    eval_split: options.EvalSplit = None,
+    seed: options.Seed = 42,
+    epochs: options.Epochs = 3,
+    learning_rate: options.LearningRate = 2e-5,
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 128,
+    precision: options.Precision = "auto",
+    output: options.Output = None,
+    store: options.StoreFolder = Path("runs"),
+    force: options.Force = False,
+    device: options.Device = "auto",
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Drop layers, fine-tune what is left, score it beside the full model, save it.
+
+    Both runs are recorded in the store, and a recorded run is not run again.
+    """
+    check_healing(epochs, learning_rate, precision)
+    if output is not None:
+        from depthprune.output import check_target
+
+        check_target(output)
+
+    from depthprune.experiments.prepare import compare
+    from depthprune.specs import HealSpec
+
+    quiet_libraries()
+    from depthprune.cli.display import console, metrics_line, progress, results_table
+
+    with progress() as show:
+        result = compare(
+            model,
+            task,
+            strategy=strategy,
+            count=count,
+            layers=layers,
+            keep=keep,
+            options=task_options(dataset, text_columns, label_column, eval_split, seed),
+            heal=HealSpec(epochs, batch_size, learning_rate, precision=precision),
+            max_length=max_length,
+            seed=seed,
+            store=store,
+            device=device,
+            force=force,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            on_progress=show,
+        )
+    for note in result.full.outcome["notes"]:
+        console.print(note, highlight=False)
+    rows = [{"name": "full", "dropped": "", "result": result.full}]
+    dropped = result.pruned.outcome["plan"]["dropped"]
+    if dropped:
+        rows.append({"name": strategy or "chosen", "dropped": format_layers(dropped), "result": result.pruned})
+    console.print(results_table(f"{model} on {task}", rows, result.full.outcome["primary"]))
+    for row in rows:
+        state = "stored before" if row["result"].stored else "done now"
+        console.print(f"{row['name']}: {metrics_line(row['result'].outcome['metrics'])}", highlight=False)
+        console.print(
+            f"  record: {store / row['result'].digest / 'record.json'} ({state})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    assert result.pruned.model is not None
+    checkpoint = result.pruned.model
+    if output is not None:
+        from depthprune.output import copy_checkpoint
+
+        checkpoint = copy_checkpoint(checkpoint, output)
+    console.print(f"checkpoint: {checkpoint}", highlight=False, soft_wrap=True)

@@ -1,0 +1,167 @@
+"""Find a model on disk or on the Hub, and check it before anything is loaded. No torch.
+
+Weights in pickle files run code when they are read, and so does a repository's own modelling code: both are refused
+unless the caller allows them.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import LoadError
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+    "chat_template.jinja",
+)
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
+HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checked model folder.
+
+    Args:
+        name: what the user called it: a path or a Hub id.
+        path: the folder with its files.
+        commit: the Hub commit, for a model from the Hub.
+        config: the content of its config.json.
+        allow_pickle: whether weights may be read from `.bin` files.
+        trust_remote_code: whether code from the folder may run.
+    """
+
+    name: str
+    path: Path
+    commit: str | None
+    config: dict[str, Any]
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The files with the weights: safetensors where there are any."""
+        for suffix in WEIGHT_SUFFIXES:
+            files = tuple(sorted(f for f in self.path.glob(f"*{suffix}") if _is_weights(f)))
+            if files:
+                return files
+        return ()
+
+    @cached_property
+    def identity(self) -> str:
+        """What the model is, wherever it lies: the Hub commit, or the hash of configuration, weights and tokenizer."""
+        if self.commit is not None:
+            return f"hub:{self.name}@{self.commit}"
+        digest = hashlib.sha256()
+        tokenizer = (self.path / name for name in TOKENIZER_FILES)
+        for file in (self.path / "config.json", *self.weights, *(f for f in tokenizer if f.is_file())):
+            digest.update(f"{file.name}:{file.stat().st_size}:".encode())
+            with file.open("rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    digest.update(block)
+        return f"sha256:{digest.hexdigest()}"
+
+
+def locate(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:
+    """Find a local folder or a Hub id, and check that it holds a model that can be loaded.
+
+    Raises:
+        LoadError: no such folder or id, no configuration, no weights, weights in pickles, an unknown architecture.
+    """
+    path, commit = Path(model).expanduser(), None
+    if not path.is_dir():
+        if path.exists():
+            raise LoadError(f"'{model}' is a file; give the folder that holds config.json and the weights")
+        path, commit = _from_hub(model, allow_pickle)
+    source = ModelSource(model, path, commit, _read_config(model, path), allow_pickle, trust_remote_code)
+    _check_architecture(source)
+    if not source.weights:
+        raise LoadError(f"'{model}' has no weights (*.safetensors) beside its config.json; give a complete folder")
+    if source.weights[0].suffix == ".bin" and not allow_pickle:
+        raise LoadError(
+            f"'{model}' has its weights in a pickle ({source.weights[0].name}), which can run code when it is read; "
+            "if you trust it, add --allow-pickle"
+        )
+    return source
+
+
+def _is_weights(file: Path) -> bool:
+    """Tell weights from what lies beside them, such as training_args.bin, optimizer.bin or an adapter."""
+    return (file.suffix == ".safetensors" and "adapter" not in file.name) or file.name.startswith("pytorch_model")
+
+
+def _from_hub(model: str, allow_pickle: bool) -> tuple[Path, str]:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) or model.startswith((".", "~")):
+        raise LoadError(f"there is no folder '{model}'; give a model folder or a Hub id such as bert-base-cased")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    patterns = [*HUB_PATTERNS, "*.bin"] if allow_pickle else HUB_PATTERNS
+    try:
+        path = Path(snapshot_download(model, allow_patterns=patterns))
+    except RepositoryNotFoundError:
+        raise LoadError(f"the Hub has no model '{model}', and there is no such folder here; check the name") from None
+    except (LocalEntryNotFoundError, OSError):
+        raise LoadError(
+            f"there is no folder '{model}', and it can be neither reached on the Hub nor found in the cache; "
+            "give a local folder, or connect to the network"
+        ) from None
+    except (HFValidationError, HfHubHTTPError) as error:
+        raise LoadError(f"'{model}' cannot be read from the Hub: {str(error).splitlines()[0]}") from None
+    return path, path.name  # a snapshot's folder is named after its commit
+
+
+def _read_config(model: str, path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise LoadError(f"'{model}' has no config.json; give the folder of a Hugging Face model")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise LoadError(f"the config.json of '{model}' is not JSON ({error}); fetch the model again") from None
+    if not isinstance(config, dict):
+        raise LoadError(f"the config.json of '{model}' is not an object; fetch the model again")
+    return config
+
+
+def _check_architecture(source: ModelSource) -> None:
+    model_type = source.config.get("model_type")
+    if "auto_map" in source.config and not source.trust_remote_code:
+        raise LoadError(
+            f"'{source.name}' brings its own modelling code (auto_map in config.json), which would run here; "
+            "if you trust it, add --trust-remote-code"
+        )
+    if "auto_map" in source.config:
+        return
+    if not model_type:
+        raise LoadError(
+            f"the config.json of '{source.name}' names no model_type; give the folder of a transformers model"
+        )
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]
+
+    if model_type not in CONFIG_MAPPING_NAMES:
+        from transformers import __version__
+
+        raise LoadError(
+            f"'{source.name}' is of the architecture '{model_type}', which transformers {__version__} does not know; "
+            "a newer transformers may"
+        )
