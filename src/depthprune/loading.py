@@ -6,7 +6,7 @@ The libraries are imported when a function is called.
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
-from depthprune.sources import ModelSource
+from depthprune.sources import VOCABULARY_FILES, ModelSource
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +20,8 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
+    if not any((source.path / name).is_file() for name in VOCABULARY_FILES):
+        raise LoadError(f"'{source.name}' has no tokenizer; put its tokenizer.json or vocabulary beside config.json")
     try:
         return AutoTokenizer.from_pretrained(source.path, trust_remote_code=source.trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:

@@ -28,6 +28,14 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
+# At least one of these holds a vocabulary. Without any, transformers 5 makes an empty tokenizer and says nothing.
+VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "chat_template.jinja",
+}
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,7 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 console = Console()
-BAR_WIDTH = 16
+BAR_WIDTH = 50
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def _plain_lines():
     import time
 
     started: dict[str, float] = {}
-    said: dict[str, int] = {}
+    said: dict[str, int] = {}  # stage → fifths
 
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -83,7 +84,7 @@ def bar(fraction: float, width: int = BAR_WIDTH) -> str:
 
 
 def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> Table:
-    """Return the table that compares runs; the first row is the full model.
+    """Return the table that compares runs, at most 80 columns wide; the first row is the full model.
 
     Args:
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
@@ -91,14 +92,12 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
     """
     from depthprune.experiments.prepare import retention
 
-    table = Table(title=title, title_justify="left")
-    columns = (primary, "kept", "", "parameters", "on disk", "latency", "speed-up", "training")
-    for heading, justify in [
-        ("model", "left"),
-        ("layers dropped", "left"),
-        *((name, "right") for name in columns),
-    ]:
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    numbers = (primary, "kept", "params", "disk", "latency", "speed", "training")
+    for heading in ("model", "dropped"):
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
     full_score = rows[0]["result"].score
     for row in rows:
         result = row["result"]
@@ -108,15 +107,22 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
             row["name"],
             row["dropped"] or "none",
             f"{100 * result.score:.2f}",
-            f"{100 * kept:.1f} %" if kept is not None else "n/a",
-            bar(result.score, 10),
-            f"{profile['parameters'] / 1e6:.1f} M",
-            f"{profile['weight_bytes'] / 1e6:.0f} MB",
-            f"{profile['latency_ms']:.2f} ms",
+            f"{100 * kept:.1f}%" if kept is not None else "n/a",
+            f"{profile['parameters'] / 1e6:.1f}M",
+            f"{profile['weight_bytes'] / 1e6:.0f}MB",
+            f"{profile['latency_ms']:.2f}ms",
             f"{profile['full_latency_ms'] / profile['latency_ms']:.2f}×",
-            f"{heal['seconds']:.0f} s",
+            f"{heal['seconds']:.0f}s",
         )
     return table
+
+
+def score_picture(rows: Sequence[dict[str, Any]]) -> str:
+    """Draw the scores as bars, a line a run, from 0 to 100."""
+    width = max(len(row["name"]) for row in rows)
+    return "\n".join(
+        f"{row['name']:<{width}} {bar(row['result'].score)} {100 * row['result'].score:.1f}" for row in rows
+    )
 
 
 def metrics_line(metrics: dict[str, dict[str, float]]) -> str:

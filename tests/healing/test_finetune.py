@@ -1,0 +1,88 @@
+"""Fine-tuning learns, repeats itself with a seed, and its probe leaves no trace."""
+
+import pytest
+import torch
+
+from depthprune.errors import UserError
+from depthprune.healing.finetune import faster_precision, finetune
+from depthprune.tasks import Task, TaskData
+from depthprune.tasks.encoding import encode
+from tiny_models import tiny_model, tiny_tokenizer
+
+TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))
+
+
+def encoded(count: int = 64):
+    from datasets import Dataset
+
+    texts = [("ba " if i % 2 else "be ") + " ".join(["da", "fu", "ki"][: i % 4]) for i in range(count)]
+    rows = Dataset.from_dict({"text": texts, "label": [1 - i % 2 for i in range(count)]})
+    return encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"]
+
+
+def train(seed: int = 0, **options):
+    model = tiny_model("bert", "classification", depth=2)
+    report = finetune(
+        model,
+        tiny_tokenizer(),
+        encoded(),
+        **{"num_epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32", "seed": seed, **options},
+    )
+    return model, report
+
+
+def test_it_learns_what_the_first_word_says():
+    untrained = mean_loss(tiny_model("bert", "classification", depth=2))
+    model, report = train()
+
+    assert mean_loss(model) < 0.4 < untrained
+    assert report.steps == 48 and report.precision == "float32"
+    assert report.examples_per_second == pytest.approx(6 * 64 / report.seconds)
+
+
+def test_a_seed_repeats_a_run_and_another_seed_does_not():
+    one, same, other = (train(seed, num_epochs=1)[0].classifier.weight for seed in (1, 1, 2))
+
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_progress_counts_every_step():
+    seen = []
+
+    train(num_epochs=1, on_step=lambda done, total: seen.append((done, total)))
+
+    assert seen == [(i, 8) for i in range(1, 9)]
+
+
+def test_bfloat16_trains_float32_weights():
+    model, report = train(num_epochs=1, precision="bfloat16")
+
+    assert report.precision == "bfloat16"
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_the_probe_leaves_weights_gradients_and_random_numbers_as_they_were():
+    model = tiny_model("bert", "classification", depth=2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = encoded().remove_columns("length").select(range(4))
+    batch = dict(tiny_tokenizer().pad(first[:], return_tensors="pt"))
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+
+    assert faster_precision(model, batch) in ("float32", "bfloat16")
+
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters()) and not model.training
+
+
+def test_a_precision_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="auto, float32, bfloat16"):
+        train(precision="int8")
+
+
+def mean_loss(model) -> float:
+    batch = tiny_tokenizer().pad(encoded().remove_columns("length")[:], return_tensors="pt")
+    with torch.no_grad():
+        return model.eval()(**batch).loss.item()
