@@ -98,3 +98,8 @@ def test_what_is_written_is_read_back():
     for count in range(1, 7):
         for layers in itertools.combinations(range(6), count):
             assert parse_layers(format_layers(layers)) == layers
+
+
+def test_a_slip_of_the_finger_does_not_fill_the_memory():
+    with pytest.raises(PlanError, match="layer 99999999 in '0-99999999' does not exist"):
+        parse_layers("0-99999999")

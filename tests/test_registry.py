@@ -45,6 +45,14 @@ def test_a_part_is_found_by_being_a_file_in_the_folder(package):
     assert list(registry.items()) == [("circle", "round"), ("square", "four corners")]
 
 
+def test_a_part_that_cannot_be_imported_is_no_less_missing_the_second_time(package, tmp_path):
+    (tmp_path / package / "broken.py").write_text("import nothing_of_that_name")
+    registry = registry_of(package)
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="nothing_of_that_name"):
+            registry.names()
+
+
 def test_another_distribution_adds_parts_by_an_entry_point(package, tmp_path):
     (tmp_path / "more_shapes.py").write_text(f"from {package}.base import registry\nregistry.add('oval', 'flat')\n")
     metadata = tmp_path / "more_shapes-1.0.dist-info"

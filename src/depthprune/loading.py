@@ -81,7 +81,7 @@ def _candidate_classes(source: ModelSource) -> list[Any]:
 
     config = load_config(source)
     names = [name for name in source.config.get("architectures") or [] if hasattr(transformers, name)]
-    classes = [getattr(transformers, name) for name in names]
+    classes = [*_remote_classes(source), *(getattr(transformers, name) for name in names)]
     for auto in (transformers.AutoModelForPreTraining, transformers.AutoModel):
         found = auto._model_mapping.get(type(config), None)
         classes += list(found) if isinstance(found, list | tuple) else [found] if found else []
@@ -89,6 +89,18 @@ def _candidate_classes(source: ModelSource) -> list[Any]:
     if not unique:
         raise LoadError(f"transformers has no model class for '{source.config.get('model_type')}'; use another model")
     return unique
+
+
+def _remote_classes(source: ModelSource) -> list[Any]:
+    """Return the model classes that the folder brings, those that config.json names first; none unless trusted."""
+    if not source.trust_remote_code:
+        return []
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    references = [ref for auto, ref in source.config.get("auto_map", {}).items() if auto.startswith("AutoModel")]
+    classes = [get_class_from_dynamic_module(reference, str(source.path)) for reference in references]
+    named = source.config.get("architectures") or []
+    return sorted(classes, key=lambda found: found.__name__ not in named)
 
 
 def load_classifier(source: ModelSource, num_outputs: int, *, device: str = "cpu") -> tuple[Any, list[str]]:

@@ -17,6 +17,8 @@ def check_target(target: Path) -> None:
     Raises:
         OutputError: with what to do instead.
     """
+    if target.resolve() == Path.cwd():
+        raise OutputError(f"the output '{target}' is the current folder; name one inside it")
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise OutputError(f"the output '{target}' exists and is not an empty folder; choose another or remove it")
     parent = nearest_folder(target)
@@ -51,15 +53,14 @@ def whole_folder(target: Path) -> Iterator[Path]:
         OutputError: the target is taken, cannot be made, or the disk is full.
     """
     check_target(target)
-    partial = target.absolute().with_name(target.name + ".partial")
+    target = target.resolve()
+    partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # of an earlier run that was killed
     made = [parent for parent in partial.parents if not parent.exists()]
     try:
         partial.mkdir(parents=True)
         yield partial
-        if target.is_dir():
-            target.rmdir()
-        partial.rename(target)
+        partial.replace(target)  # an empty folder of that name is replaced
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
         for folder in made:  # the innermost first

@@ -10,6 +10,8 @@ from functools import cached_property
 
 from depthprune.errors import PlanError
 
+HIGHEST_LAYER = 100_000
+
 
 @dataclass(frozen=True)
 class LayerPlan:
@@ -92,6 +94,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise PlanError(f"the range '{part}' runs backwards; write {last}-{first}")
+        if last > HIGHEST_LAYER:  # a slip of the finger must not fill the memory
+            raise PlanError(f"layer {last} in '{text}' does not exist: no stack is that deep")
         layers.extend(range(first, last + 1))
     return tuple(layers)
 

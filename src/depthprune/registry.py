@@ -67,12 +67,12 @@ class Registry(Generic[Part]):
     def _discover(self) -> None:
         if self._discovered:
             return
-        self._discovered = True
         folder = importlib.import_module(self._package).__path__
         for module in pkgutil.iter_modules(folder):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry in entry_points(group=f"depthprune.{self.kind}"):
             entry.load()
+        self._discovered = True  # last: what failed to import fails again, and is not missing without a word
 
 
 def first_line(part: Callable) -> str:

@@ -153,20 +153,20 @@ def _read_config(model: str, path: Path) -> dict[str, Any]:
 
 def _check_architecture(source: ModelSource) -> None:
     model_type = source.config.get("model_type")
-    if "auto_map" in source.config and not source.trust_remote_code:
-        raise LoadError(
-            f"'{source.name}' brings its own modelling code (auto_map in config.json), which would run here; "
-            "if you trust it, add --trust-remote-code"
-        )
-    if "auto_map" in source.config:
-        return
     if not model_type:
         raise LoadError(
             f"the config.json of '{source.name}' names no model_type; give the folder of a transformers model"
         )
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]
 
-    if model_type not in CONFIG_MAPPING_NAMES:
+    # A known architecture is loaded with transformers' own code, whatever else the folder brings.
+    if model_type not in CONFIG_MAPPING_NAMES and "auto_map" in source.config:
+        if not source.trust_remote_code:
+            raise LoadError(
+                f"'{source.name}' brings its own modelling code (auto_map in config.json), which would run here; "
+                "if you trust it, add --trust-remote-code"
+            )
+    elif model_type not in CONFIG_MAPPING_NAMES:
         from transformers import __version__
 
         raise LoadError(

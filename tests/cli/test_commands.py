@@ -151,6 +151,53 @@ def test_a_checkpoint_with_more_than_its_class_takes_is_kept_whole(command, tmp_
         assert torch.equal(cut[name], full.state_dict()[name])
 
 
+MODELLING = """
+import pathlib
+from transformers import BertConfig, BertModel
+
+pathlib.Path(__file__).with_name("ran").touch()
+
+class MineConfig(BertConfig):
+    model_type = "mine"
+
+class Mine(BertModel):
+    config_class = MineConfig
+"""
+
+
+def test_code_that_a_model_brings_runs_only_when_it_is_trusted(command, bert, tmp_path):
+    import shutil
+
+    source = tmp_path / "model"
+    shutil.copytree(bert, source)
+    (source / "modelling.py").write_text(MODELLING.replace("__file__", repr(str(source / "modelling.py"))))
+    own = {"model_type": "mine", "architectures": ["Mine"]}
+    own["auto_map"] = {"AutoConfig": "modelling.MineConfig", "AutoModel": "modelling.Mine"}
+    (source / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | own))
+    arguments = ("drop", source, "--strategy", "top", "--count", 2, "--output", "out")
+
+    assert command(*arguments).status == 2 and not (source / "ran").exists()
+    answer = command(*arguments, "--trust-remote-code")
+
+    assert answer.status == 0, answer
+    assert (source / "ran").exists()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 4
+
+
+def test_a_known_architecture_is_loaded_without_the_code_it_brings(command, bert, tmp_path):
+    import shutil
+
+    source = tmp_path / "model"
+    shutil.copytree(bert, source)
+    (source / "modelling.py").write_text("raise SystemError('this must not run')")
+    own = {"auto_map": {"AutoModel": "modelling.Mine"}}
+    (source / "config.json").write_text(json.dumps(json.loads((source / "config.json").read_text()) | own))
+
+    answer = command("drop", source, "--strategy", "top", "--count", 2, "--output", "out")
+
+    assert answer.status == 0, answer
+
+
 def test_inspect_shows_stack_parameters_and_choices(command, bert):
     answer = command("inspect", bert)
 

@@ -60,7 +60,7 @@ MODELS = {
     ),
     "no model type": (lambda bert, at: changed(bert, at, model_type=None), "names no model_type"),
     "code of its own": (
-        lambda bert, at: changed(bert, at, auto_map={"AutoModel": "modelling.Model"}),
+        lambda bert, at: changed(bert, at, model_type="mine", auto_map={"AutoModel": "modelling.Model"}),
         "--trust-remote-code",
     ),
     "ALBERT": (lambda bert, at: changed(bert, at, model_type="albert"), "shares the weights"),
@@ -117,6 +117,10 @@ TASKS = {
     "an unknown task": (("--task", "mrcp"), "did you mean 'mrpc'?"),
     "no task": ((), "Missing option '--task'"),
     "a data set that is not there": (("--task", "mrpc", "--dataset", "nowhere"), "neither a local folder nor"),
+    "a data set on the Hub with no network": (
+        ("--task", "mrpc"),
+        "'nyu-mll/glue' (mrpc) is neither a local folder nor",
+    ),
     "columns for a fixed task": (("--task", "mrpc", "--text-columns", "a"), "use --task custom"),
     "no data": (("--task", "custom"), "needs --dataset"),
     "no columns": (("--task", "custom", "--dataset", "CSV"), "needs --text-columns"),

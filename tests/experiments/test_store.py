@@ -80,7 +80,7 @@ def test_a_record_that_is_not_json_is_named(tmp_path):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, UserError])
 def test_an_interrupt_or_a_mistake_of_the_user_leaves_no_store_where_there_was_none(stop, tmp_path):
-    with pytest.raises(stop), Store(tmp_path / "runs").claim(SPEC) as folder:
+    with pytest.raises(stop), Store(tmp_path / "new" / "runs").claim(SPEC) as folder:
         (folder / "model").mkdir()
         (folder / "model" / "half").write_text("half")
         raise stop

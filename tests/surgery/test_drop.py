@@ -21,14 +21,8 @@ from tiny_models import ARCHITECTURES, DEPTH, HEADS, build, inputs, output, tiny
 
 PLANS = {"first": (0,), "middle": (2,), "last": (4,), "alternate": (2, 4), "all-but-one": (1, 2, 3, 4)}
 SMALL = {"vocab_size": 60, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
-# Exact, bit for bit, and yet refused: with no sliding layer left, the rotary module loses an entry that none would use.
-NO_SLIDING_LAYER_LEFT = pytest.mark.xfail(strict=True, raises=CannotDropError, reason="verify.py is too strict here")
 CASES = [
-    pytest.param(
-        *(name, head, dropped),
-        id=f"{name}-{head}-{plan}",
-        marks=[NO_SLIDING_LAYER_LEFT] if (name, plan) == ("modernbert", "all-but-one") else [],
-    )
+    pytest.param(name, head, dropped, id=f"{name}-{head}-{plan}")
     for name, row in ARCHITECTURES.items()
     for head in HEADS
     for plan, dropped in PLANS.items()
@@ -293,3 +287,12 @@ def test_a_model_with_an_adapter_in_it_is_refused():
     attention = model.encoder.layer[0].attention.self
     attention.query = LowRank(attention.query)
     assert_refused(model, LayerPlan(DEPTH, (4,)), CannotDropError, "attention.self.query", "merge adapters")
+
+
+def test_a_bypass_of_two_stacks_needs_a_stack_that_exists():
+    entries = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 24, "vocab_size": 60}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**entries, num_layers=4))
+
+    for stack, message in ((None, "several stacks"), ("encodr", "no stack 'encodr'; it has 'encoder', 'decoder'")):
+        with pytest.raises(PlanError, match=message), bypassed(model, (1,), stack=stack):
+            pass

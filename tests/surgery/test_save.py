@@ -112,3 +112,25 @@ def test_the_files_of_the_tokenizer_are_copied_as_they_are_and_nothing_else(tmp_
     assert set(after) == copied | {"config.json", "model.safetensors"}
     assert {name: after[name] for name in copied} == {name: before[name] for name in copied}
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("ba be")["input_ids"] == [2, 5, 6, 3]
+
+
+def test_weights_that_hold_a_nan_are_saved_as_they_are(tmp_path):
+    model = tiny_model("bert")
+    with torch.no_grad():
+        model.pooler.dense.bias[0] = float("nan")
+
+    save_checkpoint(model, tmp_path / "out")
+
+    assert type(model).from_pretrained(tmp_path / "out").pooler.dense.bias[0].isnan()
+
+
+def test_the_current_folder_is_no_target_and_a_link_to_an_empty_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match="current folder"):
+        save_checkpoint(tiny_model("bert"), ".")
+
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    save_checkpoint(tiny_model("bert"), "link")
+
+    assert (tmp_path / "real" / "config.json").is_file() and (tmp_path / "link").is_symlink()

@@ -1,5 +1,6 @@
 """Progress with time left, and the tables that the commands end in."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ BAR_WIDTH = 50
 
 
 @contextmanager
-def progress(total_runs: int = 1) -> Iterator[Any]:
+def progress() -> Iterator[Any]:
     """Show the stages of runs as they go; plain lines, one a stage, where there is no terminal.
 
     Yields:
@@ -54,20 +55,18 @@ def progress(total_runs: int = 1) -> Iterator[Any]:
 
 def _plain_lines():
     """Say each stage once, and how far it is at every fifth."""
-    import time
-
-    started: dict[str, float] = {}
+    first: dict[str, tuple[float, int]] = {}  # stage → when it was first heard of, and how far it was
     said: dict[str, int] = {}  # stage → fifths
 
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        started.setdefault(stage, now)
+        begun, skipped = first.setdefault(stage, (now, done))
         fifth = done * 5 // max(total, 1)
         if stage in said and fifth <= said[stage]:
             return
         said[stage] = fifth
-        left = (now - started[stage]) / done * (total - done) if done else None
-        rest = f", {left:.0f} s left" if left is not None and done < total else ""
+        known = skipped < done < total
+        rest = f", {(now - begun) / (done - skipped) * (total - done):.0f} s left" if known else ""
         console.print(f"{stage} {done}/{total}{rest}", highlight=False)
 
     return show

@@ -70,18 +70,19 @@ def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
 
 
 def quiet_libraries() -> None:
-    """Silence the progress bars and reports of libraries; the command has its own."""
+    """Silence the progress bars and reports of libraries; the command has its own. Downloads still show theirs."""
     import os
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, about their own dependencies
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import datasets
+    import huggingface_hub
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()  # its retries, when there is no network

@@ -69,7 +69,7 @@ class Store:
             OutputError: the store cannot be written.
         """
         folder = self.folder(spec.digest())
-        existed, root_existed = folder.exists(), self.root.exists()
+        existed, made = folder.exists(), [at for at in folder.parents if not at.exists()]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "spec.json", spec.to_dict())
@@ -84,8 +84,9 @@ class Store:
                 write_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
             elif not existed:
                 shutil.rmtree(folder, ignore_errors=True)
-                if not root_existed and not any(self.root.iterdir()):
-                    self.root.rmdir()
+                for parent in made:  # the innermost first
+                    if not any(parent.iterdir()):
+                        parent.rmdir()
             raise
 
     def finish(self, digest: str, record: dict[str, Any]) -> None:

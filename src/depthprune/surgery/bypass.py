@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import Stack
 from depthprune.surgery.modules import find_stacks
@@ -26,10 +27,9 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
         stack: which stack, for a model that has several; its only one by default.
 
     Raises:
-        PlanError: a layer that does not exist.
+        PlanError: a layer or a stack that does not exist, or no stack named where there are several.
     """
-    stacks: dict[str, Stack] = find_stacks(model)
-    chosen = stacks[stack] if stack is not None else next(iter(stacks.values()))
+    chosen = _choose(find_stacks(model), stack)
     plan = LayerPlan(chosen.depth, tuple(layers))
     modules = model.get_submodule(chosen.path)
     # prepend: transformers records hidden states with hooks of its own, which must see the bypassed output.
@@ -42,6 +42,15 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _choose(stacks: dict[str, Stack], name: str | None) -> Stack:
+    known = ", ".join(f"'{known}'" for known in stacks)
+    if name is None and len(stacks) > 1:
+        raise PlanError(f"the model has several stacks ({known}); say which one with stack=")
+    if name is not None and name not in stacks:
+        raise PlanError(f"the model has no stack '{name}'; it has {known}")
+    return stacks[name] if name is not None else next(iter(stacks.values()))
 
 
 def _hand_on(module, args, kwargs, output):

@@ -85,7 +85,9 @@ def _replace_list(model: nn.Module, stack: Stack, plan: LayerPlan) -> None:
     parent_path, _, name = stack.path.rpartition(".")
     parent = model.get_submodule(parent_path)
     layers = getattr(parent, name)
-    setattr(parent, name, nn.ModuleList(layers[i] for i in plan.kept))
+    kept = nn.ModuleList(layers[i] for i in plan.kept)
+    kept.training = layers.training
+    setattr(parent, name, kept)
 
 
 def _set_counters(model: nn.Module, counters: list[Counter]) -> None:
