@@ -50,6 +50,8 @@ TORCH_FREE = (
     "depthprune.output",
     "depthprune.strategies",
     "depthprune.surgery.anatomy",
+    "depthprune.surgery.checkpoint",
+    "depthprune.surgery.stream",
     "depthprune.tasks",
     "depthprune.experiments.store",
     "depthprune.cli.main",

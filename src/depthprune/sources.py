@@ -157,19 +157,32 @@ def _check_architecture(source: ModelSource) -> None:
         raise LoadError(
             f"the config.json of '{source.name}' names no model_type; give the folder of a transformers model"
         )
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]
-
     # A known architecture is loaded with transformers' own code, whatever else the folder brings.
-    if model_type not in CONFIG_MAPPING_NAMES and "auto_map" in source.config:
+    if _known(model_type):
+        return
+    if "auto_map" in source.config:
         if not source.trust_remote_code:
             raise LoadError(
                 f"'{source.name}' brings its own modelling code (auto_map in config.json), which would run here; "
                 "if you trust it, add --trust-remote-code"
             )
-    elif model_type not in CONFIG_MAPPING_NAMES:
+    else:
         from transformers import __version__
 
         raise LoadError(
             f"'{source.name}' is of the architecture '{model_type}', which transformers {__version__} does not know; "
             "a newer transformers may"
         )
+
+
+def _known(model_type: str) -> bool:
+    """Ask transformers for the architecture: first the table that imports without torch, then the whole one."""
+    try:
+        from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES as MOST
+    except ImportError:  # another version of transformers
+        MOST = {}
+    if model_type in MOST:
+        return True
+    from transformers.models.auto import configuration_auto
+
+    return model_type in configuration_auto.CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]

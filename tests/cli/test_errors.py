@@ -52,7 +52,7 @@ MODELS = {
         "is not JSON",
     ),
     "no weights": (lambda bert, at: without(bert, at, "*.safetensors"), "has no weights"),
-    "weights that are cut short": (cut_short, "cannot be loaded"),
+    "weights that are cut short": (cut_short, "cut short; fetch it again"),
     "weights in a pickle": (pickled, "--allow-pickle"),
     "an unknown architecture": (
         lambda bert, at: changed(bert, at, model_type="bertt"),
@@ -66,11 +66,11 @@ MODELS = {
     "ALBERT": (lambda bert, at: changed(bert, at, model_type="albert"), "shares the weights"),
     "a depth that the weights do not have": (
         lambda bert, at: changed(bert, at, num_hidden_layers=8),
-        "lacks 'encoder.layer.6",
+        "says 8 layers and the weights have no stack of that depth (encoder.layer 6)",
     ),
     "a depth below that of the weights": (
         lambda bert, at: changed(bert, at, num_hidden_layers=4),
-        "left over",
+        "says 4 layers and the weights have no stack of that depth (encoder.layer 6)",
     ),
 }
 
