@@ -11,16 +11,13 @@ CPU_INDEX = https://download.pytorch.org/whl/cpu
 TORCH ?= $(shell if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then echo cpu; else echo default; fi)
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test check slow clean
+.PHONY: quickstart test check clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/depthprune quickstart
 
 test: $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 2
-
-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
