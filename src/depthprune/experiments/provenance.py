@@ -71,7 +71,8 @@ def checkpoint_provenance(source: ModelSource, plan: LayerPlan, **more: Any) -> 
         "depth": plan.depth,
         "dropped": list(plan.dropped),
     }
-    return {"cuts": [*_earlier_cuts(source), cut], "packages": versions(), **more}
+    cuts = [*_earlier_cuts(source), *([cut] if plan.dropped else [])]
+    return {"cuts": cuts, "packages": versions(), **more}
 
 
 def _earlier_cuts(source: ModelSource) -> list[dict[str, Any]]:
