@@ -1,13 +1,13 @@
 """How fast depthprune fine-tunes, against the plain loop that pads every row to 128 and trains in float32.
 
-Each variant adds one thing to the one before: padding to the longest row of the batch, grouping by length, and the
+Each variant adds one thing to the one before: padding to the longest row of the batch, batches of like length, and the
 precision that the probe chooses. Every variant trains a fresh model for the same number of steps on the same task;
 the variants take turns, so that a machine that slows down slows all of them, and the medians of the rounds are
 compared. Rows are tokenised once before the clock starts, in the plain loop too.
 
     python benchmarks/fine_tuning_speed.py MODEL --dataset DIR --steps 20 --rounds 3
 
-`--scores` trains on all rows with the plain loop and with depthprune, three seeds each, and prints both scores as JSON
+`--scores` trains on all rows with the plain loop and with depthprune, `--seeds` each, and prints both scores as JSON
 lines instead.
 """
 
@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import plain_loop
 
 VARIANTS = {
-    "padding to the longest of the batch": {"group_by_length": False, "precision": "float32"},
-    "+ grouping by length": {"group_by_length": True, "precision": "float32"},
-    "+ bfloat16 autocast": {"group_by_length": True, "precision": "bfloat16"},
+    "padding to the longest of the batch": {"similar_lengths": False, "precision": "float32"},
+    "+ batches of like length": {"similar_lengths": True, "precision": "float32"},
+    "+ bfloat16 autocast": {"similar_lengths": True, "precision": "bfloat16"},
 }
 
 
@@ -91,7 +91,7 @@ def plain_loop_batch(tokenizer, rows):
 def scores(arguments, data, tokenizer, source) -> None:
     """Print whole-run scores of both over three seeds, as JSON lines."""
     encoded = encode(data, tokenizer, 128)
-    for seed in range(3):
+    for seed in map(int, arguments.seeds.split(",")):
         settings = argparse.Namespace(
             **{**vars(arguments), "pad": "batch", "max_length": 128, "seed": seed, "task": "mrpc"}
         )
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--scores", action="store_true")
+    parser.add_argument("--seeds", default="0,1,2", help="of --scores")
     arguments = parser.parse_args()
     quiet_libraries()
     source = locate(arguments.model)

@@ -184,4 +184,7 @@ def _environment(source: ModelSource, device: str) -> dict[str, Any]:
     import torch
 
     name = torch.cuda.get_device_name() if device.startswith("cuda") else device
-    return {**provenance.environment(name, torch.get_num_threads()), "model": source.name}
+    return {
+        **provenance.environment(name, torch.get_num_threads()),
+        "model": Path(source.name).name if source.commit is None else source.name,
+    }

@@ -1,12 +1,12 @@
 """Fine-tune a model on a task with `transformers.Trainer`.
 
-Batches are padded to their longest row and grouped by length, in bfloat16 where a short probe finds that faster.
+Batches are padded to their longest row and hold rows of like length, in bfloat16 where a short probe finds that faster.
 The defaults are the example of the paper's authors: AdamW, linear decay, no warm-up.
 """
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, Trai
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from depthprune.errors import UserError
+from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -54,7 +55,7 @@ def finetune(
     learning_rate: float = 2e-5,
     weight_decay: float = 0.0,
     precision: str = "auto",
-    group_by_length: bool = True,
+    similar_lengths: bool = True,
     seed: int = 42,
     on_step: Callable[[int, int], None] | None = None,
 ) -> HealReport:
@@ -67,7 +68,7 @@ def finetune(
         batch_size: examples a step.
         learning_rate: at the start; it decays linearly to zero.
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
-        group_by_length: put rows of like length into one batch.
+        similar_lengths: put rows of like length into one batch.
         seed: of the order of the rows and of dropout.
         on_step: called with (steps done, steps in all).
 
@@ -90,8 +91,6 @@ def finetune(
             warmup_steps=0,
             lr_scheduler_type="linear",
             bf16=precision == "bfloat16",
-            train_sampling_strategy="group_by_length" if group_by_length else "random",
-            length_column_name="length",
             seed=seed,
             use_cpu=model.device.type == "cpu",
             save_strategy="no",
@@ -101,7 +100,12 @@ def finetune(
             disable_tqdm=True,
             dataloader_pin_memory=model.device.type != "cpu",
         )
-        trainer = Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator)
+        inputs = rows.remove_columns("length")
+        if similar_lengths:
+            trainer = _SimilarLengthTrainer(model=model, args=arguments, train_dataset=inputs, data_collator=collator)
+            trainer.lengths = rows["length"][:]
+        else:
+            trainer = Trainer(model=model, args=arguments, train_dataset=inputs, data_collator=collator)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         if on_step is not None:
@@ -140,6 +144,16 @@ def _time_step(model: "PreTrainedModel", batch: dict[str, Any], precision: str) 
         loss = model(**batch).loss
     loss.backward()
     return time.perf_counter() - started
+
+
+class _SimilarLengthTrainer(Trainer):
+    """A Trainer with our order of rows, for which it has no argument."""
+
+    lengths: Sequence[int]
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SimilarLengthSampler:
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return SimilarLengthSampler(self.lengths, self.args.per_device_train_batch_size, generator)
 
 
 class _Steps(TrainerCallback):
