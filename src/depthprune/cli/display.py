@@ -85,14 +85,24 @@ def bar(fraction: float, width: int = BAR_WIDTH) -> str:
 def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> Table:
     """Return the table that compares runs, at most 80 columns wide; the first row is the full model.
 
+    Columns: score (the primary metric) and the share of the full model's that is kept, parameters, weights on disk,
+    milliseconds an example, speed-up over the full model timed in the same process, seconds of training.
+
     Args:
+        title: of the table; the primary metric's name follows it.
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
         primary: the name of the primary metric.
     """
     from depthprune.experiments.prepare import retention
 
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    numbers = (primary, "kept", "params", "disk", "latency", "speed", "training")
+    table = Table(
+        title=f"{title} (score: {primary}; ms an example)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    numbers = ("score", "kept", "params", "disk", "ms", "speed", "train")
     for heading in ("model", "dropped"):
         table.add_column(heading, no_wrap=True)
     for heading in numbers:
@@ -109,7 +119,7 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
             f"{100 * kept:.1f}%" if kept is not None else "n/a",
             f"{profile['parameters'] / 1e6:.1f}M",
             f"{profile['weight_bytes'] / 1e6:.0f}MB",
-            f"{profile['latency_ms']:.2f}ms",
+            f"{profile['latency_ms']:.2f}",
             f"{profile['full_latency_ms'] / profile['latency_ms']:.2f}×",
             f"{heal['seconds']:.0f}s",
         )
