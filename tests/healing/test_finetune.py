@@ -62,6 +62,16 @@ def test_bfloat16_trains_float32_weights():
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
+def test_after_training_in_bfloat16_the_model_computes_in_float32_again():
+    model, _ = train(num_epochs=1, precision="bfloat16")
+    again = tiny_model("bert", "classification", depth=2)
+    again.load_state_dict(model.state_dict())
+    batch = tiny_tokenizer().pad(encoded().remove_columns(["length", "labels"])[:], return_tensors="pt")
+
+    with torch.no_grad():
+        assert torch.equal(model.eval()(**batch).logits, again.eval()(**batch).logits)
+
+
 def test_the_probe_leaves_weights_gradients_and_random_numbers_as_they_were():
     model = tiny_model("bert", "classification", depth=2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -113,6 +113,8 @@ def finetune(
         started = time.perf_counter()
         result = trainer.train()
         seconds = time.perf_counter() - started
+        # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     examples = len(rows) * num_epochs
     return HealReport(seconds, examples / seconds, result.global_step, result.training_loss, precision)
 
