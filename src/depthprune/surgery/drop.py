@@ -1,17 +1,18 @@
 """Drop layers of a model in memory."""
 
-import copy
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack, changed_fields
-from depthprune.surgery.modules import find_stacks, meta_model, pruned_config, set_fields
-from depthprune.surgery.verify import Counter, check_drop, tensor_shapes
+from depthprune.surgery.anatomy import Stack, edited_generation, new_names
+from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
+from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part
+from depthprune.surgery.verify import check_drop, tensor_shapes
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -31,18 +32,27 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
         PlanError: the plan is for another depth, or names a stack that the model does not have.
         CannotDropError: the architecture does not allow this plan; the message names the layer and the reason.
     """
-    stacks = find_stacks(model)
-    plans = match_plans(stacks, plan)
+    plans = match_plans(find_stacks(model), plan)
     if not any(p.dropped for p in plans.values()):
         return model
     _check_untouched(model)
-    counters = check_drop(type(model), model.config, pruned_config(model.config, plans), plans)
-    fields = model.config.to_dict()
-    changes = {key: v for s, p in plans.items() for key, v in changed_fields(fields, s.depth_key, p).items()}
+    checked = check_drop(type(model), model.config, pruned_config(model.config, plans), plans)
+    sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
+    owned_by_first = _owned_by_first(model, plans)
     for stack, stack_plan in plans.items():
-        _replace_list(model, stack, stack_plan)
-    _set_counters(model, counters)
-    _set_configs(model, changes)
+        for path in stack.paths:
+            _replace_list(model, path, stack_plan)
+    for path, module in owned_by_first.items():
+        parent, _, name = path.rpartition(".")
+        model.get_submodule(parent).add_module(name, module)
+    for name, part in sized.items():
+        _shrink(model, name, part)
+    for setting in checked.settings:
+        setattr(model.get_submodule(setting.path), setting.attribute, setting.value)
+    _set_configs(model, checked.model)
+    if model.can_generate():
+        for key, value in edited_generation(model.generation_config.to_dict(), plans).items():
+            setattr(model.generation_config, key, value)
     return model
 
 
@@ -81,28 +91,48 @@ def _check_untouched(model: PreTrainedModel) -> None:
         )
 
 
-def _replace_list(model: nn.Module, stack: Stack, plan: LayerPlan) -> None:
-    parent_path, _, name = stack.path.rpartition(".")
+def _part(model: nn.Module, name: str, plans: Mapping[Stack, LayerPlan]) -> Kept | None:
+    return kept_part(name, tuple(model.state_dict()[name].shape), plans)
+
+
+def _owned_by_first(model: nn.Module, plans: Mapping[Stack, LayerPlan]) -> dict[str, nn.Module]:
+    """Return the outermost modules that move from a first layer that goes to the new first one."""
+    found: dict[str, nn.Module] = {}
+    modules = dict(model.named_modules())
+    for old, new in new_names(modules, plans).items():
+        for stack, plan in plans.items():
+            layer, rest = stack.layer_of(old) or (None, "")
+            if layer == 0 and rest and old == new and 0 in plan.dropped and not any(old.startswith(f) for f in found):
+                found[old] = modules[old]
+    return found
+
+
+def _replace_list(model: nn.Module, path: str, plan: LayerPlan) -> None:
+    parent_path, _, name = path.rpartition(".")
     parent = model.get_submodule(parent_path)
     layers = getattr(parent, name)
-    kept = nn.ModuleList(layers[i] for i in plan.kept)
+    kept = type(layers)(layers[i] for i in plan.kept)
     kept.training = layers.training
     setattr(parent, name, kept)
 
 
-def _set_counters(model: nn.Module, counters: list[Counter]) -> None:
-    for counter in counters:
-        setattr(model.get_submodule(counter.path), counter.attribute, counter.value)
+def _shrink(model: nn.Module, name: str, part: Kept) -> None:
+    """Leave of a parameter outside the stack what belongs to the kept layers."""
+    parent_path, _, attribute = name.rpartition(".")
+    parent = model.get_submodule(parent_path)
+    whole = getattr(parent, attribute)
+    pieces = [whole.data.narrow(part.dimension, start, stop - start) for start, stop in part.ranges]
+    smaller = nn.Parameter(torch.cat(pieces, part.dimension).contiguous(), requires_grad=whole.requires_grad)
+    setattr(parent, attribute, smaller)
+    for size in SIZE_ATTRIBUTES:
+        if getattr(parent, size, None) == whole.shape[part.dimension]:
+            setattr(parent, size, smaller.shape[part.dimension])
 
 
-def _set_configs(model: PreTrainedModel, changes: dict[str, Any]) -> None:
-    """Give every module that holds the model's configuration a changed copy: the object may be shared with others."""
-    old_type, copies = type(model.config), {}
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        if type(config) is not old_type:
-            continue
-        if id(config) not in copies:
-            copies[id(config)] = copy.deepcopy(config)
-            set_fields(copies[id(config)], changes)
-        module.config = copies[id(config)]
+def _set_configs(model: PreTrainedModel, proved: PreTrainedModel) -> None:
+    """Give every module the configuration of its counterpart: the old objects may be shared with other models."""
+    for name, module in proved.named_modules():
+        real = model.get_submodule(name)
+        for attribute, value in vars(module).items():
+            if isinstance(value, PreTrainedConfig):
+                setattr(real, attribute, value)

@@ -1,4 +1,4 @@
-"""Find the stacks of a model by probing: lower a depth entry by one and see which module list gets shorter.
+"""Find the stacks of a model by probing: lower a depth entry by one and see which module lists get shorter.
 
 Names alone mislead (XLNet's list is `layer`, GPT-2's `h`, ViT's moved in transformers 5), and so does length (a
 list of experts can be as long as the stack). Building the model twice on the meta device costs no memory and
@@ -7,16 +7,32 @@ needs no table of architectures.
 
 import copy
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack, changed_fields, check_supported, depth_keys
+from depthprune.surgery.anatomy import Stack, check_supported, depth_keys, edited, holder, stack_names
+
+# What a configuration class or a model's constructor raises for a configuration that makes no sense to it.
+REFUSALS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+    ZeroDivisionError,
+    RuntimeError,
+    StrictDataclassError,
+)
 
 
 def meta_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
@@ -31,18 +47,32 @@ def meta_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> 
         transformers_logging.set_verbosity(verbosity)
 
 
-def pruned_config(config: PreTrainedConfig, plans: dict[Stack, LayerPlan]) -> PreTrainedConfig:
-    """Return a copy of `config` for the model that the plans leave."""
+def pruned_config(config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan]) -> PreTrainedConfig:
+    """Return a copy of `config` for the model that the plans leave.
+
+    Raises:
+        CannotDropError: the configuration cannot say it.
+    """
+    before = config.to_dict()
+    after = edited(before, plans)
     new_config = copy.deepcopy(config)
-    for stack, plan in plans.items():
-        set_fields(new_config, changed_fields(config.to_dict(), stack.depth_key, plan))
+    try:
+        set_fields(new_config, before, after)
+    except REFUSALS as error:
+        raise refused_by(config, error) from None
     return new_config
 
 
-def set_fields(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
-    """Write entries into a configuration object, in place."""
-    for key, value in fields.items():
-        setattr(config, key, copy.copy(value))
+def set_fields(config: PreTrainedConfig, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Write into a configuration object, in place, the entries in which `after` differs from `before`."""
+    for key, value in after.items():
+        if key in before and before[key] == value and type(before[key]) is type(value):
+            continue
+        inner = getattr(config, key, None)
+        if isinstance(inner, PreTrainedConfig) and isinstance(value, Mapping):
+            set_fields(inner, before[key], value)
+        else:
+            setattr(config, key, copy.copy(value))
 
 
 def find_stacks(model: PreTrainedModel) -> dict[str, Stack]:
@@ -55,48 +85,57 @@ def find_stacks(model: PreTrainedModel) -> dict[str, Stack]:
 
 
 def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Stack]:
-    """Return the stacks that `model_class` builds from `config`. See `find_stacks`."""
+    """Return the stacks that `model_class` builds from `config`, in the order of its modules. See `find_stacks`."""
     fields = config.to_dict()
-    check_supported(fields)
     full = _list_lengths(meta_model(model_class, config))
-    stacks = []
+    found: dict[str, tuple[str, ...]] = {}
     for key, depth in depth_keys(fields).items():
         paths = _paths_that_shrink(model_class, config, key, depth, full)
-        if len(paths) > 1:
-            raise CannotDropError(
-                f"'{key}' of a {model_class.__name__} sets the length of several lists ({', '.join(paths)}), "
-                "which cannot be cut together yet; use a model with one list a stack"
-            )
-        stacks += [Stack("layers", path, key, depth) for path in paths]
-    if not stacks:
+        if paths and paths not in found.values():  # an alias of an entry names the same lists
+            found[key] = paths
+    if not found:
+        check_supported(fields)
         raise CannotDropError(
             f"found no stack of layers in a {model_class.__name__} (model_type '{config.model_type}'): no entry of "
             "its configuration sets the length of a module list; use an architecture with a plain stack"
         )
-    if len(stacks) == 1:
-        return {"layers": stacks[0]}
-    named = [Stack(_short_name(s.path), s.path, s.depth_key, s.depth) for s in stacks]
-    return {stack.name: stack for stack in named}
+    for key in found:
+        check_supported(holder(fields, key))
+    position = {path: number for number, path in enumerate(full)}
+    ordered = dict(sorted(found.items(), key=lambda item: position[item[1][0]]))
+    names = stack_names({key: paths[0] for key, paths in ordered.items()})
+    keys = depth_keys(fields)
+    return {names[key]: Stack(names[key], paths, key, keys[key]) for key, paths in ordered.items()}
 
 
-def _paths_that_shrink(model_class, config, key: str, depth: int, full: dict[str, int]) -> list[str]:
+def _paths_that_shrink(model_class, config, key: str, depth: int, full: dict[str, int]) -> tuple[str, ...]:
     """Return the outermost lists that a depth lower by one makes shorter by one."""
     if depth == 1:  # cannot be lowered: go by the length, as long as there is no doubt
-        paths = [path for path, length in full.items() if length == 1]
-        return paths if len(paths) == 1 else []
-    smaller = copy.deepcopy(config)
-    set_fields(smaller, changed_fields(config.to_dict(), key, LayerPlan(depth, (depth - 1,))))
-    lengths = _list_lengths(meta_model(model_class, smaller))
-    paths = [p for p, length in full.items() if length == depth and lengths.get(p) == depth - 1]
-    return [p for p in paths if not any(p.startswith(other + ".") for other in paths)]
+        paths = tuple(path for path, length in full.items() if length == 1)
+        return paths if len(paths) == 1 and "." not in key else ()
+    stack = Stack("", (), key, depth)
+    for layer in (depth - 1, 0, depth // 2):  # some configurations want a special last or first layer
+        try:
+            smaller = pruned_config(config, {stack: LayerPlan(depth, (layer,))})
+            lengths = _list_lengths(meta_model(model_class, smaller))
+        except (CannotDropError, *REFUSALS):
+            continue
+        paths = [p for p, length in full.items() if length == depth and lengths.get(p) == depth - 1]
+        return tuple(p for p in paths if not any(p.startswith(other + ".") for other in paths))
+    return ()
 
 
 def _list_lengths(model: nn.Module) -> dict[str, int]:
     return {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
 
 
-def _short_name(path: str) -> str:
-    for word in ("encoder", "decoder"):
-        if word in path.split("."):
-            return word
-    return path
+def refused_by(config: PreTrainedConfig, error: BaseException) -> CannotDropError:
+    """Return the error for a configuration class that refuses what a plan makes of it."""
+    return CannotDropError(
+        f"the configuration of '{config.model_type}' refuses this plan ({first_line(error)}); keep other layers"
+    )
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -3,9 +3,13 @@
 Two models without weights are built, from the old configuration and from the new. Layer `kept[i]` of the first
 must be layer `i` of the second in the classes of its modules, the names and shapes of its tensors, and every plain
 attribute (numbers, flags, strings), and so must everything outside the stack. Positions and counters are the one
-thing that may differ; they are returned, to be written into the real model.
+thing that may differ; they are returned, to be written into the real model. The new configuration must also survive
+being written and read again by its class, which may have ideas of its own about the last layer.
 """
 
+import copy
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +18,37 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, Stack
-from depthprune.surgery.modules import meta_model
+from depthprune.surgery.anatomy import FIRST_LAYER_ONLY, INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, Stack, new_names
+from depthprune.surgery.modules import REFUSALS, first_line, meta_model, refused_by
+from depthprune.surgery.sized import SIZE_ATTRIBUTES, kept_part
 
+Plans = Mapping[Stack, LayerPlan]
 Shapes = dict[str, tuple[int, ...]]
 PLAIN = (bool, int, float, str, type(None))
+# What a configuration says about itself and not about the model.
+UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
 
 
 @dataclass(frozen=True)
-class Counter:
-    """A number in a module that the drop changes: `setattr(model.get_submodule(path), attribute, value)`."""
+class Setting:
+    """An attribute of a module that the drop changes: `setattr(model.get_submodule(path), attribute, value)`."""
 
     path: str
     attribute: str
-    value: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A drop that was checked.
+
+    Args:
+        model: the shorter model on the meta device; its configurations are the ones to use.
+        settings: positions, counters and flags to write into a real model, under their names after the drop.
+    """
+
+    model: PreTrainedModel
+    settings: tuple[Setting, ...]
 
 
 def tensor_shapes(model: nn.Module) -> Shapes:
@@ -36,57 +57,87 @@ def tensor_shapes(model: nn.Module) -> Shapes:
 
 
 def check_drop(
-    model_class: type[PreTrainedModel],
-    config: PreTrainedConfig,
-    new_config: PreTrainedConfig,
-    plans: dict[Stack, LayerPlan],
-) -> list[Counter]:
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, new_config: PreTrainedConfig, plans: Plans
+) -> Checked:
     """Check that `new_config` builds exactly what `plans` leave of `config`.
-
-    Returns:
-        The counters to renumber in a real model, under their names after the drop.
 
     Raises:
         CannotDropError: they differ; the message names the layer, the difference, and what to keep instead.
     """
-    _check_convolution_after_first(config, plans)
-    old, new = meta_model(model_class, config), meta_model(model_class, new_config)
-    kept_modules = kept_names(dict(old.named_modules()), plans)
+    _check_special_layers(config, plans)
+    _check_reading(config, new_config)
+    old = meta_model(model_class, config)
+    try:
+        new = meta_model(model_class, new_config)
+    except REFUSALS as error:
+        raise CannotDropError(
+            f"'{config.model_type}' cannot be built with these layers ({first_line(error)}); keep other layers"
+        ) from None
+    kept, sized = _kept_shapes(old, plans)
+    _compare_tensors(kept, tensor_shapes(new), plans, new_config)
     new_modules = dict(new.named_modules())
-    _compare_tensors(kept_names(tensor_shapes(old), plans), tensor_shapes(new), plans, new_config)
-    counters = []
-    for name, old_name in kept_modules.items():
+    settings: list[Setting] = []
+    modules = dict(old.named_modules())
+    for old_name, name in new_names(modules, plans).items():
+        before = modules[old_name]
         if name not in new_modules:
             raise CannotDropError(_explain(name, plans, new_config, f"there is no module '{name}'"))
-        before, after = old.get_submodule(old_name), new_modules[name]
+        after = new_modules[name]
         if type(before) is not type(after):
             what = f"it would be a {type(after).__name__} instead of a {type(before).__name__}"
             raise CannotDropError(_explain(name, plans, new_config, what))
-        counters += _compare_attributes(name, before, after, plans, new_config)
-    return counters
+        settings += _compare_attributes(name, before, after, sized, plans, new_config)
+    return Checked(new, tuple(settings))
 
 
-def kept_names(items: dict[str, Any], plans: dict[Stack, LayerPlan]) -> dict[str, Any]:
-    """Rename what stays to its name after the drop: new name → shape (for shapes) or old name (for modules)."""
-    kept = {}
-    for name, value in items.items():
-        renamed = renamed_after(name, plans)
-        if renamed is not None:
-            kept[renamed] = name if isinstance(value, nn.Module) else value
-    return kept
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of the entries in which two configurations differ."""
+    found = []
+    for key in sorted({*one, *other} - UNCOMPARED, key=str):
+        before, after = one.get(key), other.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after and not (isinstance(before, list | tuple) and list(before) == list(after or ())):
+            found.append(f"{prefix}{key}")
+    return found
 
 
-def renamed_after(name: str, plans: dict[Stack, LayerPlan]) -> str | None:
-    """Return the name after the drop of a tensor or module, or None where its layer goes."""
-    for stack, plan in plans.items():
-        split = stack.layer_of(name)
-        if split is not None:
-            index = plan.new_index(split[0])
-            return None if index is None else stack.name_of(index, split[1])
-    return name
+def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> None:
+    """Read the new configuration again as a file would be read: a class may change or refuse what it is told."""
+
+    def changes(given: PreTrainedConfig) -> list[str]:
+        before = given.to_dict()
+        return differences(before, type(given).from_dict(copy.deepcopy(before)).to_dict())
+
+    try:
+        already = changes(config)
+    except REFUSALS:
+        return  # a configuration that cannot be read as it was is judged by what is loaded
+    try:
+        odd = [name for name in changes(new_config) if name not in already]
+    except REFUSALS as error:
+        raise refused_by(config, error) from None
+    if odd:
+        raise CannotDropError(
+            f"the configuration class of '{config.model_type}' changes {odd[0]} of this plan when it is loaded; "
+            "keep other layers (the last one may have to stay)"
+        )
 
 
-def _compare_tensors(kept: Shapes, new: Shapes, plans, config) -> None:
+def _kept_shapes(old: nn.Module, plans: Plans) -> tuple[Shapes, set[str]]:
+    """Return new name → shape of what stays, and the names of the tensors of which a part stays."""
+    kept: Shapes = {}
+    sized: set[str] = set()
+    shapes = tensor_shapes(old)
+    for name, renamed in new_names(shapes, plans).items():
+        part = kept_part(name, shapes[name], plans)
+        kept[renamed] = part.shape(shapes[name]) if part else shapes[name]
+        if part:
+            sized.add(renamed)
+    return kept, sized
+
+
+def _compare_tensors(kept: Shapes, new: Shapes, plans: Plans, config: PreTrainedConfig) -> None:
     for name in sorted(set(kept) | set(new), key=lambda n: (n.count("."), n)):
         if name not in new:
             what = f"'{_inside(name, plans)}' has no place there"
@@ -99,30 +150,48 @@ def _compare_tensors(kept: Shapes, new: Shapes, plans, config) -> None:
         raise CannotDropError(_explain(name, plans, config, what))
 
 
-def _compare_attributes(name: str, before: nn.Module, after: nn.Module, plans, config) -> list[Counter]:
-    counters = []
-    old, new = _plain_attributes(before), _plain_attributes(after)
+def _compare_attributes(
+    name: str, before: nn.Module, after: nn.Module, sized: set[str], plans: Plans, config: PreTrainedConfig
+) -> list[Setting]:
+    settings = []
+    in_stack = _in_stack(name, plans)
+    old, new = _plain_attributes(before, in_stack), _plain_attributes(after, in_stack)
     for attribute in sorted(set(old) | set(new)):
         # Outside the stack a module may keep something for each kind of layer (ModernBERT's rotary embedding); what
         # belonged to a kind that is gone is missed by nobody.
-        if attribute not in new and not _in_stack(name, plans):
+        if attribute not in new and not in_stack:
             continue
         one, other = old.get(attribute), new.get(attribute)
-        if one == other or attribute in TRAINING_ONLY_ATTRIBUTES:
+        if _same(one, other) or attribute in TRAINING_ONLY_ATTRIBUTES:
             continue
-        if _is_counter(name, attribute, one, other, plans):
-            counters.append(Counter(name, attribute, new[attribute]))
+        if attribute in SIZE_ATTRIBUTES and f"{name}.weight" in sized:
+            continue
+        if _is_counter(name, attribute, one, other, plans) or _is_first_layer_flag(name, attribute, one, other, plans):
+            settings.append(Setting(name, attribute, new[attribute]))
             continue
         what = f"'{_inside(f'{name}.{attribute}', plans)}' would change from {one!r} to {other!r}"
         raise CannotDropError(_explain(name, plans, config, what))
-    return counters
+    return settings
 
 
-def _plain_attributes(module: nn.Module) -> dict[str, Any]:
-    return {k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, PLAIN)}
+def _plain_attributes(module: nn.Module, in_stack: bool) -> dict[str, Any]:
+    """Numbers, flags and strings; inside a layer also lists of them, which outside may well go with the depth."""
+    kinds = (*PLAIN, tuple, list) if in_stack else PLAIN
+    return {k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, kinds) and _is_plain(v)}
 
 
-def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: dict[Stack, LayerPlan]) -> bool:
+def _is_plain(value: Any) -> bool:
+    return all(isinstance(item, PLAIN) for item in value) if isinstance(value, tuple | list) else True
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare values; numbers that are multiplied with tensors need to agree as float32."""
+    if type(one) is float and type(other) is float:
+        return struct.pack("f", one) == struct.pack("f", other) if max(abs(one), abs(other)) < 3e38 else one == other
+    return one == other
+
+
+def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
     """Tell a position in the stack, or the depth kept outside it, from a change of behaviour."""
     if not (type(one) is int and type(other) is int):
         return False
@@ -133,36 +202,53 @@ def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: dict[Sta
     return any((one, other) == (plan.depth, len(plan.kept)) for plan in plans.values())
 
 
-def _in_stack(name: str, plans: dict[Stack, LayerPlan]) -> bool:
+def _is_first_layer_flag(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+    """Tell the flag of a new first layer that it owns what the old one owned."""
+    in_first = any((stack.layer_of(name) or (None,))[0] == 0 and 0 in plan.dropped for stack, plan in plans.items())
+    return in_first and (one, other) == (False, True) and attribute in FIRST_LAYER_ONLY.values()
+
+
+def _in_stack(name: str, plans: Plans) -> bool:
     return any(stack.layer_of(name) is not None for stack in plans)
 
 
-def _inside(name: str, plans: dict[Stack, LayerPlan]) -> str:
+def _inside(name: str, plans: Plans) -> str:
     splits = [split for stack in plans if (split := stack.layer_of(name)) is not None]
     return splits[0][1] if splits else name
 
 
-def _explain(name: str, plans: dict[Stack, LayerPlan], config: PreTrainedConfig, what: str) -> str:
+def _explain(name: str, plans: Plans, config: PreTrainedConfig, what: str) -> str:
     for stack, plan in plans.items():
         split = stack.layer_of(name)
         if split is None or split[0] >= len(plan.kept):
             continue
         new_index, layer = split[0], plan.kept[split[0]]
+        of = f"'{config.model_type}'" if stack.name == "layers" else f"'{config.model_type}' ({stack.name})"
         if new_index == 0 and 0 in plan.dropped:
-            return f"dropping layer 0 of '{config.model_type}' makes layer {layer} the first, and {what}; keep layer 0"
+            return f"dropping layer 0 of {of} makes layer {layer} the first, and {what}; keep layer 0"
         return (
-            f"this plan makes layer {layer} of '{config.model_type}' layer {new_index} ({stack.depth_key} "
+            f"this plan makes layer {layer} of {of} layer {new_index} ({stack.depth_key} "
             f"{plan.depth} → {len(plan.kept)}), and {what}; keep other layers"
         )
     return f"'{config.model_type}' cannot be cut so: outside the stack, {what}; choose other layers"
 
 
-def _check_convolution_after_first(config: PreTrainedConfig, plans: dict[Stack, LayerPlan]) -> None:
-    """DeBERTa-v2 XL adds a convolution of the embeddings to the output of whatever layer is first."""
-    if config.model_type != "deberta-v2" or not getattr(config, "conv_kernel_size", 0):
-        return
-    if any(0 in plan.dropped for plan in plans.values()):
-        raise CannotDropError(
-            "dropping layer 0 of 'deberta-v2' makes layer 1 the first, and the convolution (conv_kernel_size "
-            f"{config.conv_kernel_size}) that follows the first layer would follow that; keep layer 0"
-        )
+def _check_special_layers(config: PreTrainedConfig, plans: Plans) -> None:
+    """Refuse what forward passes do with the index of a layer and no comparison of modules shows."""
+    fields = config.to_dict()
+    for stack, plan in plans.items():
+        first = 0 in plan.dropped
+        # DeBERTa-v2 XL adds a convolution of the embeddings to the output of whatever layer is first.
+        if first and config.model_type == "deberta-v2" and fields.get("conv_kernel_size"):
+            raise CannotDropError(
+                "dropping layer 0 of 'deberta-v2' makes layer 1 the first, and the convolution (conv_kernel_size "
+                f"{fields['conv_kernel_size']}) that follows the first layer would follow that; keep layer 0"
+            )
+        # Qwen3-VL and its kin add visual features to the outputs of the first layers of the language model.
+        taps = (fields.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
+        early = [i for i in plan.dropped if i < len(taps)]
+        if early and "vision" not in stack.depth_key:
+            raise CannotDropError(
+                f"layer {early[0]} of '{config.model_type}' is one of the first {len(taps)}, which receive visual "
+                "features by their position (deepstack_visual_indexes); keep it"
+            )

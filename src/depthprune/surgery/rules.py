@@ -1,0 +1,299 @@
+"""What a drop does to the per-layer entries of a configuration: rules by name, on plain dictionaries, no torch.
+
+An entry that knows about layers is one of: a *list* with an entry a layer (sliced); a list of layer *indices*
+(renumbered); a *count* of first or last layers that are special (counted anew); a *period* (solved anew); a *tap*,
+the number of a layer or of a hidden state that something else reads (moved to what hands on the same values). Lists are
+told from others of the same length by name, never by length alone: unrelated entries can have the depth's length or
+value by chance. Where no rule applies, the entry stays, and the check on the meta device decides whether the kept
+layers still fit. Names and meanings are those of transformers 5 (`configuration_*.py`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from math import inf, nextafter, sqrt
+from typing import Any
+
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan
+
+Fields = dict[str, Any]
+
+PER_LAYER_LISTS = (
+    "activation_sparsity_pattern",
+    "attention_layers",
+    "attention_window",
+    "attn_layers",
+    "gnn_layers_types",
+    "indexer_types",
+    "intermediate_size",
+    "layer_rope_theta",
+    "layer_types",
+    "layers_block_type",
+    "mlp_layer_types",
+    "moe_topk",
+    "no_rope_layers",
+    "num_attention_heads_per_layer",
+    "num_experts",
+    "num_key_value_heads_per_layer",
+    "sliding_windows",
+)
+LISTS_WITH_A_TAIL = ("swiglu_limits", "swiglu_limits_shared")  # entries of multi-token prediction layers follow
+INDEX_LISTS = (
+    "attn_layer_indices",
+    "cross_attention_layers",
+    "full_attn_idxs",
+    "fullatt_block_indexes",
+    "global_attn_indexes",
+    "local_layer_ids",
+    "look_ahead_layers",
+    "look_backward_layers",
+    "mlp_only_layers",
+    "moe_layers",
+    "residual_block_indices",
+    "rope_scaling_layers",
+    "window_block_indexes",
+    "window_block_indices",
+)
+WHOLE_INDEX_LISTS = ("subsample_layers",)  # none of these layers may go
+PREFIX_COUNTS = ("first_k_dense_replace", "max_window_layers", "num_dense_layers", "num_first_full_attention_layers")
+SUFFIX_COUNTS = ("num_kv_shared_layers", "num_last_full_attention_layers", "num_timestamp_prediction_layers")
+# The number of a layer whose output is read: it moves to the nearest kept layer before, which hands on the same.
+LAYER_TAPS = (
+    "backbone_out_indices",
+    "conditional_layer",
+    "deepstack_visual_indexes",
+    "extract_layers",
+    "insert_layer_id",
+    "intermediate_hidden_state_indices",
+    "intermediate_hook_ids",
+    "intermediate_layers_indices",
+    "merge_index",
+)
+# The number of a hidden state that is read, 0 being the embeddings; negative numbers count from the end.
+STATE_TAPS = ("cat_hidden_layers", "feature_layer", "spatial_vision_layer", "vision_feature_layer")
+# (period, offset): layer i is special where i % period == offset.
+PERIODS = (("attn_layer_period", "attn_layer_offset"), ("expert_layer_period", "expert_layer_offset"))
+# Multi-token prediction layers lie beyond the stack; they were trained on the full depth and go with any drop.
+BEYOND_THE_STACK = ("num_mtp_layers", "num_nextn_predict_layers")
+
+KNOWN = frozenset(
+    {
+        *PER_LAYER_LISTS,
+        *LISTS_WITH_A_TAIL,
+        *INDEX_LISTS,
+        *WHOLE_INDEX_LISTS,
+        *PREFIX_COUNTS,
+        *SUFFIX_COUNTS,
+        *LAYER_TAPS,
+        *STATE_TAPS,
+        *(key for pair in PERIODS for key in pair),
+        *BEYOND_THE_STACK,
+        "attention_types",
+        "block_types",
+        "decoder_sparse_step",
+        "kv_source_layers",
+        "per_layer_config",
+        "ple_layer_ids",
+        "scale_depth",
+    }
+)
+
+
+def edit(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
+    """Change what belongs to a stack in the configuration that holds its depth, in place.
+
+    Raises:
+        CannotDropError: an entry cannot say what the plan leaves; the message names the entry and the layer.
+    """
+    before = dict(fields)
+    if isinstance(before.get(depth_key), list | tuple):
+        fields[depth_key] = [before[depth_key][i] for i in plan.kept]
+    else:
+        fields[depth_key] = len(plan.kept)
+    for name, change in _RULES:
+        if before.get(name) is not None and name != depth_key:
+            fields[name] = change(name, before[name], plan)
+    for special in (_solve_periods, _sparse_step, _types_of_gpt_neo, _tiled_blocks, _scale_depth):
+        special(before, fields, plan)
+
+
+def edit_outside(fields: Fields, plan: LayerPlan) -> None:
+    """Change what the configuration above says about a stack of vision layers, in place. See `edit`."""
+    for name in ("vision_feature_layer", "spatial_vision_layer"):
+        if fields.get(name) is not None:
+            fields[name] = _state_taps(name, fields[name], plan)
+
+
+def edit_generation(fields: Fields, plan: LayerPlan) -> None:
+    """Change what a generation configuration says about a decoder's layers, in place: Whisper's alignment heads."""
+    heads = fields.get("alignment_heads")
+    if heads:
+        fields["alignment_heads"] = [[plan.kept.index(layer), head] for layer, head in heads if layer in plan.kept]
+
+
+def _slice(name: str, value: Any, plan: LayerPlan) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != plan.depth:
+        return value
+    return [value[i] for i in plan.kept]
+
+
+def _slice_head(name: str, value: Any, plan: LayerPlan) -> Any:
+    return [value[i] for i in plan.kept] + list(value[plan.depth :]) if isinstance(value, list | tuple) else value
+
+
+def _remap(name: str, value: Any, plan: LayerPlan) -> Any:
+    return [plan.kept.index(i) for i in value if i in plan.kept] if isinstance(value, list | tuple) else value
+
+
+def _remap_whole(name: str, value: Any, plan: LayerPlan) -> Any:
+    gone = [i for i in value if i in plan.dropped]
+    if gone:
+        raise CannotDropError(f"layer {gone[0]} is one of {name} {list(value)}, which must all stay; keep it")
+    return _remap(name, value, plan)
+
+
+def _prefix(name: str, value: Any, plan: LayerPlan) -> Any:
+    return sum(i < value for i in plan.kept) if _is_int(value) else value
+
+
+def _suffix(name: str, value: Any, plan: LayerPlan) -> Any:
+    return sum(i >= plan.depth - value for i in plan.kept) if _is_int(value) else value
+
+
+def _layer_taps(name: str, value: Any, plan: LayerPlan) -> Any:
+    def move(tap: int) -> int:
+        layer = tap + plan.depth if tap < 0 else tap
+        before = [i for i in plan.kept if i <= layer]
+        if not before:
+            raise CannotDropError(f"{name} reads the output of layer {layer}, and no layer up to it stays; keep one")
+        return plan.kept.index(before[-1]) - (len(plan.kept) if tap < 0 else 0)
+
+    return _move_taps(name, value, move)
+
+
+def _state_taps(name: str, value: Any, plan: LayerPlan) -> Any:
+    def move(tap: int) -> int:
+        state = tap + plan.depth + 1 if tap < 0 else tap
+        moved = sum(i < state for i in plan.kept)
+        if moved == len(plan.kept) and state < plan.depth:
+            # The last hidden state can be normalised where the ones before are not.
+            raise CannotDropError(
+                f"{name} {tap} reads hidden state {state}, which would become the last one; keep layer {plan.depth - 1}"
+            )
+        return moved - (len(plan.kept) + 1 if tap < 0 else 0)
+
+    return _move_taps(name, value, move)
+
+
+def _move_taps(name: str, value: Any, move: Callable[[int], int]) -> Any:
+    if _is_int(value):
+        return move(value)
+    if not isinstance(value, list | tuple) or not all(map(_is_int, value)):
+        return value
+    moved = [move(tap) for tap in value]
+    if len(set(moved)) < len(set(value)):
+        raise CannotDropError(f"two of {name} {list(value)} would read the same layer; keep a layer between them")
+    return moved
+
+
+def _per_layer_config(name: str, value: Any, plan: LayerPlan) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    kind = str if all(isinstance(key, str) for key in value) else int
+    return {kind(plan.kept.index(int(key))): entry for key, entry in value.items() if int(key) in plan.kept}
+
+
+def _kv_sources(name: str, value: Any, plan: LayerPlan) -> Any:
+    for layer in plan.kept:
+        if value[layer] in plan.dropped:
+            raise CannotDropError(
+                f"layer {layer} reads the keys and values of layer {value[layer]} ({name}); drop it too, or keep both"
+            )
+    return [plan.kept.index(value[layer]) for layer in plan.kept]
+
+
+def _ple_layers(name: str, value: Any, plan: LayerPlan) -> Any:
+    """Counted from one; the position in the list is the row of an embedding table."""
+    return [i + 1 for i in _remap_whole(name, [i - 1 for i in value], plan)]
+
+
+def _none_left(name: str, value: Any, plan: LayerPlan) -> Any:
+    return 0 if _is_int(value) and plan.dropped else value
+
+
+_RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
+    *((name, _slice) for name in PER_LAYER_LISTS),
+    *((name, _slice_head) for name in LISTS_WITH_A_TAIL),
+    *((name, _remap) for name in INDEX_LISTS),
+    *((name, _remap_whole) for name in WHOLE_INDEX_LISTS),
+    *((name, _prefix) for name in PREFIX_COUNTS),
+    *((name, _suffix) for name in SUFFIX_COUNTS),
+    *((name, _layer_taps) for name in LAYER_TAPS),
+    *((name, _state_taps) for name in STATE_TAPS),
+    *((name, _none_left) for name in BEYOND_THE_STACK),
+    ("per_layer_config", _per_layer_config),
+    ("kv_source_layers", _kv_sources),
+    ("ple_layer_ids", _ple_layers),
+)
+
+
+def _solve_periods(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """Find a period and an offset that say of the kept layers what the old ones said; leave both where none does."""
+    for period_key, offset_key in PERIODS:
+        period, offset = before.get(period_key), before.get(offset_key)
+        if not (_is_int(period) and _is_int(offset) and period):
+            continue
+        wanted = [i % period == offset for i in plan.kept]
+        for new_period, new_offset in _periods(period, offset, len(wanted)):
+            if [i % new_period == new_offset for i in range(len(wanted))] == wanted:
+                fields[period_key], fields[offset_key] = new_period, new_offset
+                break
+
+
+def _periods(period: int, offset: int, depth: int) -> Iterator[tuple[int, int]]:
+    yield period, offset
+    for new_period in range(1, depth + 2):
+        for new_offset in range(new_period):
+            yield new_period, new_offset
+
+
+def _sparse_step(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """Qwen's mixtures of experts: layer i is sparse where (i + 1) % decoder_sparse_step == 0, unless it is listed."""
+    step, dense = before.get("decoder_sparse_step"), before.get("mlp_only_layers")
+    if not _is_int(step) or step < 2 or not isinstance(dense, list | tuple):
+        return
+    fields["mlp_only_layers"] = [new for new, i in enumerate(plan.kept) if (i + 1) % step or i in dense]
+    fields["decoder_sparse_step"] = 1
+
+
+def _types_of_gpt_neo(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """GPT-Neo recomputes its list from run lengths on every load."""
+    if before.get("attention_types") is None:
+        return
+    kinds = [kind for types, repeat in before["attention_types"] for _ in range(repeat) for kind in types]
+    if len(kinds) == plan.depth:
+        fields["attention_types"] = [[[kinds[i]], 1] for i in plan.kept]
+
+
+def _tiled_blocks(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """RecurrentGemma tiles its block types over the depth: a full-length list makes the tiling do nothing."""
+    kinds = before.get("block_types")
+    if isinstance(kinds, list | tuple) and kinds:
+        fields["block_types"] = [kinds[i % len(kinds)] for i in plan.kept]
+
+
+def _scale_depth(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """MiniCPM-3 multiplies its residual branches by scale_depth / sqrt(depth): keep that number as it was.
+
+    Exactly where a float64 can say it, else to the last bit of the float32 that a tensor is multiplied with.
+    """
+    scale = before.get("scale_depth")
+    if not isinstance(scale, int | float) or isinstance(scale, bool):
+        return
+    wanted, root = scale / sqrt(plan.depth), sqrt(len(plan.kept))
+    near = wanted * root
+    candidates = (near, nextafter(near, inf), nextafter(near, -inf))
+    fields["scale_depth"] = next((c for c in candidates if c / root == wanted), near)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
