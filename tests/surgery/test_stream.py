@@ -14,8 +14,9 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
 from depthprune.surgery import drop_layers, save_checkpoint
 from depthprune.surgery.checkpoint import find_prefix, read_checkpoint
-from depthprune.surgery.prove import UNCOMPARED
-from depthprune.surgery.stream import drop_layers_in_checkpoint, plan_cut
+from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
+from depthprune.surgery.stream import drop_layers_in_checkpoint
+from depthprune.surgery.verify import UNCOMPARED
 from tiny_models import ARCHITECTURES, tiny_checkpoint, tiny_model
 
 PLAN = LayerPlan(5, (1, 3))
@@ -124,13 +125,11 @@ def test_a_refused_layer_is_named_and_nothing_is_left(tmp_path):
 
 
 def test_a_configuration_that_the_rules_edit_wrongly_is_caught_by_the_second_reading(tmp_path, monkeypatch):
-    from depthprune.surgery import stream
+    from depthprune.surgery import cut
 
     folder = tiny_checkpoint(tmp_path / "model", "modernbert", num_layers=5)
-    right = stream.changed_fields
-    monkeypatch.setattr(
-        stream, "changed_fields", lambda *a: {**right(*a), "layer_types": right(*a)["layer_types"][::-1]}
-    )
+    right = cut.edited
+    monkeypatch.setattr(cut, "edited", lambda *a: {**right(*a), "layer_types": right(*a)["layer_types"][::-1]})
 
     with pytest.raises(CannotDropError, match=r"edited config\.json says layer_types"):
         drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (1,)))
@@ -168,13 +167,17 @@ def test_broken_files_are_refused(kind, tmp_path):
     broken(kind, folder)
 
     with pytest.raises(LoadError, match="fetch"):
-        plan_cut(source_of(folder), PLAN)
+        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_tensor_is_kept_or_dropped_and_none_twice(tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
 
-    cut = plan_cut(source_of(folder), PLAN)
+    source, checkpoint = source_of(folder), read_checkpoint(folder)
+    stacks = stacks_in_plain_sight(source, checkpoint)
+    assert stacks is not None
+    cut = plan_cut(source, {stacks["layers"]: PLAN}, checkpoint)
 
     assert len(cut.kept) + len(cut.dropped) == len(read_checkpoint(folder).tensors)
     assert all(name.startswith(("encoder.layer.1.", "encoder.layer.3.")) for name in (t.name for t in cut.dropped))

@@ -6,32 +6,57 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.options import quiet_libraries
 from depthprune.plan import LayerPlan, format_layers
 
 if TYPE_CHECKING:
     from depthprune.sources import ModelSource
+    from depthprune.surgery.cut import Cut
+
+Counts = Annotated[
+    list[str] | None, typer.Option("--count", help="How many layers to drop: 3, or decoder=3 for one stack of several.")
+]
+Layers = Annotated[
+    list[str] | None,
+    typer.Option("--layers", help="Layers to drop, from 0: 8,9-11, or encoder=8,9-11. Can be given for each stack."),
+]
+Keep = Annotated[list[str] | None, typer.Option("--keep", help="Layers to keep, in the same form.")]
+Verify = Annotated[
+    str,
+    typer.Option(
+        "--verify",
+        help="headers; full: also compare every byte written with the source; logits: also run both models.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, prove it, and write nothing.")]
+LEVELS = ("headers", "full", "logits")
 
 
 def drop(
     model: options.Model,
-    output: Annotated[Path, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)],
+    output: options.Output = None,
     strategy: options.Strategy = None,
-    count: options.Count = None,
-    layers: options.Layers = None,
-    keep: options.Keep = None,
+    count: Counts = None,
+    layers: Layers = None,
+    keep: Keep = None,
+    dry_run: DryRun = False,
+    verify: Verify = "headers",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Drop layers and save what is left as a plain checkpoint, with the head it has and without training."""
-    from depthprune.errors import PlanError
+    from depthprune.errors import OutputError, PlanError, UserError
     from depthprune.output import check_target
-    from depthprune.strategies import plan_layers, registry
+    from depthprune.strategies import plan_stacks, registry
 
-    check_target(output)
+    if output is not None:
+        check_target(output)
+    elif not dry_run:
+        raise OutputError("say where to write the checkpoint: --output DIR, or --dry-run to write nothing")
+    if verify not in LEVELS:
+        raise UserError(f"there is no --verify '{verify}'; it is one of {', '.join(LEVELS)}")
     if strategy is not None:
         registry.get(strategy)
-    elif layers is None and keep is None:
+    elif not layers and not keep:
         raise PlanError(
             f"say which layers go: --strategy {' | '.join(registry.names())} with --count, --layers or --keep"
         )
@@ -39,47 +64,96 @@ def drop(
     from depthprune.sources import locate
 
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    from depthprune.experiments.prepare import stack_depth
 
-    plan = plan_layers(stack_depth(source), strategy=strategy, count=count, layers=layers, keep=keep)
-    if _streamable(source):
-        before, after = _stream(source, plan, output)
+    def choose(depths: dict[str, int]) -> dict[str, LayerPlan]:
+        return plan_stacks(depths, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
+
+    if source.weights[0].suffix == ".safetensors":
+        _stream(source, choose, output, dry_run=dry_run, verify=verify)
+    elif dry_run or verify != "headers":
+        raise UserError("--dry-run and --verify work on safetensors files; save the model once with save_pretrained")
     else:
-        before, after = _in_memory(source, plan, output)
-    kept = f"kept {format_layers(plan.kept)}"
-    print(f"dropped layers {format_layers(plan.dropped) or 'none'} of {plan.depth}, {kept}")
-    print(f"{before:,} → {after:,} parameters ({100 * (after / before - 1):+.1f} %)")
-    print(f"checkpoint: {output} (proved: plain from_pretrained takes exactly these tensors)")
+        assert output is not None
+        _in_memory(source, choose, output)
 
 
-def _streamable(source: "ModelSource") -> bool:
-    """Bytes can be copied from safetensors files of a model whose config.json names one depth."""
-    from depthprune.surgery.anatomy import depth_keys
-
-    return source.weights[0].suffix == ".safetensors" and len(depth_keys(source.config)) == 1
-
-
-def _stream(source: "ModelSource", plan: LayerPlan, output: Path) -> tuple[int, int]:
-    from math import prod
-
+def _stream(source: "ModelSource", choose, output: Path | None, *, dry_run: bool, verify: str) -> None:
     from depthprune.experiments.provenance import checkpoint_provenance
-    from depthprune.surgery.stream import drop_layers_in_checkpoint
+    from depthprune.surgery.cut import plan_cut
+    from depthprune.surgery.stacks import match_plans
+    from depthprune.surgery.stream import opened, proving, write_cut
 
-    provenance = checkpoint_provenance(source, plan)
-    cut = drop_layers_in_checkpoint(source, output, plan=plan, provenance=provenance)
-    after = sum(prod(tensor.shape) for tensor in cut.kept.values())
-    return after + sum(prod(tensor.shape) for tensor in cut.dropped), after
+    with opened(source) as given:
+        plans = choose({name: stack.depth for name, stack in given.stacks.items()})
+        cut = plan_cut(source, match_plans(given.stacks, plans), given.checkpoint)
+        if dry_run:
+            with proving(given, cut, cache=True) as verdict:
+                answer = verdict()
+            _show_tensors(cut)
+        else:
+            assert output is not None
+            provenance = checkpoint_provenance(source, next(iter(plans.values())))
+            answer = write_cut(given, cut, output, provenance=provenance, verify=verify)
+    _show_plans(plans)
+    before, after = cut.parameters
+    size_before = sum(tensor.num_bytes for tensor in cut.checkpoint.tensors.values())
+    _show_sizes(before, after, f", {size_before / 1e6:,.1f} → {cut.kept_bytes / 1e6:,.1f} MB")
+    if all(answer.get("cache_bytes_per_token") or [None]):
+        old, new = answer["cache_bytes_per_token"]
+        print(f"cache: {old:,} → {new:,} bytes per token")
+    proved = {"loaded": "plain from_pretrained takes exactly these tensors"}.get(answer["how"], answer["how"])
+    checked = {"headers": "", "full": "; every byte compared with the source", "logits": f"; {answer.get('logits')}"}
+    print(f"{'nothing written' if dry_run else f'checkpoint: {output}'} (proved: {proved}{checked[verify]})")
 
 
-def _in_memory(source: "ModelSource", plan: LayerPlan, output: Path) -> tuple[int, int]:
-    quiet_libraries()
+def _in_memory(source: "ModelSource", choose, output: Path) -> None:
+    options.quiet_libraries()
     from depthprune.experiments.provenance import checkpoint_provenance
     from depthprune.loading import load_model
     from depthprune.profiling.footprint import num_parameters
-    from depthprune.surgery import drop_layers, save_checkpoint
+    from depthprune.surgery import drop_layers, find_stacks, save_checkpoint
 
     whole = load_model(source)
     before = num_parameters(whole)
-    cut = drop_layers(whole, plan)
-    save_checkpoint(cut, output, tokenizer_from=source.path, provenance=checkpoint_provenance(source, plan))
-    return before, num_parameters(cut)
+    plans = choose({name: stack.depth for name, stack in find_stacks(whole).items()})
+    cut = drop_layers(whole, plans)
+    provenance = checkpoint_provenance(source, next(iter(plans.values())))
+    save_checkpoint(cut, output, tokenizer_from=source.path, provenance=provenance)
+    _show_plans(plans)
+    _show_sizes(before, num_parameters(cut), "")
+    print(f"checkpoint: {output} (proved: plain from_pretrained takes exactly these tensors)")
+
+
+def _show_plans(plans: dict[str, LayerPlan]) -> None:
+    for name, plan in plans.items():
+        of = f" of {plan.depth}" if name == "layers" else f" of {plan.depth} ({name})"
+        print(f"dropped layers {format_layers(plan.dropped) or 'none'}{of}, kept {format_layers(plan.kept)}")
+
+
+def _show_sizes(before: int, after: int, more: str) -> None:
+    print(f"{before:,} → {after:,} parameters ({100 * (after / before - 1):+.1f} %){more}")
+
+
+def _show_tensors(cut: "Cut") -> None:
+    """Print what happens to the tensors, a line for each layer."""
+    staying = {piece.tensor.name: new for new, piece in cut.kept.items()}
+    outside = set(cut.checkpoint.tensors)
+    for stack, plan in cut.plans.items():
+        for path in stack.paths:
+            for layer in range(stack.depth):
+                tensors = [t for name, t in cut.checkpoint.tensors.items() if name.startswith(f"{path}.{layer}.")]
+                outside -= {t.name for t in tensors}
+                new = plan.new_index(layer)
+                moved = [t for t in tensors if new is None and t.name in staying]
+                here = [t for t in tensors if t not in moved]
+                what = f"{len(here)} tensors, {sum(t.num_bytes for t in here) / 1e6:,.1f} MB"
+                fate = f"goes   {path}.{layer}" if new is None else f"stays  {path}.{layer} → {path}.{new}"
+                print(f"{fate}  ({what})")
+                for tensor in moved:
+                    print(f"stays  {tensor.name}, with the new first layer")
+    print(f"stays  {len(outside & staying.keys())} tensors outside these stacks")
+    for name in sorted(outside - staying.keys()):
+        print(f"goes   {name}")
+    for piece in cut.kept.values():
+        if piece.part is not None:
+            print(f"shrinks {piece.tensor.name}  {list(piece.tensor.shape)} → {list(piece.shape)}")

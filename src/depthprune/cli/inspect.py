@@ -1,6 +1,11 @@
 """`depthprune inspect`: what is in a model and what each strategy would drop."""
 
+from typing import TYPE_CHECKING
+
 from depthprune.cli import options
+
+if TYPE_CHECKING:
+    from depthprune.sources import ModelSource
 
 
 def inspect(
@@ -9,28 +14,64 @@ def inspect(
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Show a model's stacks, each layer's parameters, and what each strategy would drop at each count."""
-    from depthprune.cli.options import quiet_libraries
-    from depthprune.loading import model_class
+    from depthprune.cli.display import console
     from depthprune.sources import locate
 
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    quiet_libraries()
-    from depthprune.cli.display import console
+    stacks = _from_headers(source) or _from_modules(source)
+    what, total, found = stacks
+    console.print(f"{model}: {what}, {total:,} parameters", highlight=False, soft_wrap=True)
+    for name, path, depth_key, sizes in found:
+        share = f"{100 * sum(sizes) / total:.1f} % of the parameters"
+        console.print(f"stack '{name}' at {path}: {len(sizes)} layers ({depth_key}), {share}")
+        for layer, size in enumerate(sizes):
+            console.print(f"  layer {layer:>2}  {size:,} parameters")
+        console.print(_choices(len(sizes)))
+
+
+Found = tuple[str, int, list[tuple[str, str, str, list[int]]]]
+
+
+def _from_headers(source: "ModelSource") -> Found | None:
+    """Read the headers of the weights alone, where names and config.json leave no doubt about the stack."""
+    from math import prod
+
+    from depthprune.surgery.checkpoint import read_checkpoint
+    from depthprune.surgery.cut import stacks_in_plain_sight
+
+    if source.weights[0].suffix != ".safetensors":
+        return None
+    checkpoint = read_checkpoint(source.path)
+    stacks = stacks_in_plain_sight(source, checkpoint)
+    if stacks is None:
+        return None
+    found = []
+    for stack in stacks.values():
+        sizes = [0] * stack.depth
+        for name, tensor in checkpoint.tensors.items():
+            place = stack.layer_of(name)
+            if place is not None and place[0] < stack.depth:
+                sizes[place[0]] += prod(tensor.shape)
+        found.append((stack.name, stack.path, stack.depth_key, sizes))
+    what = (source.config.get("architectures") or [source.config["model_type"]])[0]
+    return what, sum(prod(tensor.shape) for tensor in checkpoint.tensors.values()), found
+
+
+def _from_modules(source: "ModelSource") -> Found:
+    options.quiet_libraries()
+    from depthprune.loading import model_class
     from depthprune.profiling.footprint import num_parameters
     from depthprune.surgery.modules import meta_model, probe_stacks
 
     chosen, config = model_class(source)
     stacks = probe_stacks(chosen, config)
     skeleton = meta_model(chosen, config)
-    total = num_parameters(skeleton)
-    console.print(f"{model}: {chosen.__name__}, {total:,} parameters", highlight=False, soft_wrap=True)
+    found = []
     for stack in stacks.values():
-        sizes = [num_parameters(layer) for layer in skeleton.get_submodule(stack.path).children()]
-        share = f"{100 * sum(sizes) / total:.1f} % of the parameters"
-        console.print(f"stack '{stack.name}' at {stack.path}: {stack.depth} layers ({stack.depth_key}), {share}")
-        for layer, size in enumerate(sizes):
-            console.print(f"  layer {layer:>2}  {size:,} parameters")
-        console.print(_choices(stack.depth))
+        lists = [list(skeleton.get_submodule(path).children()) for path in stack.paths]
+        sizes = [sum(num_parameters(part) for part in parts) for parts in zip(*lists, strict=True)]
+        found.append((stack.name, ", ".join(stack.paths), stack.depth_key, sizes))
+    return chosen.__name__, num_parameters(skeleton), found
 
 
 def _choices(depth: int):

@@ -167,8 +167,8 @@ def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> No
     Raises:
         CannotDropError: see `surgery.verify.check_drop`.
     """
-    from depthprune.surgery.drop import match_plans
     from depthprune.surgery.modules import probe_stacks, pruned_config
+    from depthprune.surgery.stacks import match_plans
     from depthprune.surgery.verify import check_drop
 
     chosen, config = model_class(source)

@@ -1,6 +1,7 @@
 """What a strategy is, and the one place that turns a strategy's answer into a plan."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from depthprune.errors import PlanError
@@ -131,3 +132,70 @@ def plan_layers(
             raise PlanError(f"--strategy {strategy} needs --count, how many layers to drop (1 to {depth - 1})")
         return choose(strategy, depth, count)
     return LayerPlan(depth, ())
+
+
+def plan_stacks(
+    depths: Mapping[str, int],
+    *,
+    strategy: str | None = None,
+    counts: Iterable[str] = (),
+    layers: Iterable[str] = (),
+    keep: Iterable[str] = (),
+) -> dict[str, LayerPlan]:
+    """Make a plan for each stack that a person speaks of, as `3` or `8,9-11`, or `decoder=3` where there are several.
+
+    Args:
+        depths: stack name → number of layers.
+        strategy: how to choose the layers of the stacks that `counts` names.
+        counts: how many layers to drop.
+        layers: layers to drop.
+        keep: layers to keep.
+
+    Returns:
+        Stack name → plan, for the stacks that are named.
+
+    Raises:
+        PlanError: no stack is named where there are several, one is unknown or named twice, or see `plan_layers`.
+    """
+    asked: dict[str, dict[str, str]] = {}
+    for flag, texts in (("count", counts), ("layers", layers), ("keep", keep)):
+        for text in texts:
+            name, value = _stack_and_value(text, flag, depths)
+            if flag in asked.setdefault(name, {}):
+                raise PlanError(f"--{flag} is given twice for the stack '{name}'; give it once, such as 8,9-11")
+            asked[name][flag] = value
+    if not asked and strategy is not None:
+        if len(depths) > 1:
+            raise PlanError(f"--strategy {strategy} needs --count STACK=K; {_stacks(depths)}")
+        return {name: plan_layers(depth, strategy=strategy) for name, depth in depths.items()}
+    plans = {}
+    for name, given in asked.items():
+        count = _number(given["count"]) if "count" in given else None
+        chosen = strategy if count is not None or len(asked) == 1 else None
+        plans[name] = plan_layers(
+            depths[name], strategy=chosen, count=count, layers=given.get("layers"), keep=given.get("keep")
+        )
+    return plans
+
+
+def _stack_and_value(text: str, flag: str, depths: Mapping[str, int]) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals:
+        if len(depths) > 1:
+            raise PlanError(f"--{flag} {text} does not say of which stack: --{flag} STACK={text}; {_stacks(depths)}")
+        return next(iter(depths)), text
+    if name not in depths:
+        close = difflib.get_close_matches(name, depths, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise PlanError(f"the model has no stack '{name}'{hint} {_stacks(depths)}")
+    return name, value
+
+
+def _stacks(depths: Mapping[str, int]) -> str:
+    return "its stacks: " + ", ".join(f"'{name}' ({depth} layers)" for name, depth in depths.items())
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise PlanError(f"--count {text} is not a number; write 3, or decoder=3 for one stack of several")
+    return int(text)

@@ -1,4 +1,4 @@
-"""What a configuration says about depth, as data: depth keys, stacks, and how a drop changes the configuration.
+"""What a configuration says about depth, as data: depth keys, and how a drop changes the configuration.
 
 No torch, no transformers: everything works on plain dictionaries, as `config.json` or `config.to_dict()` give them.
 A depth key is a dotted path into the configuration: `num_hidden_layers`, `text_config.num_hidden_layers`, or
@@ -6,13 +6,13 @@ A depth key is a dotted path into the configuration: `num_hidden_layers`, `text_
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery import rules
+from depthprune.surgery.stacks import STAGE_KEYS, Stack, renamed_entries
 
 DEPTH_KEYS = (
     "num_hidden_layers",
@@ -47,7 +47,6 @@ DEPTH_KEYS = (
     "num_self_attends_per_block",
     "prompt_layers",
 )
-STAGE_KEYS = ("depths", "depth", "block_sizes")  # lists with the depth of each stage
 LIST_KEYS = ("layers_block_type", "attn_layers", "gnn_layers_types")  # lists whose length is the depth
 
 # What a module calls the position of its layer, and what changes with depth only while training.
@@ -67,88 +66,6 @@ HIDDEN_DEPTH = {
     "inkling2": "its attention residuals join blocks of layers by index",
     "neomme": "its value embeddings go to the first and the last full-attention layer",
 }
-
-# Modules that only the first layer of a stack owns and every layer uses: they move to the new first layer, with the
-# flag that says so. Innermost part of the module's name → attribute of the module that owns it.
-FIRST_LAYER_ONLY = {
-    "relative_attention_bias": "has_relative_attention_bias",
-    "global_relative_attention_bias": "has_relative_attention_bias",
-    "rel_attn_embed": "has_relative_position_bias",
-}
-
-
-@dataclass(frozen=True)
-class Stack:
-    """A list of layers in a model, or several parallel lists that hold the parts of the same layers (XLM).
-
-    Args:
-        name: what a person calls it: `layers`, or `encoder` and `decoder` where there are two.
-        paths: dotted paths of its module lists in the model.
-        depth_key: dotted path of the entry of the configuration that holds its depth.
-        depth: number of layers.
-    """
-
-    name: str
-    paths: tuple[str, ...]
-    depth_key: str
-    depth: int
-
-    @property
-    def path(self) -> str:
-        """The first of its module lists."""
-        return self.paths[0]
-
-    def split(self, name: str) -> tuple[str, int, str] | None:
-        """Split a tensor or module name into list, layer and rest, or return None outside the stack.
-
-        >>> stack = Stack("layers", ("encoder.layer",), "num_hidden_layers", 6)
-        >>> stack.split("encoder.layer.3.output.dense.bias")
-        ('encoder.layer', 3, 'output.dense.bias')
-        """
-        for path in self.paths:
-            if name.startswith(path + "."):
-                index, _, rest = name[len(path) + 1 :].partition(".")
-                if index.isdigit():
-                    return path, int(index), rest
-        return None
-
-    def layer_of(self, name: str) -> tuple[int, str] | None:
-        """Return the layer that a tensor or module belongs to and the rest of its name, or None outside the stack."""
-        found = self.split(name)
-        return None if found is None else found[1:]
-
-
-def join(path: str, layer: int, rest: str) -> str:
-    """Put together what `Stack.split` splits."""
-    return f"{path}.{layer}" + (f".{rest}" if rest else "")
-
-
-def new_names(names: Iterable[str], plans: Mapping[Stack, LayerPlan]) -> dict[str, str]:
-    """Return old name → name after the drop of every tensor or module that stays, in the order given.
-
-    What only the first layer owns and all use stays with whatever layer is first.
-
-    >>> stack = Stack("layers", ("h",), "n_layer", 3)
-    >>> new_names(["h.0.w", "h.1.w", "h.2.w", "norm.w"], {stack: LayerPlan(3, (1,))})
-    {'h.0.w': 'h.0.w', 'h.2.w': 'h.1.w', 'norm.w': 'norm.w'}
-    """
-    names = list(names)
-    known = set(names)
-    new: dict[str, str] = {}
-    for name in names:
-        stack, found = next(((s, found) for s in plans if (found := s.split(name)) is not None), (None, None))
-        if stack is None or found is None:
-            new[name] = name
-            continue
-        path, layer, rest = found
-        index = plans[stack].new_index(layer)
-        if index is not None:
-            new[name] = join(path, index, rest)
-        elif layer == 0 and any(part in FIRST_LAYER_ONLY for part in rest.split(".")):
-            first = plans[stack].kept[0]
-            if join(path, first, rest) not in known:
-                new[name] = name
-    return new
 
 
 def check_supported(config: Mapping[str, Any]) -> None:
@@ -198,12 +115,17 @@ def _is_depth(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def holder(config: Mapping[str, Any], depth_key: str) -> Mapping[str, Any]:
-    """Return the configuration, itself or one nested in it, that holds a depth key."""
+def holder(config: dict[str, Any], depth_key: str) -> dict[str, Any]:
+    """Return the configuration, itself or one nested in it, that holds a depth key.
+
+    A nested one that config.json leaves out, since it has all the defaults, is put in.
+    """
     for part in depth_key.split(".")[:-1]:
-        inner = config[part]
-        if not isinstance(inner, Mapping):
-            break  # the list of a model with stages
+        inner = config.get(part)
+        if isinstance(inner, list | tuple):
+            break  # a model with stages
+        if inner is None:
+            config[part] = inner = {}
         config = inner
     return config
 
@@ -216,15 +138,16 @@ def edited(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[
     """
     new = copy.deepcopy(dict(config))
     for stack, plan in plans.items():
-        where: Any = holder(new, stack.depth_key)
-        last = stack.depth_key.rpartition(".")[2]
+        where = holder(new, stack.depth_key)
+        *_, stages, last = ("", *stack.depth_key.split("."))
         if last.isdigit():
-            stages = stack.depth_key.split(".")[-2]
             where[stages] = [*where[stages][: int(last)], len(plan.kept), *where[stages][int(last) + 1 :]]
             continue
         rules.edit(where, last, plan)
         if where is not new and "vision" in stack.depth_key:
             rules.edit_outside(new, plan)
+    if isinstance(new.get("quantization_config"), Mapping):
+        new["quantization_config"] = renamed_entries(new["quantization_config"], plans)
     return new
 
 
@@ -235,31 +158,3 @@ def edited_generation(generation: Mapping[str, Any], plans: Mapping[Stack, Layer
         if "decoder" in (*stack.path.split("."), stack.name):
             rules.edit_generation(new, plan)
     return new
-
-
-def stack_names(keys_and_paths: Mapping[str, str]) -> dict[str, str]:
-    """Name the stacks of a model: depth key → name, from depth key → path of the first module list.
-
-    >>> stack_names({"encoder_layers": "encoder.layers", "decoder_layers": "decoder.layers"})
-    {'encoder_layers': 'encoder', 'decoder_layers': 'decoder'}
-    >>> stack_names({"n_layer": "transformer.h"})
-    {'n_layer': 'layers'}
-    """
-    if len(keys_and_paths) == 1:
-        return dict.fromkeys(keys_and_paths, "layers")
-    names = {key: _name(key, path) for key, path in keys_and_paths.items()}
-    taken = list(names.values())
-    return {key: name if taken.count(name) == 1 else keys_and_paths[key] for key, name in names.items()}
-
-
-def _name(depth_key: str, path: str) -> str:
-    *outer, last = depth_key.split(".")
-    words = [part.removesuffix("_config").removesuffix("_model") for part in outer if part not in STAGE_KEYS]
-    if last.isdigit():
-        return ".".join([*words, f"stage{last}"])
-    inner = last.removeprefix("num_").removesuffix("_layers").removesuffix("_num_hidden")
-    if inner in ("hidden", "layers", "n", "n_layer", "layer", "depth", "blocks", "layers_block_type") or len(inner) < 3:
-        inner = next((word for word in ("encoder", "decoder") if word in path.split(".")), "")
-    if words and inner in ("encoder", "decoder") and words[-1] not in ("text", "vision", "audio"):
-        return ".".join([*words, inner]) if words[-1] not in ("encoder", "decoder") else ".".join(words)
-    return ".".join(words) or inner or path

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from depthprune.errors import CannotDropError, PlanError
+from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack, edited_generation, new_names
+from depthprune.surgery.anatomy import edited_generation
 from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part
+from depthprune.surgery.stacks import Stack, match_plans, new_names
 from depthprune.surgery.verify import check_drop, tensor_shapes
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -54,30 +55,6 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
         for key, value in edited_generation(model.generation_config.to_dict(), plans).items():
             setattr(model.generation_config, key, value)
     return model
-
-
-def match_plans(stacks: dict[str, Stack], plan: LayerPlan | Mapping[str, LayerPlan]) -> dict[Stack, LayerPlan]:
-    """Give every plan its stack.
-
-    Raises:
-        PlanError: a bare plan for several stacks, an unknown stack, or a plan for another depth.
-    """
-    names = ", ".join(f"'{name}'" for name in stacks)
-    if isinstance(plan, LayerPlan):
-        if len(stacks) > 1:
-            raise PlanError(f"the model has several stacks ({names}); say which one each plan is for")
-        plan = dict.fromkeys(stacks, plan)
-    plans = {}
-    for name, stack_plan in plan.items():
-        if name not in stacks:
-            raise PlanError(f"the model has no stack '{name}'; it has {names}")
-        if stack_plan.depth != stacks[name].depth:
-            raise PlanError(
-                f"the plan is for {stack_plan.depth} layers and the stack '{name}' has {stacks[name].depth}; "
-                f"make it with LayerPlan({stacks[name].depth}, …)"
-            )
-        plans[stacks[name]] = stack_plan
-    return plans
 
 
 def _check_untouched(model: PreTrainedModel) -> None:

@@ -18,7 +18,8 @@ from transformers.utils import logging as transformers_logging
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack, check_supported, depth_keys, edited, holder, stack_names
+from depthprune.surgery.anatomy import check_supported, depth_keys, edited, holder
+from depthprune.surgery.stacks import Stack, stack_names
 
 # What a configuration class or a model's constructor raises for a configuration that makes no sense to it.
 REFUSALS = (

@@ -1,16 +1,21 @@
-"""The proof of a streamed cut, run as a child process: `python -m depthprune.surgery.prove REQUEST`.
+"""The proof of a streamed cut, run as a child process: `python -m depthprune.surgery.prove`.
 
-It reads both configurations through their classes, which the copying process did not do, so that two readings must
-agree: the new configuration must be the old one after the plan, and the model it builds must take exactly the kept
-tensors. The new folder has headers over files without content; loading it on the meta device reads no weights.
+It reads requests from standard input, a line of JSON each, and answers on standard output. Both configurations are
+read through their classes, which the copying process did not do, so that two readings must agree: the new
+configuration must be the old one after the plan, the model it builds must take exactly the kept tensors, and every
+tensor must arrive in the layer that the plan gives it, through whatever renaming transformers does while loading. The
+new folder has headers over files without content; loading it on the meta device reads no weights.
 
-Exit status: 0 proved; 2 refused, with the reason on standard error; 3 with entries on standard output that the new
-config.json has to say, since the class would make them up from a formula that no longer fits (ModernBERT's
-`layer_types` from `global_attn_every_n_layers`).
+Requests: `describe` (the stacks, with the checkpoint's names for them), `prove`, `logits` (both models for real, with
+the dropped layers bypassed in the old one). Where a configuration class makes up an entry from a formula that no longer
+fits (ModernBERT's `layer_types` from `global_attn_every_n_layers`), the answer to `prove` has `say`: the entries that
+the new config.json has to spell out, and the rest was not checked.
 """
 
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,58 +23,154 @@ from depthprune.errors import CannotDropError, UserError
 from depthprune.loading import load_config, model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
-from depthprune.surgery.anatomy import INDEX_LISTS, PER_LAYER_LISTS
-from depthprune.surgery.checkpoint import split_name
-from depthprune.surgery.drop import match_plans
-from depthprune.surgery.modules import probe_stacks, pruned_config
-from depthprune.surgery.verify import check_drop
+from depthprune.surgery.anatomy import DEPTH_KEYS
+from depthprune.surgery.checkpoint import read_checkpoint, split_name
+from depthprune.surgery.loaded import cache_bytes_per_token, module_names, same_logits
+from depthprune.surgery.modules import REFUSALS, first_line, meta_model, probe_stacks, pruned_config
+from depthprune.surgery.rules import KNOWN
+from depthprune.surgery.stacks import Stack, new_names
+from depthprune.surgery.verify import check_drop, differences
 
-# What a configuration says about itself and not about the model.
-UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
+Answer = dict[str, Any]
 
 
-def prove(request: dict[str, Any]) -> dict[str, Any]:
+def describe(request: Mapping[str, Any]) -> Answer:
+    """Return the stacks of a model, with what stands before the layer index in its checkpoint's names."""
+    source = _source(Path(request["source"]), request)
+    chosen, config = model_class(source)
+    stacks = probe_stacks(chosen, config)
+    names = module_names(meta_model(chosen, config), read_checkpoint(source.path).tensors)
+    return {
+        "stacks": [
+            {"name": s.name, "prefixes": _prefixes(s, names), "depth_key": s.depth_key, "depth": s.depth}
+            for s in stacks.values()
+        ]
+    }
+
+
+def prove(request: Mapping[str, Any]) -> Answer:
     """Check a cut; see the module's docstring.
-
-    Returns:
-        Entries that the new config.json has to say; when there are any, the rest was not checked.
 
     Raises:
         UserError: the cut is not exact; the message says where.
     """
-    plan = LayerPlan(request["depth"], tuple(request["dropped"]))
-    old, new = (_source(Path(request[key]), request["trust_remote_code"]) for key in ("source", "new"))
+    old, new = (_source(Path(request[key]), request) for key in ("source", "new"))
     chosen, config = model_class(old)
     new_config = load_config(new)
-    plans = match_plans(probe_stacks(chosen, config), plan)
-    expected = pruned_config(config, plans)
-    before, after = expected.to_dict(), new_config.to_dict()
-    odd = sorted(k for k in set(before) | set(after) if k not in UNCOMPARED and before.get(k) != after.get(k))
-    made_up = {k: before[k] for k in odd if k in (*PER_LAYER_LISTS, *INDEX_LISTS) and k not in old.config}
+    plans = _plans(probe_stacks(chosen, config), request["plans"], config)
+    expected, found = pruned_config(config, plans).to_dict(), new_config.to_dict()
+    odd = differences(expected, found)
+    made_up = {name: _at(expected, name) for name in odd if _may_be_said(name, old.config)}
     if odd and set(made_up) == set(odd):
-        return made_up
+        return {"say": made_up}
     if odd:
         raise CannotDropError(
-            f"the edited config.json says {odd[0]} = {after.get(odd[0])!r} where the plan makes it "
-            f"{before.get(odd[0])!r}; nothing was saved, please report it"
+            f"the edited config.json says {odd[0]} = {_at(found, odd[0])!r} where the plan makes it "
+            f"{_at(expected, odd[0])!r}; nothing was saved, please report it"
         )
     new_config.name_or_path = config.name_or_path  # models remember where they came from
-    check_drop(chosen, config, new_config, plans)
-    _check_loading(chosen, old, new)
-    return {}
+    checked = check_drop(chosen, config, new_config, plans)
+    whole = meta_model(chosen, config)
+    _check_places(whole, checked.model, old, new, plans)
+    answer: Answer = {"how": _check_loading(chosen, old, new)}
+    if request.get("cache"):
+        answer["cache_bytes_per_token"] = [cache_bytes_per_token(model) for model in (whole, checked.model)]
+    return answer
 
 
-def _source(folder: Path, trust_remote_code: bool) -> ModelSource:
+def logits(request: Mapping[str, Any]) -> Answer:
+    """Run the written model and the old one with the dropped layers bypassed, on the same batch.
+
+    Raises:
+        CannotDropError: their outputs differ, or no batch can be made.
+    """
+    old, new = (_source(Path(request[key]), request) for key in ("source", "new"))
+    chosen, config = model_class(old)
+    plans = _plans(probe_stacks(chosen, config), request["plans"], config)
+    return {"logits": same_logits(chosen, old.path, new.path, plans)}
+
+
+def _source(folder: Path, request: Mapping[str, Any]) -> ModelSource:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return ModelSource(str(folder), folder, None, config, trust_remote_code=trust_remote_code)
+    return ModelSource(str(folder), folder, None, config, trust_remote_code=request["trust_remote_code"])
 
 
-def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> None:
+def _plans(stacks: Mapping[str, Stack], asked: Mapping[str, Any], config: Any) -> dict[Stack, LayerPlan]:
+    """Find the stack of each plan by its depth key, which config.json may call by another name than the class."""
+    by_key = {stack.depth_key: stack for stack in stacks.values()}
+    plans = {}
+    for key, (depth, dropped) in asked.items():
+        *outer, last = key.split(".")
+        inner = config
+        for part in outer:
+            inner = getattr(inner, part, inner)
+        canonical = ".".join([*outer, getattr(inner, "attribute_map", {}).get(last, last)])
+        stack = by_key.get(key) or by_key.get(canonical)
+        if stack is None or stack.depth != depth:
+            raise CannotDropError(f"{key} of the config.json is not the depth of a stack of {depth} layers")
+        plans[stack] = LayerPlan(depth, tuple(dropped))
+    return plans
+
+
+def _prefixes(stack: Stack, names: Mapping[str, str]) -> list[str]:
+    """Return, for each module list of a stack, what stands before the index in the checkpoint's names."""
+    found = []
+    for path in stack.paths:
+        shared: set[str] | None = None
+        for name, module_name in names.items():
+            place = stack.split(module_name)
+            if place is None or place[0] != path:
+                continue
+            parts = name.split(".")
+            here = {".".join(parts[:at]) for at, part in enumerate(parts) if part == str(place[1])}
+            shared = here if shared is None else shared & here
+        if not shared:
+            raise CannotDropError(
+                f"the checkpoint's names do not show which tensors belong to the stack '{stack.name}'; "
+                "use drop_layers on the loaded model"
+            )
+        found.append(min(shared, key=len))
+    return found
+
+
+def _check_places(
+    whole: Any, shorter: Any, old: ModelSource, new: ModelSource, plans: Mapping[Stack, LayerPlan]
+) -> None:
+    """Check that every kept tensor is loaded into the layer that the plan gives it, whatever the files call it."""
+    before = module_names(whole, read_checkpoint(old.path).tensors)
+    after = module_names(shorter, read_checkpoint(new.path).tensors)
+    expected = new_names(dict.fromkeys(before.values()), plans)
+    if set(expected.values()) != set(after.values()):
+        odd = sorted(set(expected.values()) ^ set(after.values()))[0]
+        raise CannotDropError(f"'{odd}' would be loaded from the wrong layer; nothing was saved, please report it")
+
+
+def _may_be_said(name: str, config: Mapping[str, Any]) -> bool:
+    """Tell an entry about layers that config.json leaves to its class."""
+    parts = name.split(".")
+    known = any(part in KNOWN or part in DEPTH_KEYS for part in parts)
+    return known and _at(config, name) is None
+
+
+def _at(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, Mapping) else None
+    return config
+
+
+def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
     """Load both on the meta device: the new one may lack or leave over nothing that the old one did not."""
-    before, after = (
-        chosen.from_pretrained(source.path, device_map="meta", dtype="auto", output_loading_info=True)[1]
-        for source in (old, new)
-    )
+    infos = []
+    for source in (old, new):
+        try:
+            infos.append(
+                chosen.from_pretrained(source.path, device_map="meta", dtype="auto", output_loading_info=True)[1]
+            )
+        except (ImportError, OSError, *REFUSALS) as error:
+            if source is old and "quantization_config" in source.config:
+                return f"headers only, since its quantiser cannot run here ({first_line(error)})"
+            raise CannotDropError(f"'{source.name}' cannot be loaded: {first_line(error)}") from None
+    before, after = infos
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         more = sorted(map(str, set(after[kind]) - set(before[kind])))
         if more:
@@ -78,28 +179,32 @@ def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> None:
             raise CannotDropError(
                 f"the source itself has {kind.replace('_', ' ')}: {sorted(map(str, before[kind]))[:3]}"
             )
+    return "loaded"
 
 
 def _in_a_stack(names: Any) -> bool:
     return any(split_name(str(name)) is not None for name in names)
 
 
-def main() -> int:
-    """Read the request, prove it, say why not."""
+def main() -> None:
+    """Answer requests until standard input ends."""
+    # Only answers go to standard output: libraries print, too.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    try:
-        more = prove(json.loads(sys.argv[1]))
-    except UserError as error:
-        sys.stderr.write(f"\n{error}\n")
-        return 2
-    if more:
-        sys.stdout.write(f"\n{json.dumps(more)}\n")
-        return 3
-    return 0
+    asked = {"describe": describe, "prove": prove, "logits": logits}
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = asked[request["do"]](request)
+        except UserError as error:
+            answer = {"refused": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

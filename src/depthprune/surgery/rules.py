@@ -240,7 +240,7 @@ def _solve_periods(before: Fields, fields: Fields, plan: LayerPlan) -> None:
     """Find a period and an offset that say of the kept layers what the old ones said; leave both where none does."""
     for period_key, offset_key in PERIODS:
         period, offset = before.get(period_key), before.get(offset_key)
-        if not (_is_int(period) and _is_int(offset) and period):
+        if not (isinstance(period, int) and isinstance(offset, int) and period):
             continue
         wanted = [i % period == offset for i in plan.kept]
         for new_period, new_offset in _periods(period, offset, len(wanted)):
@@ -259,7 +259,7 @@ def _periods(period: int, offset: int, depth: int) -> Iterator[tuple[int, int]]:
 def _sparse_step(before: Fields, fields: Fields, plan: LayerPlan) -> None:
     """Qwen's mixtures of experts: layer i is sparse where (i + 1) % decoder_sparse_step == 0, unless it is listed."""
     step, dense = before.get("decoder_sparse_step"), before.get("mlp_only_layers")
-    if not _is_int(step) or step < 2 or not isinstance(dense, list | tuple):
+    if not isinstance(step, int) or step < 2 or not isinstance(dense, list | tuple):
         return
     fields["mlp_only_layers"] = [new for new, i in enumerate(plan.kept) if (i + 1) % step or i in dense]
     fields["decoder_sparse_step"] = 1

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack
+from depthprune.surgery.stacks import Stack
 
 SIZED_BY_DEPTH = (
     ("embed_tokens_per_layer.weight", 1, "chunks"),

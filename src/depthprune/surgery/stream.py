@@ -1,7 +1,7 @@
 """Drop layers of a checkpoint by copying bytes: no model is loaded, so memory does not grow with the model.
 
 The kept tensors of every shard are copied as byte ranges under their new names, whatever their dtype, and everything
-outside the stack is copied as it is. The new configuration is the old JSON, edited by the rules of `anatomy`.
+outside the stacks is copied as it is. The new configuration is the old JSON, edited by the rules of `anatomy`.
 
 The proof (`prove.py`) runs in a child process beside the copy. It gets the new headers over files that have the right
 length and no content, loads them on the meta device through the model's own class, and checks the two configurations
@@ -9,261 +9,196 @@ against each other. Only when it agrees does `TARGET.partial` become `TARGET`. N
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import CannotDropError
 from depthprune.output import check_space, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.sources import TOKENIZER_FILES, ModelSource
-from depthprune.surgery.anatomy import changed_fields, check_supported, depth_keys
-from depthprune.surgery.checkpoint import (
-    INDEX_FILE,
-    LENGTH_BYTES,
-    SINGLE_FILE,
-    Checkpoint,
-    StoredTensor,
-    find_prefix,
-    read_checkpoint,
-    shards,
-    split_name,
-)
+from depthprune.surgery.anatomy import edited_generation, holder
+from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint
+from depthprune.surgery.cut import Cut, plan_cut, stacks_in_plain_sight
+from depthprune.surgery.proof import Prover
+from depthprune.surgery.stacks import Stack, match_plans
+from depthprune.surgery.writing import compare_file, layout, write_file
 
-COPIED_FILES = (*TOKENIZER_FILES, "generation_config.json", "preprocessor_config.json", "processor_config.json")
-ALIGNMENT = 8
-REFUSED, SAY_MORE = 2, 3  # exit statuses of the child
-CHUNK = 1 << 26
+COPIED_FILES = (*TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json")
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What a streamed drop does, worked out before a byte is written.
+class Opened:
+    """A checkpoint whose headers were read and whose stacks are known, with the child that will prove the cut.
 
     Args:
-        prefix: what stands before the layer index in the checkpoint's names.
-        kept: new name → where its bytes lie, in the order of the source.
-        dropped: the tensors that go.
-        config: the new config.json.
-        checkpoint: the source.
+        source: the model.
+        checkpoint: its tensors.
+        stacks: name → stack, with the checkpoint's paths.
+        prover: the child process.
     """
 
-    prefix: str
-    kept: dict[str, StoredTensor]
-    dropped: tuple[StoredTensor, ...]
-    config: dict[str, Any]
+    source: ModelSource
     checkpoint: Checkpoint
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of the tensors that stay."""
-        return sum(tensor.num_bytes for tensor in self.kept.values())
-
-    @property
-    def dropped_bytes(self) -> int:
-        """Bytes of the tensors that go."""
-        return sum(tensor.num_bytes for tensor in self.dropped)
+    stacks: dict[str, Stack]
+    prover: Prover
 
 
-def plan_cut(source: ModelSource, plan: LayerPlan) -> Cut:
-    """Work out which tensors go and what the new configuration is; writes nothing.
+@contextmanager
+def opened(source: ModelSource) -> Iterator[Opened]:
+    """Read the headers of a checkpoint and find its stacks; the child that proves lives as long as the context.
 
     Raises:
-        CannotDropError: no stack, or several, or another depth than the plan's.
         LoadError: the files are broken.
+        CannotDropError: there is no stack, or its tensors cannot be told apart by their names.
     """
-    check_supported(source.config)
-    keys = depth_keys(source.config)
-    if len(keys) != 1 or next(iter(keys.values())) != plan.depth:
-        found = ", ".join(f"{key} {depth}" for key, depth in keys.items()) or "none"
-        raise CannotDropError(
-            f"the plan is for one stack of {plan.depth} layers, and the config.json of '{source.name}' says: {found}"
-        )
-    checkpoint = read_checkpoint(source.path)
-    prefix = find_prefix(checkpoint.tensors, plan.depth)
-    kept: dict[str, StoredTensor] = {}
-    dropped: list[StoredTensor] = []
-    for name, tensor in checkpoint.tensors.items():
-        split = split_name(name)
-        if split is None or split[0] != prefix:
-            kept[name] = tensor
-        elif (index := plan.new_index(split[1])) is None:
-            dropped.append(tensor)
-        else:
-            kept[f"{prefix}.{index}.{split[2]}"] = tensor
-    assert len(kept) + len(dropped) == len(checkpoint.tensors), "two tensors would get one name"
-    config = {**source.config, **changed_fields(source.config, next(iter(keys)), plan)}
-    return Cut(prefix, kept, tuple(dropped), config, checkpoint)
+    with Prover() as prover:
+        checkpoint = read_checkpoint(source.path)
+        stacks = stacks_in_plain_sight(source, checkpoint)
+        if stacks is None:
+            prover.ask({"do": "describe", **_named(source)})
+            stacks = {
+                entry["name"]: Stack(entry["name"], tuple(entry["prefixes"]), entry["depth_key"], entry["depth"])
+                for entry in prover.answer()["stacks"]
+            }
+        yield Opened(source, checkpoint, stacks, prover)
+
+
+@contextmanager
+def proving(given: Opened, cut: Cut, *, cache: bool = False) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Start the proof of a cut and give the function that waits for its verdict.
+
+    The verdict adds to `cut.config` the entries that the new config.json has to spell out; with `cache` it has the
+    bytes by which the cache grows with a token, before and after.
+
+    Raises:
+        CannotDropError: (of the function) the proof refuses.
+    """
+    with tempfile.TemporaryDirectory(prefix="depthprune-proof-") as scratch:
+        files = layout(cut)
+        for name, names in files.items():
+            write_file(Path(scratch) / name, names, cut, empty=True)
+        write_index(Path(scratch), cut, files)
+        write_rest(given.source, cut, Path(scratch))
+        request = {"do": "prove", **_named(given.source), "new": scratch, "plans": _asked(cut), "cache": cache}
+        given.prover.ask(request)
+
+        def verdict() -> dict[str, Any]:
+            answer = given.prover.answer()
+            if answer.get("say"):
+                for name, value in answer["say"].items():
+                    holder(cut.config, name)[name.rpartition(".")[2]] = value
+                (Path(scratch) / "config.json").write_text(_json(cut.config), encoding="utf-8")
+                given.prover.ask(request)
+                answer = given.prover.answer()
+                assert not answer.get("say"), "the proof asks for the same entries twice"
+            return answer
+
+        yield verdict
 
 
 def drop_layers_in_checkpoint(
-    source: ModelSource, target: Path | str, *, plan: LayerPlan, provenance: dict[str, Any] | None = None
+    source: ModelSource,
+    target: Path | str,
+    *,
+    plan: LayerPlan | Mapping[str, LayerPlan],
+    provenance: dict[str, Any] | None = None,
 ) -> Cut:
     """Write the checkpoint that `plan` leaves of `source` to `target`, and prove it.
 
+    Args:
+        source: a model folder with safetensors files.
+        target: a folder that does not exist or is empty.
+        plan: the layers to drop; for a model with several stacks, stack name → plan.
+        provenance: what goes into `depthprune.json`.
+
     Raises:
+        PlanError: the plan is for another depth, or names a stack that the model does not have.
         CannotDropError: the shorter model is not what the kept tensors make; nothing is written.
         OutputError: the target is taken, or there is no space.
         LoadError: the source is broken.
     """
-    cut = plan_cut(source, plan)
-    check_space(Path(target), cut.kept_bytes)
-    with whole_folder(Path(target)) as partial, proving(source, cut, plan) as proof:
-        files = layout(cut)
-        for name, header in files.items():
-            write_file(partial / name, header, cut)
-        write_rest(source, cut, partial, files)
-        if provenance is not None:
-            (partial / "depthprune.json").write_text(_json(provenance), encoding="utf-8")
-        reread = read_checkpoint(partial)
-        assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
-            n: (t.dtype, t.shape) for n, t in cut.kept.items()
-        }, "what was written is not what was planned"
-        added = proof.verdict()
-        if added:
-            cut.config.update(added)
-            (partial / "config.json").write_text(_json(cut.config), encoding="utf-8")
-            proof.again(cut.config)
-            assert not proof.verdict(), "the proof asks for the same entries twice"
+    with opened(source) as given:
+        cut = plan_cut(source, match_plans(given.stacks, plan), given.checkpoint)
+        write_cut(given, cut, Path(target), provenance=provenance)
     return cut
 
 
-def layout(cut: Cut) -> dict[str, list[str]]:
-    """Return file name → names of its tensors, sharded by the source's own shard size."""
-    sizes = {name: tensor.num_bytes for name, tensor in cut.kept.items()}
-    groups = list(shards(sizes, cut.checkpoint.shard_bytes)) if cut.checkpoint.sharded else [list(sizes)]
-    if len(groups) == 1:
-        return {SINGLE_FILE: groups[0]}
-    return {f"model-{i + 1:05}-of-{len(groups):05}.safetensors": names for i, names in enumerate(groups)}
+def write_cut(
+    given: Opened,
+    cut: Cut,
+    target: Path,
+    *,
+    provenance: dict[str, Any] | None = None,
+    verify: str = "headers",
+) -> dict[str, Any]:
+    """Write a cut, proving it at the same time.
+
+    Args:
+        given: the source.
+        cut: of `plan_cut`.
+        target: a folder that does not exist or is empty.
+        provenance: what goes into `depthprune.json`.
+        verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models.
+
+    Returns:
+        What the proof found; `how` says against what the new headers were checked.
+
+    Raises:
+        UserError: see `drop_layers_in_checkpoint`.
+    """
+    check_space(target, cut.kept_bytes)
+    with whole_folder(target) as partial, proving(given, cut) as verdict:
+        files = layout(cut)
+        for name, names in files.items():
+            write_file(partial / name, names, cut)
+        write_index(partial, cut, files)
+        if verify == "full":
+            for name, names in files.items():
+                compare_file(partial / name, names, cut)
+        reread = read_checkpoint(partial)
+        assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
+            n: (p.tensor.dtype, p.shape) for n, p in cut.kept.items()
+        }, "what was written is not what was planned"
+        answer = verdict()
+        write_rest(given.source, cut, partial)
+        if provenance is not None:
+            (partial / "depthprune.json").write_text(_json(provenance), encoding="utf-8")
+        if verify == "logits":
+            given.prover.ask({"do": "logits", **_named(given.source), "new": str(partial), "plans": _asked(cut)})
+            answer |= given.prover.answer()
+    return answer
 
 
-def write_file(file: Path, names: list[str], cut: Cut, *, empty: bool = False) -> None:
-    """Write one safetensors file; with `empty`, only its header over a hole of the right length."""
-    # Tensors of wide dtypes first, as the format's own writer has it, so that each starts aligned.
-    ordered = sorted(names, key=lambda name: -_item_bytes(cut.kept[name]))
-    header: dict[str, Any] = {"__metadata__": cut.checkpoint.metadata} if cut.checkpoint.metadata else {}
-    at = 0
-    for name in ordered:
-        tensor = cut.kept[name]
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, at + tensor.num_bytes]}
-        at += tensor.num_bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    with file.open("wb") as stream:
-        stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
-        stream.flush()
-        if empty:
-            stream.truncate(LENGTH_BYTES + len(text) + at)
-            return
-        for name in ordered:
-            copy_range(cut.kept[name], stream.fileno())
-
-
-def copy_range(tensor: StoredTensor, target: int) -> None:
-    """Append a tensor's bytes to the open file `target`, inside the kernel where the system can."""
-    with tensor.file.open("rb") as stream:
-        at, left = tensor.start, tensor.num_bytes
-        while left:
-            try:
-                done = os.copy_file_range(stream.fileno(), target, min(left, CHUNK), at)
-            except (AttributeError, OSError):  # not on this system, or not between these file systems
-                stream.seek(at)
-                done = os.write(target, stream.read(min(left, CHUNK)))
-            assert done > 0, "the source became shorter while it was read"
-            at, left = at + done, left - done
-
-
-def write_rest(source: ModelSource, cut: Cut, folder: Path, files: dict[str, list[str]]) -> None:
-    """Write the index and the configuration, and copy the tokenizer and what else lies beside."""
+def write_index(folder: Path, cut: Cut, files: dict[str, list[str]]) -> None:
+    """Write the index of a checkpoint that has several files."""
     if len(files) > 1:
         weight_map = {name: file for file, names in files.items() for name in names}
         index = {"metadata": {"total_size": cut.kept_bytes}, "weight_map": weight_map}
         (folder / INDEX_FILE).write_text(_json(index), encoding="utf-8")
+
+
+def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
+    """Write the configuration, and copy the tokenizer and what else lies beside."""
     (folder / "config.json").write_text(_json(cut.config), encoding="utf-8")
+    if (source.path / GENERATION).is_file():
+        generation = json.loads((source.path / GENERATION).read_text(encoding="utf-8"))
+        (folder / GENERATION).write_text(_json(edited_generation(generation, cut.plans)), encoding="utf-8")
     for name in (*COPIED_FILES, *(file.name for file in source.path.glob("*.py") if source.trust_remote_code)):
         if (source.path / name).is_file():
             shutil.copyfile(source.path / name, folder / name)
 
 
-class Proof:
-    """The proof of a cut in a child process, which starts at once and runs while the bytes are copied."""
-
-    def __init__(self, source: ModelSource, cut: Cut, plan: LayerPlan, folder: Path):
-        self._name = source.name
-        self._hollow = folder / "new"
-        self._hollow.mkdir()
-        files = layout(cut)
-        for name, names in files.items():
-            write_file(self._hollow / name, names, cut, empty=True)
-        write_rest(source, cut, self._hollow, files)
-        request = {
-            "source": str(source.path.resolve()),
-            "new": str(self._hollow),
-            "depth": plan.depth,
-            "dropped": plan.dropped,
-            "trust_remote_code": source.trust_remote_code,
-        }
-        self._command = [sys.executable, "-m", "depthprune.surgery.prove", json.dumps(request)]
-        self._child = self._start()
-
-    def _start(self) -> subprocess.Popen[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(self._command, stdout=pipe, stderr=pipe, text=True, env=environment)
-
-    def verdict(self) -> dict[str, Any]:
-        """Wait for the proof.
-
-        Returns:
-            Entries that the configuration's class makes up for the old depth and that the new config.json must
-            therefore say; empty when everything agrees.
-
-        Raises:
-            CannotDropError: it refuses; the message is the child's.
-        """
-        out, said = self._child.communicate()
-        if self._child.returncode == SAY_MORE:
-            return json.loads(out.strip().splitlines()[-1])
-        if self._child.returncode:
-            reason = (said.strip().splitlines() or ["it ended without a word"])[-1]
-            prefix = "" if self._child.returncode == REFUSED else f"the proof of '{self._name}' failed: "
-            raise CannotDropError(prefix + reason)
-        return {}
-
-    def again(self, config: dict[str, Any]) -> None:
-        """Start the proof anew with another configuration."""
-        (self._hollow / "config.json").write_text(_json(config), encoding="utf-8")
-        self._child = self._start()
-
-    def stop(self) -> None:
-        """End the child if it still runs."""
-        self._child.kill()
-        self._child.communicate()
+def _named(source: ModelSource) -> dict[str, Any]:
+    return {"source": str(source.path.resolve()), "trust_remote_code": source.trust_remote_code}
 
 
-@contextmanager
-def proving(source: ModelSource, cut: Cut, plan: LayerPlan) -> Iterator[Proof]:
-    """Start the proof of a cut, and end it with the block."""
-    with tempfile.TemporaryDirectory(prefix="depthprune-proof-") as scratch:
-        proof = Proof(source, cut, plan, Path(scratch))
-        try:
-            yield proof
-        finally:
-            proof.stop()
-
-
-def _item_bytes(tensor: StoredTensor) -> int:
-    count = 1
-    for size in tensor.shape:
-        count *= size
-    return tensor.num_bytes // count if count else 0
+def _asked(cut: Cut) -> dict[str, Any]:
+    return {stack.depth_key: [plan.depth, list(plan.dropped)] for stack, plan in cut.plans.items()}
 
 
 def _json(value: Any) -> str:

@@ -18,9 +18,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import FIRST_LAYER_ONLY, INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, Stack, new_names
+from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES
 from depthprune.surgery.modules import REFUSALS, first_line, meta_model, refused_by
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, kept_part
+from depthprune.surgery.stacks import FIRST_LAYER_ONLY, Stack, new_names
 
 Plans = Mapping[Stack, LayerPlan]
 Shapes = dict[str, tuple[int, ...]]

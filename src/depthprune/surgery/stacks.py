@@ -1,0 +1,188 @@
+"""A stack of layers as a value: its name, where it is, and what a drop makes of the names inside it. No torch.
+
+The same type serves modules of a model and tensors of a checkpoint; only the paths differ.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from depthprune.errors import CannotDropError, PlanError
+from depthprune.plan import LayerPlan
+
+STAGE_KEYS = ("depths", "depth", "block_sizes")  # lists with the depth of each stage
+# Modules that only the first layer of a stack owns and every layer uses: they move to the new first layer, with the
+# flag that says so. Innermost part of the module's name → attribute of the module that owns it.
+FIRST_LAYER_ONLY = {
+    "relative_attention_bias": "has_relative_attention_bias",
+    "global_relative_attention_bias": "has_relative_attention_bias",
+    "rel_attn_embed": "has_relative_position_bias",
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A list of layers in a model, or several parallel lists that hold the parts of the same layers (XLM).
+
+    Args:
+        name: what a person calls it: `layers`, or `encoder` and `decoder` where there are two.
+        paths: dotted paths of its module lists in the model.
+        depth_key: dotted path of the entry of the configuration that holds its depth.
+        depth: number of layers.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    depth_key: str
+    depth: int
+
+    @property
+    def path(self) -> str:
+        """The first of its module lists."""
+        return self.paths[0]
+
+    def split(self, name: str) -> tuple[str, int, str] | None:
+        """Split a tensor or module name into list, layer and rest, or return None outside the stack.
+
+        >>> stack = Stack("layers", ("encoder.layer",), "num_hidden_layers", 6)
+        >>> stack.split("encoder.layer.3.output.dense.bias")
+        ('encoder.layer', 3, 'output.dense.bias')
+        """
+        for path in self.paths:
+            if name.startswith(path + "."):
+                index, _, rest = name[len(path) + 1 :].partition(".")
+                if index.isdigit():
+                    return path, int(index), rest
+        return None
+
+    def layer_of(self, name: str) -> tuple[int, str] | None:
+        """Return the layer that a tensor or module belongs to and the rest of its name, or None outside the stack."""
+        found = self.split(name)
+        return None if found is None else found[1:]
+
+
+def join(path: str, layer: int, rest: str) -> str:
+    """Put together what `Stack.split` splits."""
+    return f"{path}.{layer}" + (f".{rest}" if rest else "")
+
+
+def new_names(names: Iterable[str], plans: Mapping[Stack, LayerPlan]) -> dict[str, str]:
+    """Return old name → name after the drop of every tensor or module that stays, in the order given.
+
+    What only the first layer owns and all use stays with whatever layer is first.
+
+    >>> stack = Stack("layers", ("h",), "n_layer", 3)
+    >>> new_names(["h.0.w", "h.1.w", "h.2.w", "norm.w"], {stack: LayerPlan(3, (1,))})
+    {'h.0.w': 'h.0.w', 'h.2.w': 'h.1.w', 'norm.w': 'norm.w'}
+    """
+    names = list(names)
+    known = set(names)
+    new: dict[str, str] = {}
+    for name in names:
+        stack, found = next(((s, found) for s in plans if (found := s.split(name)) is not None), (None, None))
+        if stack is None or found is None:
+            new[name] = name
+            continue
+        path, layer, rest = found
+        index = plans[stack].new_index(layer)
+        if index is not None:
+            new[name] = join(path, index, rest)
+        elif layer == 0 and any(part in FIRST_LAYER_ONLY for part in rest.split(".")):
+            first = plans[stack].kept[0]
+            if join(path, first, rest) not in known:
+                new[name] = name
+    return new
+
+
+def match_plans(stacks: Mapping[str, Stack], plan: LayerPlan | Mapping[str, LayerPlan]) -> dict[Stack, LayerPlan]:
+    """Give every plan its stack.
+
+    Raises:
+        PlanError: a bare plan for several stacks, an unknown stack, or a plan for another depth.
+    """
+    names = ", ".join(f"'{name}'" for name in stacks)
+    if isinstance(plan, LayerPlan):
+        if len(stacks) > 1:
+            raise PlanError(f"the model has several stacks ({names}); say which one each plan is for")
+        plan = dict.fromkeys(stacks, plan)
+    plans = {}
+    for name, stack_plan in plan.items():
+        if name not in stacks:
+            raise PlanError(f"the model has no stack '{name}'; it has {names}")
+        if stack_plan.depth != stacks[name].depth:
+            raise PlanError(
+                f"the plan is for {stack_plan.depth} layers and the stack '{name}' has {stacks[name].depth}; "
+                f"make it with LayerPlan({stacks[name].depth}, …)"
+            )
+        plans[stacks[name]] = stack_plan
+    return plans
+
+
+def renamed_entries(value: Any, plans: Mapping[Stack, LayerPlan]) -> Any:
+    """Rename the modules that a quantisation configuration names: entries of lists and keys of dictionaries."""
+    if isinstance(value, Mapping):
+        pairs = ((renamed_module(key, plans), renamed_entries(entry, plans)) for key, entry in value.items())
+        return {key: entry for key, entry in pairs if key is not None}
+    if isinstance(value, list | tuple):
+        items = (renamed_module(item, plans) if isinstance(item, str) else item for item in value)
+        return [item for item in items if item is not None]
+    return value
+
+
+def renamed_module(name: str, plans: Mapping[Stack, LayerPlan]) -> str | None:
+    """Return the name after the drop of a module that a file names, with whatever prefix, or None where it goes.
+
+    >>> stack = Stack("layers", ("model.layers",), "num_hidden_layers", 4)
+    >>> renamed_module("layers.3.mlp", {stack: LayerPlan(4, (1,))})
+    'layers.2.mlp'
+
+    Raises:
+        CannotDropError: it is a pattern that mentions a layer's number.
+    """
+    parts = name.split(".")
+    best: tuple[int, int, Stack] | None = None
+    for stack in plans:
+        for path in stack.paths:
+            own = path.split(".")
+            for at, part in enumerate(parts[1:], start=1):
+                if part.isdigit() and parts[at - 1] == own[-1]:
+                    pairs = zip(reversed(parts[:at]), reversed(own), strict=False)
+                    shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(at, len(own)))
+                    if best is None or shared > best[0]:
+                        best = (shared, at, stack)
+    if best is None:
+        if any(re.search(rf"\b{re.escape(path.split('.')[-1])}\W+\(?\d", name) for s in plans for path in s.paths):
+            raise CannotDropError(f"'{name}' is a pattern that names a layer by its number; write the names out")
+        return name
+    _, at, stack = best
+    index = plans[stack].new_index(int(parts[at]))
+    return None if index is None else ".".join([*parts[:at], str(index), *parts[at + 1 :]])
+
+
+def stack_names(keys_and_paths: Mapping[str, str]) -> dict[str, str]:
+    """Name the stacks of a model: depth key → name, from depth key → path of the first module list.
+
+    >>> stack_names({"encoder_layers": "encoder.layers", "decoder_layers": "decoder.layers"})
+    {'encoder_layers': 'encoder', 'decoder_layers': 'decoder'}
+    >>> stack_names({"n_layer": "transformer.h"})
+    {'n_layer': 'layers'}
+    """
+    if len(keys_and_paths) == 1:
+        return dict.fromkeys(keys_and_paths, "layers")
+    names = {key: _name(key, path) for key, path in keys_and_paths.items()}
+    taken = list(names.values())
+    return {key: name if taken.count(name) == 1 else keys_and_paths[key] for key, name in names.items()}
+
+
+def _name(depth_key: str, path: str) -> str:
+    *outer, last = depth_key.split(".")
+    words = [part.removesuffix("_config").removesuffix("_model") for part in outer if part not in STAGE_KEYS]
+    if last.isdigit():
+        return ".".join([*words, f"stage{last}"])
+    inner = last.removeprefix("num_").removesuffix("_layers").removesuffix("_num_hidden")
+    if inner in ("hidden", "layers", "n", "n_layer", "layer", "depth", "blocks", "layers_block_type") or len(inner) < 3:
+        inner = next((word for word in ("encoder", "decoder") if word in path.split(".")), "")
+    if words and inner in ("encoder", "decoder") and words[-1] not in ("text", "vision", "audio"):
+        return ".".join([*words, inner]) if words[-1] not in ("encoder", "decoder") else ".".join(words)
+    return ".".join(words) or inner or path

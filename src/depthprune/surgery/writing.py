@@ -1,0 +1,113 @@
+"""Write safetensors files from byte ranges of others, and compare them afterwards. No torch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from depthprune.errors import CannotDropError
+from depthprune.surgery.checkpoint import LENGTH_BYTES, SINGLE_FILE, shards
+from depthprune.surgery.cut import Cut, Piece
+
+ALIGNMENT = 8
+CHUNK = 1 << 26
+COMPARED = 1 << 22
+
+
+def layout(cut: Cut) -> dict[str, list[str]]:
+    """Return file name → names of its tensors, sharded by the source's own shard size."""
+    sizes = {name: piece.num_bytes for name, piece in cut.kept.items()}
+    groups = list(shards(sizes, cut.checkpoint.shard_bytes)) if cut.checkpoint.sharded else [list(sizes)]
+    if len(groups) == 1:
+        return {SINGLE_FILE: groups[0]}
+    return {f"model-{i + 1:05}-of-{len(groups):05}.safetensors": names for i, names in enumerate(groups)}
+
+
+def write_file(file: Path, names: list[str], cut: Cut, *, empty: bool = False) -> None:
+    """Write one safetensors file; with `empty`, only its header over a hole of the right length."""
+    ordered = _ordered(names, cut)
+    header: dict[str, Any] = {"__metadata__": cut.checkpoint.metadata} if cut.checkpoint.metadata else {}
+    at = 0
+    for name in ordered:
+        piece = cut.kept[name]
+        header[name] = {
+            "dtype": piece.tensor.dtype,
+            "shape": piece.shape,
+            "data_offsets": [at, at + piece.num_bytes],
+        }
+        at += piece.num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    with file.open("wb") as stream:
+        stream.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
+        stream.flush()
+        if empty:
+            stream.truncate(LENGTH_BYTES + len(text) + at)
+            return
+        for name in ordered:
+            copy_piece(cut.kept[name], stream.fileno())
+
+
+def _ordered(names: list[str], cut: Cut) -> list[str]:
+    """Tensors of wide dtypes first, as the format's own writer has it, so that each starts aligned."""
+    return sorted(names, key=lambda name: -_item_bytes(cut.kept[name]))
+
+
+def copy_piece(piece: Piece, target: int) -> None:
+    """Append a tensor's bytes to the open file `target`, inside the kernel where the system can."""
+    with piece.tensor.file.open("rb") as stream:
+        if piece.part is not None and piece.part.dimension > 0:  # many small ranges: gather them in memory
+            _gather(piece, stream, target)
+            return
+        for at, left in piece.ranges():
+            while left:
+                try:
+                    done = os.copy_file_range(stream.fileno(), target, min(left, CHUNK), at)
+                except (AttributeError, OSError):  # not on this system, or not between these file systems
+                    stream.seek(at)
+                    done = os.write(target, stream.read(min(left, CHUNK)))
+                assert done > 0, "the source became shorter while it was read"
+                at, left = at + done, left - done
+
+
+def _gather(piece: Piece, stream: BinaryIO, target: int) -> None:
+    block = bytearray()
+    for at, length in piece.ranges():
+        stream.seek(at)
+        block += stream.read(length)
+        if len(block) >= COMPARED:
+            _write_all(target, block)
+            block = bytearray()
+    _write_all(target, block)
+
+
+def _write_all(target: int, block: bytearray) -> None:
+    view = memoryview(block)
+    while view:
+        view = view[os.write(target, view) :]
+
+
+def compare_file(file: Path, names: list[str], cut: Cut) -> None:
+    """Compare every byte of a written file with the source.
+
+    Raises:
+        CannotDropError: one differs.
+    """
+    with file.open("rb") as written:
+        written.seek(LENGTH_BYTES + int.from_bytes(written.read(LENGTH_BYTES), "little"))
+        for name in _ordered(names, cut):
+            with cut.kept[name].tensor.file.open("rb") as source:
+                for at, left in cut.kept[name].ranges():
+                    source.seek(at)
+                    while left:
+                        size = min(left, COMPARED)
+                        if source.read(size) != written.read(size):
+                            raise CannotDropError(f"'{name}' in '{file.name}' is not what the source has; try again")
+                        left -= size
+
+
+def _item_bytes(piece: Piece) -> int:
+    count = 1
+    for size in piece.tensor.shape:
+        count *= size
+    return piece.tensor.num_bytes // count if count else 0
