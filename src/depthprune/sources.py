@@ -5,6 +5,7 @@ unless the caller allows them.
 """
 
 import hashlib
+import importlib.util
 import json
 import re
 from dataclasses import dataclass
@@ -176,13 +177,12 @@ def _check_architecture(source: ModelSource) -> None:
 
 
 def _known(model_type: str) -> bool:
-    """Ask transformers for the architecture: first the table that imports without torch, then the whole one."""
-    try:
-        from transformers.models.auto.auto_mappings import CONFIG_MAPPING_NAMES as MOST
-    except ImportError:  # another version of transformers
-        MOST = {}
-    if model_type in MOST:
-        return True
+    """Ask transformers for the architecture: first the text of its table, since an import takes a second."""
+    package = importlib.util.find_spec("transformers")
+    for folder in (package.submodule_search_locations or []) if package is not None else []:
+        table = Path(folder) / "models" / "auto" / "auto_mappings.py"
+        if table.is_file() and f'("{model_type}", "' in table.read_text(encoding="utf-8"):
+            return True
     from transformers.models.auto import configuration_auto
 
     return model_type in configuration_auto.CONFIG_MAPPING_NAMES  # pyright: ignore[reportPrivateImportUsage]

@@ -239,11 +239,18 @@ def test_the_first_layer_of_deberta_with_a_convolution_cannot_go():
     assert_cut_equals_bypassed(model, (2,), inputs())  # its other layers can go
 
 
-def test_albert_has_no_layer_to_drop():
-    model = build(
-        transformers.AlbertModel, transformers.AlbertConfig(**SMALL, embedding_size=8, num_hidden_layers=DEPTH)
-    )
-    assert_refused(model, LayerPlan(DEPTH, (2,)), CannotDropError, "ALBERT", "shares the weights of one layer")
+def test_of_albert_only_the_last_passes_can_go():
+    entries = {**SMALL, "embedding_size": 8, "num_hidden_layers": DEPTH}
+    model = build(transformers.AlbertModel, transformers.AlbertConfig(**entries))
+    assert_refused(model, LayerPlan(DEPTH, (2,)), CannotDropError, "shares the weights of one layer", "--strategy top")
+    with torch.no_grad():
+        states = model(**inputs(), output_hidden_states=True).hidden_states  # of every pass: an independent way
+    assert len(states) == DEPTH + 1 and not torch.equal(states[3], states[DEPTH])
+
+    cut = drop_layers(model, LayerPlan(DEPTH, (3, 4)))
+
+    assert torch.equal(output(cut, inputs()), states[3])
+    assert cut.config.num_hidden_layers == 3
 
 
 def test_an_architecture_that_computes_with_the_layer_index_is_refused():
@@ -264,9 +271,21 @@ def test_a_model_with_two_stacks_needs_a_plan_for_a_named_one():
     given = inputs() | {"decoder_input_ids": torch.tensor([[0, 5, 6], [0, 7, 8]])}
     assert_refused(model, LayerPlan(4, (3,)), PlanError, "'encoder', 'decoder'")
     assert_refused(model, {"encodr": LayerPlan(4, (3,))}, PlanError, "'encodr'", "'encoder', 'decoder'")
-    assert_refused(model, {"decoder": LayerPlan(3, (0,))}, CannotDropError, "layer 0", "relative_attention_bias")
     assert_cut_equals_bypassed(model, (1,), given, stack="decoder")
     assert (model.config.num_layers, model.config.num_decoder_layers) == (4, 2)
+
+
+@pytest.mark.parametrize(("stack", "depth"), [("encoder", 4), ("decoder", 3)])
+def test_the_position_bias_of_t5_moves_to_the_new_first_layer(stack, depth, tmp_path):
+    entries = {"vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_heads": 2, "decoder_start_token_id": 0}
+    model = build(
+        transformers.T5ForConditionalGeneration, transformers.T5Config(**entries, num_layers=4, num_decoder_layers=3)
+    )
+    given = inputs() | {"decoder_input_ids": torch.tensor([[0, 5, 6], [0, 7, 8]])}
+    assert_cut_equals_bypassed(model, (0,), given, stack=stack)
+    assert len(model.get_submodule(stack).block) == depth - 1
+    name = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    assert name in model.state_dict()
 
 
 class LowRank(nn.Module):

@@ -95,6 +95,7 @@ def _stream(source: "ModelSource", choose, output: Path | None, *, dry_run: bool
             provenance = checkpoint_provenance(source, next(iter(plans.values())))
             answer = write_cut(given, cut, output, provenance=provenance, verify=verify)
     _show_plans(plans)
+    _say_if_shared(given.stacks.values())
     before, after = cut.parameters
     size_before = sum(tensor.num_bytes for tensor in cut.checkpoint.tensors.values())
     _show_sizes(before, after, f", {size_before / 1e6:,.1f} → {cut.kept_bytes / 1e6:,.1f} MB")
@@ -115,11 +116,13 @@ def _in_memory(source: "ModelSource", choose, output: Path) -> None:
 
     whole = load_model(source)
     before = num_parameters(whole)
-    plans = choose({name: stack.depth for name, stack in find_stacks(whole).items()})
+    stacks = find_stacks(whole)
+    plans = choose({name: stack.depth for name, stack in stacks.items()})
     cut = drop_layers(whole, plans)
     provenance = checkpoint_provenance(source, next(iter(plans.values())))
     save_checkpoint(cut, output, tokenizer_from=source.path, provenance=provenance)
     _show_plans(plans)
+    _say_if_shared(stacks.values())
     _show_sizes(before, num_parameters(cut), "")
     print(f"checkpoint: {output} (proved: plain from_pretrained takes exactly these tensors)")
 
@@ -128,6 +131,11 @@ def _show_plans(plans: dict[str, LayerPlan]) -> None:
     for name, plan in plans.items():
         of = f" of {plan.depth}" if name == "layers" else f" of {plan.depth} ({name})"
         print(f"dropped layers {format_layers(plan.dropped) or 'none'}{of}, kept {format_layers(plan.kept)}")
+
+
+def _say_if_shared(stacks) -> None:
+    if any(not stack.paths for stack in stacks):
+        print("one layer's weights serve every pass: the number of passes falls, and no parameter goes")
 
 
 def _show_sizes(before: int, after: int, more: str) -> None:

@@ -22,6 +22,10 @@ def inspect(
     what, total, found = stacks
     console.print(f"{model}: {what}, {total:,} parameters", highlight=False, soft_wrap=True)
     for name, path, depth_key, sizes in found:
+        if not path:
+            console.print(f"{len(sizes)} passes ({depth_key}) through the weights of one layer; their number can fall")
+            console.print("only --strategy top applies: layers cannot be told apart")
+            continue
         share = f"{100 * sum(sizes) / total:.1f} % of the parameters"
         console.print(f"stack '{name}' at {path}: {len(sizes)} layers ({depth_key}), {share}")
         for layer, size in enumerate(sizes):
@@ -69,7 +73,8 @@ def _from_modules(source: "ModelSource") -> Found:
     found = []
     for stack in stacks.values():
         lists = [list(skeleton.get_submodule(path).children()) for path in stack.paths]
-        sizes = [sum(num_parameters(part) for part in parts) for parts in zip(*lists, strict=True)]
+        parts = zip(*lists, strict=True) if lists else [()] * stack.depth
+        sizes = [sum(num_parameters(module) for module in modules) for modules in parts]
         found.append((stack.name, ", ".join(stack.paths), stack.depth_key, sizes))
     return chosen.__name__, num_parameters(skeleton), found
 

@@ -53,6 +53,9 @@ LIST_KEYS = ("layers_block_type", "attn_layers", "gnn_layers_types")  # lists wh
 INDEX_ATTRIBUTES = frozenset({"layer_idx", "layer_id", "layer_number", "layer_index", "layer_num"})
 TRAINING_ONLY_ATTRIBUTES = frozenset({"drop_prob", "drop_path", "drop_path_rate", "layerdrop", "training"})
 
+# One layer's weights serve every pass: only the number of passes can fall.
+SHARED_LAYERS = frozenset({"albert"})
+
 # Computation that depends on a layer's index or on the depth without showing in names, shapes or attributes.
 HIDDEN_DEPTH = {
     "esmc": "its residual branches are divided by a function of the depth",
@@ -78,11 +81,6 @@ def check_supported(config: Mapping[str, Any]) -> None:
         CannotDropError: it is one of them; the message says how it uses the depth.
     """
     model_type = config.get("model_type")
-    if model_type == "albert":
-        raise CannotDropError(
-            "ALBERT shares the weights of one layer among all passes, so there is no layer to drop; "
-            "use a model whose layers have weights of their own, such as BERT or RoBERTa"
-        )
     if model_type in HIDDEN_DEPTH:
         raise CannotDropError(
             f"layers of '{model_type}' cannot be dropped exactly: {HIDDEN_DEPTH[model_type]}; "

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import check_supported, depth_keys, edited, holder
+from depthprune.surgery.anatomy import SHARED_LAYERS, check_supported, depth_keys, edited, holder
 from depthprune.surgery.stacks import Stack, stack_names
 
 # What a configuration class or a model's constructor raises for a configuration that makes no sense to it.
@@ -94,6 +94,8 @@ def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -
         paths = _paths_that_shrink(model_class, config, key, depth, full)
         if paths and paths not in found.values():  # an alias of an entry names the same lists
             found[key] = paths
+    if not found and fields.get("model_type") in SHARED_LAYERS:
+        return {"layers": Stack("layers", (), "num_hidden_layers", fields["num_hidden_layers"])}
     if not found:
         check_supported(fields)
         raise CannotDropError(

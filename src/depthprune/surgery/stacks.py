@@ -27,7 +27,7 @@ class Stack:
 
     Args:
         name: what a person calls it: `layers`, or `encoder` and `decoder` where there are two.
-        paths: dotted paths of its module lists in the model.
+        paths: dotted paths of its module lists in the model; none where one layer serves every pass (ALBERT).
         depth_key: dotted path of the entry of the configuration that holds its depth.
         depth: number of layers.
     """
@@ -40,7 +40,7 @@ class Stack:
     @property
     def path(self) -> str:
         """The first of its module lists."""
-        return self.paths[0]
+        return self.paths[0] if self.paths else ""
 
     def split(self, name: str) -> tuple[str, int, str] | None:
         """Split a tensor or module name into list, layer and rest, or return None outside the stack.

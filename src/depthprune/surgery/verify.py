@@ -239,6 +239,13 @@ def _check_special_layers(config: PreTrainedConfig, plans: Plans) -> None:
     fields = config.to_dict()
     for stack, plan in plans.items():
         first = 0 in plan.dropped
+        if not stack.paths:
+            last = tuple(range(plan.depth - plan.count, plan.depth))
+            if plan.dropped != last or fields.get("num_hidden_groups", 1) != 1:
+                raise CannotDropError(
+                    f"'{config.model_type}' shares the weights of one layer among all passes, so only the number of "
+                    f"passes can fall: drop the last ones (--strategy top --count {plan.count})"
+                )
         # DeBERTa-v2 XL adds a convolution of the embeddings to the output of whatever layer is first.
         if first and config.model_type == "deberta-v2" and fields.get("conv_kernel_size"):
             raise CannotDropError(

@@ -1,0 +1,160 @@
+"""What a drop makes of the entries of a configuration: every rule, with values worked out by hand."""
+
+import pytest
+
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan
+from depthprune.surgery.anatomy import depth_keys, edited, edited_generation
+from depthprune.surgery.rules import edit
+from depthprune.surgery.stacks import Stack
+
+PLAN = LayerPlan(6, (1, 4))  # keeps 0, 2, 3, 5
+GPT_NEO = ("global", "global", "local", "local")
+
+
+def after(entries: dict, plan: LayerPlan = PLAN) -> dict:
+    fields = {"num_hidden_layers": plan.depth, **entries}
+    edit(fields, "num_hidden_layers", plan)
+    assert fields.pop("num_hidden_layers") == len(plan.kept)
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ({"layer_types": list("abcdef")}, {"layer_types": list("acdf")}),
+        ({"layer_types": list("abc")}, {"layer_types": list("abc")}),  # not an entry a layer
+        ({"supported_aspect_ratios": list("abcdef")}, {"supported_aspect_ratios": list("abcdef")}),
+        ({"intermediate_size": 24}, {"intermediate_size": 24}),
+        ({"intermediate_size": [1, 2, 3, 4, 5, 6]}, {"intermediate_size": [1, 3, 4, 6]}),
+        ({"swiglu_limits": [0, 1, 2, 3, 4, 5, 9]}, {"swiglu_limits": [0, 2, 3, 5, 9]}),
+        ({"moe_layers": [1, 2, 5]}, {"moe_layers": [1, 3]}),
+        ({"first_k_dense_replace": 3}, {"first_k_dense_replace": 2}),
+        ({"max_window_layers": 28}, {"max_window_layers": 4}),
+        ({"num_kv_shared_layers": 3}, {"num_kv_shared_layers": 2}),
+        ({"per_layer_config": {"1": {"a": 1}, "5": {"a": 2}}}, {"per_layer_config": {"3": {"a": 2}}}),
+        ({"kv_source_layers": [0, 1, 2, 2, 1, 2]}, {"kv_source_layers": [0, 1, 1, 1]}),
+        ({"ple_layer_ids": [1, 3, 6]}, {"ple_layer_ids": [1, 2, 4]}),
+        ({"attention_types": [[["global", "local"], 3]]}, {"attention_types": [[[t], 1] for t in GPT_NEO]}),
+        ({"block_types": ["r", "r", "a"]}, {"block_types": ["r", "a", "r", "a"]}),
+        ({"num_nextn_predict_layers": 1}, {"num_nextn_predict_layers": 0}),
+        ({"decoder_sparse_step": 2, "mlp_only_layers": [3]}, {"decoder_sparse_step": 1, "mlp_only_layers": [0, 1, 2]}),
+        ({"deepstack_visual_indexes": [0, 3]}, {"deepstack_visual_indexes": [0, 2]}),
+        ({"vision_feature_layer": -1}, {"vision_feature_layer": -1}),
+        ({"vision_feature_layer": 4}, {"vision_feature_layer": 3}),
+        ({"vision_feature_layer": -2}, {"vision_feature_layer": -2}),
+    ],
+    ids=lambda entries: next(iter(entries)),
+)  # fmt: skip
+def test_an_entry_is_changed_by_its_rule(entries, expected):
+    assert after(entries) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "word"),
+    [
+        ({"kv_source_layers": [0, 1, 1, 3, 4, 5]}, "layer 2 reads the keys and values of layer 1"),
+        ({"subsample_layers": [1, 3]}, "layer 1 is one of subsample_layers"),
+        ({"ple_layer_ids": [2]}, "layer 1 is one of ple_layer_ids"),
+        ({"deepstack_visual_indexes": [3, 4]}, "two of deepstack_visual_indexes"),
+    ],
+)
+def test_what_an_entry_cannot_say_is_refused(entries, word):
+    with pytest.raises(CannotDropError, match=word):
+        after(entries)
+
+
+def test_a_tap_before_every_kept_layer_is_refused():
+    with pytest.raises(CannotDropError, match="no layer up to it stays"):
+        after({"merge_index": 1}, LayerPlan(6, (0, 1)))
+
+
+def test_a_hidden_state_that_would_become_the_last_is_refused():
+    with pytest.raises(CannotDropError, match=r"vision_feature_layer -2 reads hidden state 5.*keep layer 5"):
+        after({"vision_feature_layer": -2}, LayerPlan(6, (5,)))
+
+
+@pytest.mark.parametrize("dropped", [(0,), (0, 1), (2, 3), (0, 3, 5, 6), (5, 6, 7), (0, 2, 4, 6), (1, 3, 5, 7)])
+def test_a_period_is_solved_anew_where_one_fits(dropped):
+    """The new period and offset must say of each kept layer what the old ones said."""
+    plan = LayerPlan(8, dropped)
+    fields = after({"attn_layer_period": 2, "attn_layer_offset": 1}, plan)
+    period, offset = fields["attn_layer_period"], fields["attn_layer_offset"]
+
+    assert [i % period == offset for i in range(len(plan.kept))] == [i % 2 == 1 for i in plan.kept]
+
+
+def test_a_period_stays_where_none_fits():
+    """Kept: other, attention, attention, other, attention, which no period says; the check of the modules refuses."""
+    fields = after({"attn_layer_period": 2, "attn_layer_offset": 1}, LayerPlan(8, (2, 3, 4)))
+    assert fields == {"attn_layer_period": 2, "attn_layer_offset": 1}
+
+
+@pytest.mark.parametrize("count", range(1, 62))
+def test_the_residual_scale_of_minicpm3_stays_the_same_number(count):
+    import struct
+
+    fields = after({"scale_depth": 1.4}, LayerPlan(62, tuple(range(count))))
+
+    before, now = 1.4 / 62**0.5, fields["scale_depth"] / (62 - count) ** 0.5
+    assert fields["scale_depth"] != 1.4
+    assert struct.pack("f", before) == struct.pack("f", now)
+
+
+def test_nested_depths_and_stages_are_found_and_edited():
+    config = {
+        "model_type": "llava",
+        "vision_feature_layer": -2,
+        "text_config": {"model_type": "llama", "num_hidden_layers": 4, "layer_types": list("abcd")},
+        "vision_config": {"model_type": "swin", "depths": [2, 6]},
+        "num_labels": 4,
+    }
+    assert depth_keys(config) == {
+        "text_config.num_hidden_layers": 4,
+        "vision_config.depths.0": 2,
+        "vision_config.depths.1": 6,
+    }
+    text = Stack("text", ("model.layers",), "text_config.num_hidden_layers", 4)
+    stage = Stack("vision.stage1", ("v",), "vision_config.depths.1", 6)
+
+    new = edited(config, {text: LayerPlan(4, (0,)), stage: LayerPlan(6, (4, 5))})
+
+    assert new["text_config"] == {"model_type": "llama", "num_hidden_layers": 3, "layer_types": list("bcd")}
+    assert new["vision_config"]["depths"] == [2, 4] and new["vision_feature_layer"] == -2
+    assert config["vision_config"]["depths"] == [2, 6], "the given configuration was changed"
+
+
+def test_a_nested_configuration_that_the_file_leaves_out_is_put_in():
+    """Hub checkpoints leave out what is the default: LLaVA-1.5's text_config has no num_hidden_layers."""
+    text = Stack("text", ("model.layers",), "text_config.num_hidden_layers", 32)
+
+    assert edited({"model_type": "llava"}, {text: LayerPlan(32, (31,))})["text_config"] == {"num_hidden_layers": 31}
+
+
+def test_the_modules_that_a_quantiser_skips_are_renamed():
+    stack = Stack("layers", ("model.layers",), "num_hidden_layers", 6)
+    config = {
+        "num_hidden_layers": 6,
+        "quantization_config": {
+            "quant_method": "fp8",
+            "modules_to_not_convert": ["lm_head", "model.layers.1.mlp", "model.layers.5.mlp"],
+            "dynamic": {"layers.2.self_attn": {"bits": 8}, "layers.4.self_attn": {"bits": 4}},
+        },
+    }
+
+    quantised = edited(config, {stack: PLAN})["quantization_config"]
+
+    assert quantised["modules_to_not_convert"] == ["lm_head", "model.layers.3.mlp"]
+    assert quantised["dynamic"] == {"layers.1.self_attn": {"bits": 8}}
+    config["quantization_config"]["ignore"] = [r"re:.*layers\.(1|2)\..*"]
+    with pytest.raises(CannotDropError, match="pattern that names a layer by its number"):
+        edited(config, {stack: PLAN})
+
+
+def test_whispers_alignment_heads_follow_their_layers():
+    decoder = Stack("decoder", ("model.decoder.layers",), "decoder_layers", 6)
+    generation = {"alignment_heads": [[1, 0], [2, 3], [5, 1]], "max_length": 448}
+
+    assert edited_generation(generation, {decoder: PLAN}) == {"alignment_heads": [[1, 3], [3, 1]], "max_length": 448}
+    encoder = Stack("encoder", ("model.encoder.layers",), "encoder_layers", 6)
+    assert edited_generation(generation, {encoder: PLAN}) == generation
