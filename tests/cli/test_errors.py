@@ -63,7 +63,6 @@ MODELS = {
         lambda bert, at: changed(bert, at, model_type="mine", auto_map={"AutoModel": "modelling.Model"}),
         "--trust-remote-code",
     ),
-    "ALBERT": (lambda bert, at: changed(bert, at, model_type="albert"), "shares the weights"),
     "a depth that the weights do not have": (
         lambda bert, at: changed(bert, at, num_hidden_layers=8),
         "says 8 layers and the weights have no stack of that depth (encoder.layer 6)",
@@ -85,6 +84,8 @@ def test_a_model_that_cannot_be_cut_is_one_line(command, bert, tmp_path, make, m
 
 PLANS = {
     "an unknown strategy": (("--strategy", "topp", "--count", 2), "did you mean 'top'?"),
+    "a stack that does not exist": (("--layers", "encoder=1"), "no stack 'encoder'"),
+    "a level of proof that does not exist": (("--layers", "1", "--verify", "all"), "headers, full, logits"),
     "a count of 0": (("--strategy", "top", "--count", 0), "a number from 1 to 5"),
     "a count of every layer": (("--strategy", "top", "--count", 6), "a number from 1 to 5"),
     "a negative count": (("--strategy", "top", "--count", -1), "a number from 1 to 5"),

@@ -4,7 +4,7 @@ import pytest
 
 from depthprune.errors import PlanError, UserError
 from depthprune.plan import LayerPlan
-from depthprune.strategies import choose, plan_layers, possible_counts, registry, same_choice
+from depthprune.strategies import choose, plan_layers, plan_stacks, possible_counts, registry, same_choice
 
 # Sajjad et al., section 3: layers dropped from 12 (BERT, RoBERTa, XLNet), from 0 where the paper counts from 1.
 TWELVE_LAYERS = {
@@ -173,4 +173,52 @@ def test_a_plan_is_made_from_any_one_way_of_writing_it():
 def test_ways_that_exclude_each_other_or_lack_something_are_refused(given, message):
     with pytest.raises(UserError) as caught:
         plan_layers(12, **given)
+    assert str(caught.value).startswith(message)
+
+
+TWO = {"encoder": 12, "decoder": 6}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"strategy": "top", "counts": ["decoder=2"]}, {"decoder": LayerPlan(6, (4, 5))}),
+        (
+            {"strategy": "top", "counts": ["encoder=1"], "keep": ["decoder=0-2"]},
+            {"encoder": LayerPlan(12, (11,)), "decoder": LayerPlan(6, (3, 4, 5))},
+        ),
+        (
+            {"layers": ["encoder=1,3", "decoder=0"]},
+            {"encoder": LayerPlan(12, (1, 3)), "decoder": LayerPlan(6, (0,))},
+        ),
+    ],
+)
+def test_each_stack_gets_the_plan_that_names_it(given, expected):
+    assert plan_stacks(TWO, **given) == expected
+
+
+def test_a_single_stack_need_not_be_named():
+    for text in ("1,3", "layers=1,3"):
+        assert plan_stacks({"layers": 6}, layers=[text]) == {"layers": LayerPlan(6, (1, 3))}
+    assert plan_stacks({"layers": 6}, strategy="top", counts=["2"]) == {"layers": LayerPlan(6, (4, 5))}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"layers": ["1"]}, "--layers 1 does not say of which stack: --layers STACK=1; its stacks: 'encoder' (12"),
+        ({"strategy": "top", "counts": ["2"]}, "--count 2 does not say of which stack"),
+        ({"strategy": "top"}, "--strategy top needs --count STACK=K; its stacks: 'encoder' (12 layers), 'decoder'"),
+        ({"strategy": "top", "layers": ["encoder=1", "decoder=1"]}, "--strategy top needs --count STACK=K"),
+        ({"layers": ["encodr=1"]}, "the model has no stack 'encodr'; did you mean 'encoder'?"),
+        ({"layers": ["encoder=1", "encoder=2"]}, "--layers is given twice for the stack 'encoder'"),
+        ({"layers": ["encoder=1"], "keep": ["encoder=2"]}, "--layers and --keep exclude each other"),
+        ({"strategy": "top", "counts": ["decoder=two"]}, "--count two is not a number"),
+        ({"counts": ["decoder=2"]}, "--count 2 needs a strategy"),
+        ({"layers": ["decoder=6"]}, "layers [6] do not exist: the stack has layers 0 to 5"),
+    ],
+)
+def test_a_plan_for_several_stacks_that_cannot_be_is_refused(given, message):
+    with pytest.raises(UserError) as caught:
+        plan_stacks(TWO, **given)
     assert str(caught.value).startswith(message)

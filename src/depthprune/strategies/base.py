@@ -1,6 +1,7 @@
 """What a strategy is, and the one place that turns a strategy's answer into a plan."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -164,9 +165,9 @@ def plan_stacks(
             if flag in asked.setdefault(name, {}):
                 raise PlanError(f"--{flag} is given twice for the stack '{name}'; give it once, such as 8,9-11")
             asked[name][flag] = value
-    if not asked and strategy is not None:
-        if len(depths) > 1:
-            raise PlanError(f"--strategy {strategy} needs --count STACK=K; {_stacks(depths)}")
+    if strategy is not None and len(depths) > 1 and not any("count" in given for given in asked.values()):
+        raise PlanError(f"--strategy {strategy} needs --count STACK=K; {_stacks(depths)}")
+    if not asked:
         return {name: plan_layers(depth, strategy=strategy) for name, depth in depths.items()}
     plans = {}
     for name, given in asked.items():
@@ -196,6 +197,6 @@ def _stacks(depths: Mapping[str, int]) -> str:
 
 
 def _number(text: str) -> int:
-    if not text.isdecimal():
+    if not re.fullmatch(r"-?\d+", text):
         raise PlanError(f"--count {text} is not a number; write 3, or decoder=3 for one stack of several")
     return int(text)

@@ -4,6 +4,7 @@ Here the paths of a `Stack` are those of the checkpoint's tensors, which need no
 `encoder.layer.0…` for a module under `layers.0`.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -98,8 +99,7 @@ def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[s
     key, depth = next(iter(keys.items()))
     if "." in key:
         return None
-    beyond = sum(value for name in BEYOND_THE_STACK if isinstance(value := source.config.get(name), int))
-    prediction = range(depth, depth + beyond)
+    prediction = range(depth, depth + _beyond(source.config))
     names = (n for n in checkpoint.tensors if (split := split_name(n)) is None or split[1] not in prediction)
     try:
         return {"layers": Stack("layers", (find_prefix(names, depth),), key, depth)}
@@ -116,6 +116,7 @@ def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: 
     config = edited(source.config, plans)
     for stack in plans:
         check_supported(holder(config, stack.depth_key))
+        _check_depth(source, stack, checkpoint)
     names = new_names(checkpoint.tensors, plans)
     kept = {}
     for name, tensor in checkpoint.tensors.items():
@@ -124,3 +125,21 @@ def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: 
             kept[names[name]] = Piece(tensor, kept_part(name, tensor.shape, plans))
     dropped = tuple(tensor for name, tensor in checkpoint.tensors.items() if name not in names)
     return Cut(plans, kept, dropped, config, checkpoint)
+
+
+def _beyond(config: Mapping[str, Any]) -> int:
+    """How many layers of multi-token prediction may follow the stack."""
+    return max((value for name in BEYOND_THE_STACK if isinstance(value := config.get(name), int)), default=0)
+
+
+def _check_depth(source: ModelSource, stack: Stack, checkpoint: Checkpoint) -> None:
+    """Refuse weights that have more or fewer layers than config.json says."""
+    beyond = _beyond(holder(copy.deepcopy(source.config), stack.depth_key))
+    for path in stack.paths:
+        places = (stack.split(name) for name in checkpoint.tensors)
+        seen = {place[1] for place in places if place is not None and place[0] == path}
+        if not set(range(stack.depth)) <= seen <= set(range(stack.depth + beyond)):
+            raise CannotDropError(
+                f"the configuration says {stack.depth} layers and the weights have no stack of that depth "
+                f"({path} {len(seen)}); fetch the model again"
+            )

@@ -126,7 +126,9 @@ def _prefixes(stack: Stack, names: Mapping[str, str]) -> list[str]:
             shared = here if shared is None else shared & here
         if not shared:
             raise CannotDropError(
-                f"the checkpoint's names do not show which tensors belong to the stack '{stack.name}'; "
+                f"the weights have no tensor for the stack '{stack.name}'; fetch the model again"
+                if shared is None
+                else f"the checkpoint's names do not show which tensors belong to the stack '{stack.name}'; "
                 "use drop_layers on the loaded model"
             )
         found.append(min(shared, key=len))
