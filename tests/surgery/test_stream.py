@@ -15,8 +15,8 @@ from depthprune.sources import ModelSource, locate
 from depthprune.surgery import drop_layers, save_checkpoint
 from depthprune.surgery.checkpoint import find_prefix, read_checkpoint
 from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
+from depthprune.surgery.modules import UNCOMPARED
 from depthprune.surgery.stream import drop_layers_in_checkpoint
-from depthprune.surgery.verify import UNCOMPARED
 from tiny_models import ARCHITECTURES, tiny_checkpoint, tiny_model
 
 PLAN = LayerPlan(5, (1, 3))

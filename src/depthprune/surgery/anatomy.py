@@ -11,7 +11,7 @@ from typing import Any
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery import rules
+from depthprune.surgery import formulas, rules
 from depthprune.surgery.stacks import STAGE_KEYS, Stack, renamed_entries
 
 DEPTH_KEYS = (
@@ -58,6 +58,9 @@ SHARED_LAYERS = frozenset({"albert"})
 
 # Computation that depends on a layer's index or on the depth without showing in names, shapes or attributes.
 HIDDEN_DEPTH = {
+    "bridgetower": "its cross-modal layers read the layers of its towers by position",
+    "bridgetower_text_model": "its cross-modal layers read the layers of its towers by position",
+    "bridgetower_vision_model": "its cross-modal layers read the layers of its towers by position",
     "esmc": "its residual branches are divided by a function of the depth",
     "diffllama": "its attention weights are set from the layer index",
     "minimax": "its attention decays at a rate set from the layer index and the depth",
@@ -141,7 +144,7 @@ def edited(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[
         if last.isdigit():
             where[stages] = [*where[stages][: int(last)], len(plan.kept), *where[stages][int(last) + 1 :]]
             continue
-        rules.edit(where, last, plan)
+        formulas.edit(where, last, plan)
         if where is not new and "vision" in stack.depth_key:
             rules.edit_outside(new, plan)
     if isinstance(new.get("quantization_config"), Mapping):

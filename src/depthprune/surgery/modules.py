@@ -21,6 +21,8 @@ from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import SHARED_LAYERS, check_supported, depth_keys, edited, holder
 from depthprune.surgery.stacks import Stack, stack_names
 
+# What a configuration says about itself and not about the model.
+UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
 # What a configuration class or a model's constructor raises for a configuration that makes no sense to it.
 REFUSALS = (
     ValueError,
@@ -59,9 +61,31 @@ def pruned_config(config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan]) ->
     new_config = copy.deepcopy(config)
     try:
         set_fields(new_config, before, after)
+        # What a class derives on every reading (CLAP's num_hidden_layers, a sum) is to be what a reading makes it.
+        edited_names = differences(before, after)
+        told = new_config.to_dict()
+        derived = type(config).from_dict(copy.deepcopy(told)).to_dict()
+        kept = {key: value for key, value in derived.items() if key in told and not _any_under(key, edited_names)}
+        set_fields(new_config, told, {**told, **kept})
     except REFUSALS as error:
         raise refused_by(config, error) from None
     return new_config
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return the dotted names of the entries in which two configurations differ."""
+    found = []
+    for key in sorted({*one, *other} - UNCOMPARED, key=str):
+        before, after = one.get(key), other.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after and not (isinstance(before, list | tuple) and list(before) == list(after or ())):
+            found.append(f"{prefix}{key}")
+    return found
+
+
+def _any_under(key: str, names: list[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for name in names)
 
 
 def set_fields(config: PreTrainedConfig, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -26,10 +26,10 @@ from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import DEPTH_KEYS
 from depthprune.surgery.checkpoint import read_checkpoint, split_name
 from depthprune.surgery.loaded import cache_bytes_per_token, module_names, same_logits
-from depthprune.surgery.modules import REFUSALS, first_line, meta_model, probe_stacks, pruned_config
+from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, probe_stacks, pruned_config
 from depthprune.surgery.rules import KNOWN
 from depthprune.surgery.stacks import Stack, new_names
-from depthprune.surgery.verify import check_drop, differences
+from depthprune.surgery.verify import check_drop
 
 Answer = dict[str, Any]
 

@@ -8,8 +8,7 @@ value by chance. Where no rule applies, the entry stays, and the check on the me
 layers still fit. Names and meanings are those of transformers 5 (`configuration_*.py`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from math import inf, nextafter, sqrt
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from depthprune.errors import CannotDropError
@@ -89,6 +88,13 @@ KNOWN = frozenset(
         *BEYOND_THE_STACK,
         "attention_types",
         "block_types",
+        "moe_layer_end_index",
+        "moe_layer_interval",
+        "moe_layer_start_index",
+        "num_blocks",
+        "out_features",
+        "out_indices",
+        "stage_names",
         "decoder_sparse_step",
         "kv_source_layers",
         "per_layer_config",
@@ -98,8 +104,8 @@ KNOWN = frozenset(
 )
 
 
-def edit(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
-    """Change what belongs to a stack in the configuration that holds its depth, in place.
+def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
+    """Change the depth and every entry that a rule here knows, in place.
 
     Raises:
         CannotDropError: an entry cannot say what the plan leaves; the message names the entry and the layer.
@@ -112,15 +118,13 @@ def edit(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
     for name, change in _RULES:
         if before.get(name) is not None and name != depth_key:
             fields[name] = change(name, before[name], plan)
-    for special in (_solve_periods, _sparse_step, _types_of_gpt_neo, _tiled_blocks, _scale_depth):
-        special(before, fields, plan)
 
 
 def edit_outside(fields: Fields, plan: LayerPlan) -> None:
     """Change what the configuration above says about a stack of vision layers, in place. See `edit`."""
     for name in ("vision_feature_layer", "spatial_vision_layer"):
         if fields.get(name) is not None:
-            fields[name] = _state_taps(name, fields[name], plan)
+            fields[name] = state_taps(name, fields[name], plan)
 
 
 def edit_generation(fields: Fields, plan: LayerPlan) -> None:
@@ -152,11 +156,11 @@ def _remap_whole(name: str, value: Any, plan: LayerPlan) -> Any:
 
 
 def _prefix(name: str, value: Any, plan: LayerPlan) -> Any:
-    return sum(i < value for i in plan.kept) if _is_int(value) else value
+    return sum(i < value for i in plan.kept) if is_int(value) else value
 
 
-def _suffix(name: str, value: Any, plan: LayerPlan) -> Any:
-    return sum(i >= plan.depth - value for i in plan.kept) if _is_int(value) else value
+def suffix(name: str, value: Any, plan: LayerPlan) -> Any:
+    return sum(i >= plan.depth - value for i in plan.kept) if is_int(value) else value
 
 
 def _layer_taps(name: str, value: Any, plan: LayerPlan) -> Any:
@@ -170,7 +174,7 @@ def _layer_taps(name: str, value: Any, plan: LayerPlan) -> Any:
     return _move_taps(name, value, move)
 
 
-def _state_taps(name: str, value: Any, plan: LayerPlan) -> Any:
+def state_taps(name: str, value: Any, plan: LayerPlan) -> Any:
     def move(tap: int) -> int:
         state = tap + plan.depth + 1 if tap < 0 else tap
         moved = sum(i < state for i in plan.kept)
@@ -185,9 +189,9 @@ def _state_taps(name: str, value: Any, plan: LayerPlan) -> Any:
 
 
 def _move_taps(name: str, value: Any, move: Callable[[int], int]) -> Any:
-    if _is_int(value):
+    if is_int(value):
         return move(value)
-    if not isinstance(value, list | tuple) or not all(map(_is_int, value)):
+    if not isinstance(value, list | tuple) or not all(map(is_int, value)):
         return value
     moved = [move(tap) for tap in value]
     if len(set(moved)) < len(set(value)):
@@ -217,7 +221,7 @@ def _ple_layers(name: str, value: Any, plan: LayerPlan) -> Any:
 
 
 def _none_left(name: str, value: Any, plan: LayerPlan) -> Any:
-    return 0 if _is_int(value) and plan.dropped else value
+    return 0 if is_int(value) and plan.dropped else value
 
 
 _RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
@@ -226,74 +230,11 @@ _RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
     *((name, _remap) for name in INDEX_LISTS),
     *((name, _remap_whole) for name in WHOLE_INDEX_LISTS),
     *((name, _prefix) for name in PREFIX_COUNTS),
-    *((name, _suffix) for name in SUFFIX_COUNTS),
+    *((name, suffix) for name in SUFFIX_COUNTS),
     *((name, _layer_taps) for name in LAYER_TAPS),
-    *((name, _state_taps) for name in STATE_TAPS),
+    *((name, state_taps) for name in STATE_TAPS),
     *((name, _none_left) for name in BEYOND_THE_STACK),
     ("per_layer_config", _per_layer_config),
     ("kv_source_layers", _kv_sources),
     ("ple_layer_ids", _ple_layers),
 )
-
-
-def _solve_periods(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """Find a period and an offset that say of the kept layers what the old ones said; leave both where none does."""
-    for period_key, offset_key in PERIODS:
-        period, offset = before.get(period_key), before.get(offset_key)
-        if not (isinstance(period, int) and isinstance(offset, int) and period):
-            continue
-        wanted = [i % period == offset for i in plan.kept]
-        for new_period, new_offset in _periods(period, offset, len(wanted)):
-            if [i % new_period == new_offset for i in range(len(wanted))] == wanted:
-                fields[period_key], fields[offset_key] = new_period, new_offset
-                break
-
-
-def _periods(period: int, offset: int, depth: int) -> Iterator[tuple[int, int]]:
-    yield period, offset
-    for new_period in range(1, depth + 2):
-        for new_offset in range(new_period):
-            yield new_period, new_offset
-
-
-def _sparse_step(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """Qwen's mixtures of experts: layer i is sparse where (i + 1) % decoder_sparse_step == 0, unless it is listed."""
-    step, dense = before.get("decoder_sparse_step"), before.get("mlp_only_layers")
-    if not isinstance(step, int) or step < 2 or not isinstance(dense, list | tuple):
-        return
-    fields["mlp_only_layers"] = [new for new, i in enumerate(plan.kept) if (i + 1) % step or i in dense]
-    fields["decoder_sparse_step"] = 1
-
-
-def _types_of_gpt_neo(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """GPT-Neo recomputes its list from run lengths on every load."""
-    if before.get("attention_types") is None:
-        return
-    kinds = [kind for types, repeat in before["attention_types"] for _ in range(repeat) for kind in types]
-    if len(kinds) == plan.depth:
-        fields["attention_types"] = [[[kinds[i]], 1] for i in plan.kept]
-
-
-def _tiled_blocks(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """RecurrentGemma tiles its block types over the depth: a full-length list makes the tiling do nothing."""
-    kinds = before.get("block_types")
-    if isinstance(kinds, list | tuple) and kinds:
-        fields["block_types"] = [kinds[i % len(kinds)] for i in plan.kept]
-
-
-def _scale_depth(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """MiniCPM-3 multiplies its residual branches by scale_depth / sqrt(depth): keep that number as it was.
-
-    Exactly where a float64 can say it, else to the last bit of the float32 that a tensor is multiplied with.
-    """
-    scale = before.get("scale_depth")
-    if not isinstance(scale, int | float) or isinstance(scale, bool):
-        return
-    wanted, root = scale / sqrt(plan.depth), sqrt(len(plan.kept))
-    near = wanted * root
-    candidates = (near, nextafter(near, inf), nextafter(near, -inf))
-    fields["scale_depth"] = next((c for c in candidates if c / root == wanted), near)
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -19,15 +19,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES
-from depthprune.surgery.modules import REFUSALS, first_line, meta_model, refused_by
+from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, refused_by
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, kept_part
 from depthprune.surgery.stacks import FIRST_LAYER_ONLY, Stack, new_names
 
 Plans = Mapping[Stack, LayerPlan]
 Shapes = dict[str, tuple[int, ...]]
 PLAIN = (bool, int, float, str, type(None))
-# What a configuration says about itself and not about the model.
-UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
+# Flags outside the stack that say which kinds of layers there are.
+FLAGS_OF_KINDS = frozenset({"has_sliding_layers"})
 
 
 @dataclass(frozen=True)
@@ -84,23 +84,11 @@ def check_drop(
         if name not in new_modules:
             raise CannotDropError(_explain(name, plans, new_config, f"there is no module '{name}'"))
         after = new_modules[name]
-        if type(before) is not type(after):
+        if not _same_class(before, after) and name.rpartition(".")[2] not in TRAINING_ONLY_ATTRIBUTES:
             what = f"it would be a {type(after).__name__} instead of a {type(before).__name__}"
             raise CannotDropError(_explain(name, plans, new_config, what))
         settings += _compare_attributes(name, before, after, sized, plans, new_config)
     return Checked(new, tuple(settings))
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of the entries in which two configurations differ."""
-    found = []
-    for key in sorted({*one, *other} - UNCOMPARED, key=str):
-        before, after = one.get(key), other.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += differences(before, after, f"{prefix}{key}.")
-        elif before != after and not (isinstance(before, list | tuple) and list(before) == list(after or ())):
-            found.append(f"{prefix}{key}")
-    return found
 
 
 def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> None:
@@ -151,6 +139,11 @@ def _compare_tensors(kept: Shapes, new: Shapes, plans: Plans, config: PreTrained
         raise CannotDropError(_explain(name, plans, config, what))
 
 
+def _same_class(one: nn.Module, other: nn.Module) -> bool:
+    """Compare classes by name: a module with a parametrised weight has a class of its own, made on the spot."""
+    return (type(one).__module__, type(one).__qualname__) == (type(other).__module__, type(other).__qualname__)
+
+
 def _compare_attributes(
     name: str, before: nn.Module, after: nn.Module, sized: set[str], plans: Plans, config: PreTrainedConfig
 ) -> list[Setting]:
@@ -167,7 +160,12 @@ def _compare_attributes(
             continue
         if attribute in SIZE_ATTRIBUTES and f"{name}.weight" in sized:
             continue
-        if _is_counter(name, attribute, one, other, plans) or _is_first_layer_flag(name, attribute, one, other, plans):
+        flag = attribute in FLAGS_OF_KINDS and not in_stack
+        if (
+            flag
+            or _is_counter(name, attribute, one, other, plans)
+            or _is_first_flag(name, attribute, one, other, plans)
+        ):
             settings.append(Setting(name, attribute, new[attribute]))
             continue
         what = f"'{_inside(f'{name}.{attribute}', plans)}' would change from {one!r} to {other!r}"
@@ -200,10 +198,12 @@ def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: Plans) -
         split = stack.layer_of(name)
         if split is not None:
             return attribute in INDEX_ATTRIBUTES and (one, other) == (plan.kept[split[0]], split[0])
-    return any((one, other) == (plan.depth, len(plan.kept)) for plan in plans.values())
+    return any(
+        (one, other) in ((plan.depth, len(plan.kept)), (plan.depth - 1, len(plan.kept) - 1)) for plan in plans.values()
+    )
 
 
-def _is_first_layer_flag(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+def _is_first_flag(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
     """Tell the flag of a new first layer that it owns what the old one owned."""
     in_first = any((stack.layer_of(name) or (None,))[0] == 0 and 0 in plan.dropped for stack, plan in plans.items())
     return in_first and (one, other) == (False, True) and attribute in FIRST_LAYER_ONLY.values()
@@ -246,6 +246,11 @@ def _check_special_layers(config: PreTrainedConfig, plans: Plans) -> None:
                     f"'{config.model_type}' shares the weights of one layer among all passes, so only the number of "
                     f"passes can fall: drop the last ones (--strategy top --count {plan.count})"
                 )
+        *_, stages, stage = ("", *stack.depth_key.split("."))
+        if first and stages == "block_sizes" and stage != "0":
+            raise CannotDropError(
+                f"layer 0 of {stack.name} of '{config.model_type}' is the one that pools the tokens; keep it"
+            )
         # DeBERTa-v2 XL adds a convolution of the embeddings to the output of whatever layer is first.
         if first and config.model_type == "deberta-v2" and fields.get("conv_kernel_size"):
             raise CannotDropError(
