@@ -238,3 +238,8 @@ _RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
     ("kv_source_layers", _kv_sources),
     ("ple_layer_ids", _ple_layers),
 )
+
+
+def is_int(value: Any) -> bool:
+    """Tell a number from a flag."""
+    return isinstance(value, int) and not isinstance(value, bool)
