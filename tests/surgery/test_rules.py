@@ -6,6 +6,7 @@ from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import depth_keys, edited, edited_generation
 from depthprune.surgery.formulas import edit
+from depthprune.surgery.positions import check_positions
 from depthprune.surgery.stacks import Stack
 
 PLAN = LayerPlan(6, (1, 4))  # keeps 0, 2, 3, 5
@@ -55,6 +56,7 @@ def test_an_entry_is_changed_by_its_rule(entries, expected):
     [
         ({"kv_source_layers": [0, 1, 1, 3, 4, 5]}, "layer 2 reads the keys and values of layer 1"),
         ({"subsample_layers": [1, 3]}, "layer 1 is one of subsample_layers"),
+        ({"merge_index": 4}, "layer 4 is one of merge_index"),
         ({"ple_layer_ids": [2]}, "layer 1 is one of ple_layer_ids"),
         ({"deepstack_visual_indexes": [3, 4]}, "two of deepstack_visual_indexes"),
     ],
@@ -66,7 +68,7 @@ def test_what_an_entry_cannot_say_is_refused(entries, word):
 
 def test_a_tap_before_every_kept_layer_is_refused():
     with pytest.raises(CannotDropError, match="no layer up to it stays"):
-        after({"merge_index": 1}, LayerPlan(6, (0, 1)))
+        after({"insert_layer_id": 1}, LayerPlan(6, (0, 1)))
 
 
 def test_a_hidden_state_that_would_become_the_last_is_refused():
@@ -158,3 +160,39 @@ def test_whispers_alignment_heads_follow_their_layers():
     assert edited_generation(generation, {decoder: PLAN}) == {"alignment_heads": [[1, 3], [3, 1]], "max_length": 448}
     encoder = Stack("encoder", ("model.encoder.layers",), "encoder_layers", 6)
     assert edited_generation(generation, {encoder: PLAN}) == generation
+
+
+@pytest.mark.parametrize(
+    ("config", "stack", "dropped", "word"),
+    [
+        ({"model_type": "hy_v4", "indexer_types": ["full", "shared", "full"]}, "layers", (0,), "selection of layer 0"),
+        (
+            {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
+            "h",
+            (1,),
+            "layer 2 .* divides its attention",
+        ),
+        ({"model_type": "sew-d", "conv_kernel_size": 3}, "encoder.layer", (0, 1), "makes layer 2 the first"),
+        ({"model_type": "dab-detr"}, "decoder.layers", (2,), "keep layer 2"),
+        ({"model_type": "conditional_detr"}, "decoder.layers", (0,), "keep layer 0"),
+    ],
+)
+def test_a_position_that_a_forward_pass_knows_is_kept(config, stack, dropped, word):
+    plans = {Stack("layers", (stack,), "num_hidden_layers", 3): LayerPlan(3, dropped)}
+    with pytest.raises(CannotDropError, match=word):
+        check_positions(config, plans)
+    check_positions({"model_type": "bert"}, plans)
+
+
+def test_a_shared_layer_may_go_and_the_last_layers_of_gpt2_too():
+    stack = Stack("layers", ("layers",), "num_hidden_layers", 3)
+    check_positions({"indexer_types": ["full", "shared", "full"]}, {stack: LayerPlan(3, (1,))})
+    check_positions({"scale_attn_by_inverse_layer_idx": True}, {stack: LayerPlan(3, (1, 2))})
+
+
+def test_the_layers_that_receive_visual_features_are_found_below_other_configurations():
+    stack = Stack("text", ("layers",), "thinker_config.text_config.num_hidden_layers", 5)
+    inner = {"vision_config": {"deepstack_visual_indexes": [1, 3]}, "text_config": {"num_hidden_layers": 5}}
+    with pytest.raises(CannotDropError, match="one of the first 2"):
+        check_positions({"thinker_config": inner}, {stack: LayerPlan(5, (1,))})
+    check_positions({"thinker_config": inner}, {stack: LayerPlan(5, (2,))})

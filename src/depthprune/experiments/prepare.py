@@ -12,7 +12,7 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, registry
-from depthprune.surgery.anatomy import check_supported, depth_keys
+from depthprune.surgery.anatomy import depth_keys
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
 
@@ -65,9 +65,8 @@ def stack_depth(source: ModelSource) -> int:
         CannotDropError: it has none.
         PlanError: it has several.
     """
-    check_supported(source.config)
     keys = depth_keys(source.config)
-    if len(keys) == 1:
+    if len(keys) == 1 and "." not in next(iter(keys)):
         return next(iter(keys.values()))
     from depthprune.surgery.modules import probe_stacks
 

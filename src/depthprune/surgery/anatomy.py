@@ -57,20 +57,33 @@ TRAINING_ONLY_ATTRIBUTES = frozenset({"drop_prob", "drop_path", "drop_path_rate"
 SHARED_LAYERS = frozenset({"albert"})
 
 # Computation that depends on a layer's index or on the depth without showing in names, shapes or attributes.
+_BRIDGE = "its cross-modal layers read the layers of its towers by position"
+_BYTES = "its cross-attention layers run beside its first or last layer"
+_SELF_CONDITIONING = "it feeds its own predictions back after the layer in the middle"
+_LEVELS = "the level of features that a decoder layer reads goes with its index"
 HIDDEN_DEPTH = {
-    "bridgetower": "its cross-modal layers read the layers of its towers by position",
-    "bridgetower_text_model": "its cross-modal layers read the layers of its towers by position",
-    "bridgetower_vision_model": "its cross-modal layers read the layers of its towers by position",
-    "esmc": "its residual branches are divided by a function of the depth",
-    "diffllama": "its attention weights are set from the layer index",
-    "minimax": "its attention decays at a rate set from the layer index and the depth",
     "beam": "its residual branches are scaled by the layer index",
-    "rwkv": "its first block normalises the embeddings and its weights are rescaled by the layer index",
     "big_bird": "the random attention pattern of a layer is seeded with its index",
     "bigbird_pegasus": "the random attention pattern of a layer is seeded with its index",
-    "pegasus_x": "its odd layers attend to staggered blocks",
+    "blt_local_decoder": _BYTES,
+    "blt_local_encoder": _BYTES,
+    "bridgetower": _BRIDGE,
+    "bridgetower_text_model": _BRIDGE,
+    "bridgetower_vision_model": _BRIDGE,
+    "diffllama": "its attention weights are set from the layer index",
+    "esmc": "its residual branches are divided by a function of the depth",
+    "granite4_vision_text": "it receives visual features at layers that a map names by number",
+    "granite_speech5_encoder": _SELF_CONDITIONING,
+    "granite_speech_encoder": _SELF_CONDITIONING,
+    "granite_speech_plus_encoder": _SELF_CONDITIONING,
+    "idefics": "its gated cross-attention layers run before every cross_layer_interval-th layer",
     "inkling2": "its attention residuals join blocks of layers by index",
+    "mask2former": _LEVELS,
+    "minimax": "its attention decays at a rate set from the layer index and the depth",
     "neomme": "its value embeddings go to the first and the last full-attention layer",
+    "oneformer": _LEVELS,
+    "pegasus_x": "its odd layers attend to staggered blocks",
+    "rwkv": "its first block normalises the embeddings and its weights are rescaled by the layer index",
 }
 
 

@@ -87,12 +87,7 @@ class Cut:
 
 
 def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[str, Stack] | None:
-    """Return the one stack of a model whose config.json and tensor names leave no doubt, else None.
-
-    Raises:
-        CannotDropError: the architecture computes with its depth.
-    """
-    check_supported(source.config)
+    """Return the one stack of a model whose config.json and tensor names leave no doubt, else None."""
     keys = depth_keys(source.config)
     if len(keys) != 1:
         return None
@@ -114,8 +109,9 @@ def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: 
         CannotDropError: an architecture or an entry of the configuration does not allow a plan.
     """
     config = edited(source.config, plans)
-    for stack in plans:
-        check_supported(holder(config, stack.depth_key))
+    for stack, plan in plans.items():
+        if plan.dropped:
+            check_supported(holder(config, stack.depth_key))
         _check_depth(source, stack, checkpoint)
     names = new_names(checkpoint.tensors, plans)
     kept = {}

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import SHARED_LAYERS, check_supported, depth_keys, edited, holder
+from depthprune.surgery.anatomy import SHARED_LAYERS, depth_keys, edited
 from depthprune.surgery.stacks import Stack, stack_names
 
 # What a configuration says about itself and not about the model.
@@ -121,13 +121,10 @@ def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -
     if not found and fields.get("model_type") in SHARED_LAYERS:
         return {"layers": Stack("layers", (), "num_hidden_layers", fields["num_hidden_layers"])}
     if not found:
-        check_supported(fields)
         raise CannotDropError(
             f"found no stack of layers in a {model_class.__name__} (model_type '{config.model_type}'): no entry of "
             "its configuration sets the length of a module list; use an architecture with a plain stack"
         )
-    for key in found:
-        check_supported(holder(fields, key))
     position = {path: number for number, path in enumerate(full)}
     ordered = dict(sorted(found.items(), key=lambda item: position[item[1][0]]))
     names = stack_names({key: paths[0] for key, paths in ordered.items()})

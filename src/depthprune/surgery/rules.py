@@ -52,7 +52,7 @@ INDEX_LISTS = (
     "window_block_indexes",
     "window_block_indices",
 )
-WHOLE_INDEX_LISTS = ("subsample_layers",)  # none of these layers may go
+WHOLE_INDEX_LISTS = ("subsample_layers", "merge_index")  # none of these layers may go
 PREFIX_COUNTS = ("first_k_dense_replace", "max_window_layers", "num_dense_layers", "num_first_full_attention_layers")
 SUFFIX_COUNTS = ("num_kv_shared_layers", "num_last_full_attention_layers", "num_timestamp_prediction_layers")
 # The number of a layer whose output is read: it moves to the nearest kept layer before, which hands on the same.
@@ -65,7 +65,6 @@ LAYER_TAPS = (
     "intermediate_hidden_state_indices",
     "intermediate_hook_ids",
     "intermediate_layers_indices",
-    "merge_index",
 )
 # The number of a hidden state that is read, 0 being the embeddings; negative numbers count from the end.
 STATE_TAPS = ("cat_hidden_layers", "feature_layer", "spatial_vision_layer", "vision_feature_layer")
@@ -149,6 +148,8 @@ def _remap(name: str, value: Any, plan: LayerPlan) -> Any:
 
 
 def _remap_whole(name: str, value: Any, plan: LayerPlan) -> Any:
+    if is_int(value):
+        return _remap_whole(name, [value], plan)[0]
     gone = [i for i in value if i in plan.dropped]
     if gone:
         raise CannotDropError(f"layer {gone[0]} is one of {name} {list(value)}, which must all stay; keep it")

@@ -18,8 +18,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES
+from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, check_supported, holder
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, refused_by
+from depthprune.surgery.positions import check_positions
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, kept_part
 from depthprune.surgery.stacks import FIRST_LAYER_ONLY, Stack, new_names
 
@@ -28,6 +29,8 @@ Shapes = dict[str, tuple[int, ...]]
 PLAIN = (bool, int, float, str, type(None))
 # Flags outside the stack that say which kinds of layers there are.
 FLAGS_OF_KINDS = frozenset({"has_sliding_layers"})
+# Numbers outside the stack that follow from its depth and an entry that a rule changed.
+DERIVED_POSITIONS = frozenset({"first_kv_shared_layer_idx"})
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,11 @@ def check_drop(
     Raises:
         CannotDropError: they differ; the message names the layer, the difference, and what to keep instead.
     """
-    _check_special_layers(config, plans)
+    fields = config.to_dict()
+    for stack, plan in plans.items():
+        if plan.dropped:
+            check_supported(holder(fields, stack.depth_key))
+    check_positions(fields, plans)
     _check_reading(config, new_config)
     old = meta_model(model_class, config)
     try:
@@ -160,7 +167,7 @@ def _compare_attributes(
             continue
         if attribute in SIZE_ATTRIBUTES and f"{name}.weight" in sized:
             continue
-        flag = attribute in FLAGS_OF_KINDS and not in_stack
+        flag = attribute in FLAGS_OF_KINDS | DERIVED_POSITIONS and not in_stack
         if (
             flag
             or _is_counter(name, attribute, one, other, plans)
@@ -232,36 +239,3 @@ def _explain(name: str, plans: Plans, config: PreTrainedConfig, what: str) -> st
             f"{plan.depth} → {len(plan.kept)}), and {what}; keep other layers"
         )
     return f"'{config.model_type}' cannot be cut so: outside the stack, {what}; choose other layers"
-
-
-def _check_special_layers(config: PreTrainedConfig, plans: Plans) -> None:
-    """Refuse what forward passes do with the index of a layer and no comparison of modules shows."""
-    fields = config.to_dict()
-    for stack, plan in plans.items():
-        first = 0 in plan.dropped
-        if not stack.paths:
-            last = tuple(range(plan.depth - plan.count, plan.depth))
-            if plan.dropped != last or fields.get("num_hidden_groups", 1) != 1:
-                raise CannotDropError(
-                    f"'{config.model_type}' shares the weights of one layer among all passes, so only the number of "
-                    f"passes can fall: drop the last ones (--strategy top --count {plan.count})"
-                )
-        *_, stages, stage = ("", *stack.depth_key.split("."))
-        if first and stages == "block_sizes" and stage != "0":
-            raise CannotDropError(
-                f"layer 0 of {stack.name} of '{config.model_type}' is the one that pools the tokens; keep it"
-            )
-        # DeBERTa-v2 XL adds a convolution of the embeddings to the output of whatever layer is first.
-        if first and config.model_type == "deberta-v2" and fields.get("conv_kernel_size"):
-            raise CannotDropError(
-                "dropping layer 0 of 'deberta-v2' makes layer 1 the first, and the convolution (conv_kernel_size "
-                f"{fields['conv_kernel_size']}) that follows the first layer would follow that; keep layer 0"
-            )
-        # Qwen3-VL and its kin add visual features to the outputs of the first layers of the language model.
-        taps = (fields.get("vision_config") or {}).get("deepstack_visual_indexes") or ()
-        early = [i for i in plan.dropped if i < len(taps)]
-        if early and "vision" not in stack.depth_key:
-            raise CannotDropError(
-                f"layer {early[0]} of '{config.model_type}' is one of the first {len(taps)}, which receive visual "
-                "features by their position (deepstack_visual_indexes); keep it"
-            )
