@@ -89,7 +89,9 @@ def test_drop_of_a_cut_model_keeps_its_history(command, bert, tmp_path):
     command("drop", "once", "--layers", "0", "--output", "twice")
 
     cuts = json.loads((tmp_path / "twice" / "depthprune.json").read_text())["cuts"]
-    assert [(cut["depth"], cut["dropped"]) for cut in cuts] == [(6, [4, 5]), (4, [0])]
+    stacks = [cut["stacks"]["layers"] for cut in cuts]
+    assert [(stack["depth"], stack["dropped"]) for stack in stacks] == [(6, [4, 5]), (4, [0])]
+    assert stacks[1]["original_kept"] == [1, 2, 3] and cuts[0]["strategy"] == "top"
     assert AutoModel.from_pretrained(tmp_path / "twice").config.num_hidden_layers == 3
 
 
@@ -112,7 +114,7 @@ def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
 
     assert answer.status == 0, answer
     cuts = json.loads((tmp_path / "tuned" / "depthprune.json").read_text())["cuts"]
-    assert [cut["dropped"] for cut in cuts] == [[2, 4]], "fine-tuning is no cut"
+    assert [cut["stacks"]["layers"]["dropped"] for cut in cuts] == [[2, 4]], "fine-tuning is no cut"
     said = [line for line in answer.out.splitlines() if "pearson" in line]
     assert said and said[0].split("pearson ")[1] in tuned.out
 

@@ -1,7 +1,6 @@
 """Cutting a checkpoint as bytes, against the cut in memory (oracle C), and what is refused before a byte is written."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -195,9 +194,8 @@ def test_a_stack_is_told_from_the_experts_inside_it():
 def test_the_tokenizer_travels_and_pickles_beside_it_do_not(tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
     (folder / "training_args.bin").write_bytes(b"pickle")
-    shutil.copyfile(folder / "config.json", folder / "README.md")
 
     drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
 
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
-    assert not (tmp_path / "out" / "training_args.bin").exists() and not (tmp_path / "out" / "README.md").exists()
+    assert not (tmp_path / "out" / "training_args.bin").exists()

@@ -1,5 +1,6 @@
 """`depthprune drop`: write a shorter checkpoint, without training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,13 @@ Verify = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, prove it, and write nothing.")]
+Original = Annotated[
+    bool, typer.Option("--original-indices", help="Layers count the first ancestor of a model that was cut before.")
+]
+Adapters = Annotated[
+    list[Path] | None,
+    typer.Option("--adapter", help="A PEFT folder made for the model, to be cut along with it. Can be given again."),
+]
 LEVELS = ("headers", "full", "logits")
 
 
@@ -38,6 +46,8 @@ def drop(
     count: Counts = None,
     layers: Layers = None,
     keep: Keep = None,
+    original_indices: Original = False,
+    adapter: Adapters = None,
     dry_run: DryRun = False,
     verify: Verify = "headers",
     allow_pickle: options.AllowPickle = False,
@@ -47,6 +57,8 @@ def drop(
     from depthprune.errors import OutputError, PlanError, UserError
     from depthprune.output import check_target
     from depthprune.strategies import plan_stacks, registry
+    from depthprune.surgery.companions import find_transformer
+    from depthprune.surgery.history import plans_from_original
 
     if output is not None:
         check_target(output)
@@ -60,30 +72,41 @@ def drop(
         raise PlanError(
             f"say which layers go: --strategy {' | '.join(registry.names())} with --count, --layers or --keep"
         )
+    if original_indices and strategy is not None:
+        raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
 
     from depthprune.sources import locate
 
-    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    root = Path(model).expanduser()
+    transformer = find_transformer(root) if root.is_dir() else None
+    source = locate(str(transformer or model), allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
     def choose(depths: dict[str, int]) -> dict[str, LayerPlan]:
-        return plan_stacks(depths, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
+        def say(of: Mapping[str, int]) -> dict[str, LayerPlan]:
+            return plan_stacks(of, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
+
+        return plans_from_original(source.path, depths, say) if original_indices else say(depths)
 
     if source.weights[0].suffix == ".safetensors":
-        _stream(source, choose, output, dry_run=dry_run, verify=verify)
-    elif dry_run or verify != "headers":
-        raise UserError("--dry-run and --verify work on safetensors files; save the model once with save_pretrained")
+        folders = (root if transformer is not None else None, tuple(adapter or ()))
+        _stream(source, choose, output, folders, dry_run=dry_run, verify=verify, strategy=strategy)
+    elif dry_run or verify != "headers" or adapter:
+        raise UserError("--dry-run, --verify and --adapter need safetensors files; save the model with save_pretrained")
     else:
         assert output is not None
         _in_memory(source, choose, output)
 
 
-def _stream(source: "ModelSource", choose, output: Path | None, *, dry_run: bool, verify: str) -> None:
-    from depthprune.experiments.provenance import checkpoint_provenance
+def _stream(
+    source: "ModelSource", choose, output: Path | None, folders, *, dry_run: bool, verify: str, strategy
+) -> None:
     from depthprune.surgery.cut import plan_cut
+    from depthprune.surgery.publish import publish, said
     from depthprune.surgery.stacks import match_plans
-    from depthprune.surgery.stream import opened, proving, write_cut
+    from depthprune.surgery.stream import opened, proving
 
-    with opened(source) as given:
+    root, adapters = folders
+    with opened(source, modules=bool(adapters)) as given:
         plans = choose({name: stack.depth for name, stack in given.stacks.items()})
         cut = plan_cut(source, match_plans(given.stacks, plans), given.checkpoint)
         if dry_run:
@@ -92,8 +115,7 @@ def _stream(source: "ModelSource", choose, output: Path | None, *, dry_run: bool
             _show_tensors(cut)
         else:
             assert output is not None
-            provenance = checkpoint_provenance(source, next(iter(plans.values())))
-            answer = write_cut(given, cut, output, provenance=provenance, verify=verify)
+            answer = publish(given, cut, output, root=root, adapters=adapters, strategy=strategy, verify=verify)
     _show_plans(plans)
     _say_if_shared(given.stacks.values())
     before, after = cut.parameters
@@ -102,9 +124,10 @@ def _stream(source: "ModelSource", choose, output: Path | None, *, dry_run: bool
     if all(answer.get("cache_bytes_per_token") or [None]):
         old, new = answer["cache_bytes_per_token"]
         print(f"cache: {old:,} → {new:,} bytes per token")
-    proved = {"loaded": "plain from_pretrained takes exactly these tensors"}.get(answer["how"], answer["how"])
-    checked = {"headers": "", "full": "; every byte compared with the source", "logits": f"; {answer.get('logits')}"}
-    print(f"{'nothing written' if dry_run else f'checkpoint: {output}'} (proved: {proved}{checked[verify]})")
+    for folder in adapters if not dry_run else ():
+        print(f"adapter: {output}/adapters/{folder.resolve().name}")
+    what = "nothing written" if dry_run else f"checkpoint: {output}"
+    print(f"{what} (proved: {said(answer, 'headers' if dry_run else verify)})")
 
 
 def _in_memory(source: "ModelSource", choose, output: Path) -> None:

@@ -1,38 +1,13 @@
 """Where a record or a checkpoint comes from: versions, commit, machine."""
 
-import json
 import os
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
-
-PACKAGES = (
-    "depthprune",
-    "torch",
-    "transformers",
-    "datasets",
-    "accelerate",
-    "safetensors",
-    "numpy",
-    "scikit-learn",
-    "scipy",
-)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages a result depends on, those that are installed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+from depthprune.surgery.history import Plans, provenance, versions
 
 
 def source_commit() -> str | None:
@@ -60,24 +35,16 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def checkpoint_provenance(source: ModelSource, plan: LayerPlan, **more: Any) -> dict[str, Any]:
-    """Return the content of `depthprune.json` for a checkpoint cut from `source`.
+def checkpoint_provenance(source: ModelSource, plan: Plans, **more: Any) -> dict[str, Any]:
+    """Return the content of `depthprune.json` for a checkpoint cut from `source`, with the hash of all its weights.
 
-    A source that was cut before brings its own history, which stays, oldest first.
+    A source that was cut before brings its own history, which stays, oldest first. See `surgery.history.provenance`.
+
+    Raises:
+        LoadError: the source's own history is broken or does not fit.
     """
-    cut = {
-        "source": Path(source.name).name,
-        "identity": source.identity,
-        "depth": plan.depth,
-        "dropped": list(plan.dropped),
-    }
-    cuts = [*_earlier_cuts(source), *([cut] if plan.dropped else [])]
-    return {"cuts": cuts, "packages": versions(), **more}
-
-
-def _earlier_cuts(source: ModelSource) -> list[dict[str, Any]]:
-    file = source.path / "depthprune.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("cuts", []) if file.is_file() else []
+    _ = source.identity  # what is known is recorded
+    return provenance(source, plan, more=more)
 
 
 def _processor() -> str | None:

@@ -1,18 +1,30 @@
 """Try a plan without changing the model: a bypassed layer hands on what it was given.
 
 It shares nothing with `drop_layers`, so that each tests the other.
+
+A layer is a function from states to states, with more beside. What stands in its output for something that stands in
+its input is replaced by that: the hidden states, the second stream of XLNet, the text beside the image. What a layer
+makes anew stays, since it still runs: T5's first layer makes the position bias that all layers use.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from depthprune.errors import PlanError
+from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import Stack
 from depthprune.surgery.modules import find_stacks
+
+# What layers call the states that they are given and return, where these are not the first argument.
+STATES = ("hidden_states", "hidden_state", "x", "inputs_embeds", "vision_features", "lang_feats", "input")
+
+# What classes of layers' branches are called, where a model holds them in lists of their own.
+BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
 
 @contextmanager
@@ -28,20 +40,64 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
 
     Raises:
         PlanError: a layer or a stack that does not exist, or no stack named where there are several.
+        CannotDropError: while the model runs, a layer that changes the shape of its states; at the end, a layer of
+            which only parts ran, so that nothing was bypassed.
     """
     chosen = _choose(find_stacks(model), stack)
     plan = LayerPlan(chosen.depth, tuple(layers))
-    modules = model.get_submodule(chosen.path)
-    # prepend: transformers records hidden states with hooks of its own, which must see the bypassed output.
-    handles = [
-        modules.get_submodule(str(i)).register_forward_hook(_hand_on, with_kwargs=True, prepend=True)
-        for i in plan.dropped
-    ]
-    try:
+    with bypass_lists([model.get_submodule(path) for path in chosen.paths], plan.dropped):
         yield model
+
+
+@contextmanager
+def bypass_lists(lists: list[nn.Module], layers: Iterable[int]) -> Iterator[None]:
+    """Make entries `layers` of parallel module lists hand on their input.
+
+    Of parallel lists some hold parts of layers (XLM has one each for attention, feed-forward and the norms after
+    them; BLT one for cross attention), and what attention or feed-forward add is summed outside of them: they add
+    nothing, while everything else hands on its input.
+    """
+    layers = tuple(layers)
+    watches, handles = [], []
+    for part in lists:
+        for i in layers:
+            module = part.get_submodule(str(i))
+            adds_nothing = len(lists) > 1 and type(module).__name__.endswith(BRANCHES)
+            # prepend: transformers records hidden states with hooks of its own, which must see the bypassed output.
+            hook = _add_nothing if adds_nothing else _hand_on
+            handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
+            watches.append(_Watch(i, module))
+            handles += watches[-1].handles
+    try:
+        yield
     finally:
         for handle in handles:
             handle.remove()
+    for watch in watches:
+        watch.check()
+
+
+class _Watch:
+    """Sees whether a layer ran, as a whole or only in parts."""
+
+    def __init__(self, layer: int, module: nn.Module):
+        self._layer, self._ran, self._parts_ran = layer, False, False
+        self._name = type(module).__name__
+        parts = [part for part in module.modules() if part is not module]
+        self.handles = [module.register_forward_pre_hook(self._see)]
+        self.handles += [part.register_forward_pre_hook(self._see_part) for part in parts]
+
+    def _see(self, module, args) -> None:
+        self._ran = True
+
+    def _see_part(self, module, args) -> None:
+        self._parts_ran = True
+
+    def check(self) -> None:
+        if self._parts_ran and not self._ran:
+            raise CannotDropError(
+                f"layer {self._layer} ({self._name}) cannot be bypassed: the model runs its parts one by one"
+            )
 
 
 def _choose(stacks: dict[str, Stack], name: str | None) -> Stack:
@@ -53,18 +109,57 @@ def _choose(stacks: dict[str, Stack], name: str | None) -> Stack:
     return stacks[name] if name is not None else next(iter(stacks.values()))
 
 
-def _hand_on(module, args, kwargs, output):
-    """Replace the hidden states in a layer's output by those in its input; the rest of a tuple stays."""
-    states = args[0] if args else kwargs["hidden_states"]
+def _hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    """Replace what stands in a layer's output for its input; the rest stays."""
+    given = _given(args, kwargs)
+    if not given:
+        raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given no states")
     if isinstance(output, Tensor):
-        return states
-    rest = list(output[1:])
-    if rest and len(args) > 1 and _same_kind(args[1], rest[0]):
-        rest[0] = args[1]  # XLNet's second stream, the states of the queries
-    return (states, *rest)
+        return _in_place_of(output, given, module)
+    if isinstance(output, Mapping):
+        replaced = _replace(list(output.values()), given, module)
+        return type(output)(**dict(zip(output, replaced, strict=True)))
+    if isinstance(output, tuple) and output:
+        # Grounding DINO's layers return a pair for each stream: (states, attention), (states, attention).
+        if all(isinstance(item, tuple) and item for item in output):
+            firsts = _replace([item[0] for item in output], given, module)
+            return tuple((first, *item[1:]) for first, item in zip(firsts, output, strict=True))
+        return tuple(_replace(list(output), given, module))
+    return output
 
 
-def _same_kind(one, other) -> bool:
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    """Return the floating-point tensors that a layer is given, the states first."""
+    named = sorted(kwargs.items(), key=lambda item: STATES.index(item[0]) if item[0] in STATES else len(STATES))
+    values = [*args, *(value for _, value in named)]
+    return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
+
+
+def _replace(items: list[Any], given: list[Tensor], module: nn.Module) -> list[Any]:
+    """Give the first item the states, and each further one of the same kind as a further input that input."""
+    first = _in_place_of(items[0], given, module)
+    rest, left = [], [tensor for tensor in given if tensor is not first]
+    for item in items[1:]:
+        same = next((tensor for tensor in left if _same_kind(tensor, item)), None)
+        left = [tensor for tensor in left if tensor is not same]
+        rest.append(item if same is None else same)
+    return [first, *rest]
+
+
+def _in_place_of(output: Any, given: list[Tensor], module: nn.Module) -> Tensor:
+    if _same_kind(given[0], output):
+        return given[0]
+    was, became = tuple(given[0].shape), tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given {was} and returns {became}")
+
+
+def _add_nothing(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return torch.zeros_like(output)
+    return (torch.zeros_like(output[0]), *output[1:])
+
+
+def _same_kind(one: Any, other: Any) -> bool:
     return (
         isinstance(one, Tensor) and isinstance(other, Tensor) and (one.shape, one.dtype) == (other.shape, other.dtype)
     )

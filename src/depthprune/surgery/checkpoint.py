@@ -1,43 +1,27 @@
-"""Safetensors files as names and byte ranges: no torch, no tensor is ever read.
+"""A checkpoint as names and byte ranges: one safetensors file, or several with an index. No tensor is ever read.
 
-A file is eight bytes that hold the length of the header, the header (JSON: name → dtype, shape, offsets), then the
-data. A checkpoint is one such file, or several with an index (https://github.com/huggingface/safetensors).
+Neither index nor headers (`header.py`) are believed: files that are missing, broken, elsewhere or at odds with each
+other are refused before anything is done with them. No torch.
 """
 
-import json
+import os
+import re
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PureWindowsPath
 
 from depthprune.errors import CannotDropError, LoadError
+from depthprune.surgery.header import LARGEST_HEADER, parse_json, read_file, readable, shown
+from depthprune.surgery.header import LENGTH_BYTES as LENGTH_BYTES
+from depthprune.surgery.header import StoredTensor as StoredTensor
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-LENGTH_BYTES = 8
-LARGEST_HEADER = 100_000_000  # as the format's own reader has it
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """Where a tensor's bytes lie.
-
-    Args:
-        name: as the file has it.
-        file: the file.
-        dtype: the format's name, such as `BF16`.
-        shape: of the tensor.
-        start: offset of its first byte in the file.
-        num_bytes: how many.
-    """
-
-    name: str
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    num_bytes: int
+# As a module list writes it. "00" and the digits of other scripts are part of a name: int() would make them one of
+# these, and two tensors would get one name.
+LAYER_INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -61,75 +45,93 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a folder's safetensors files.
 
     Raises:
-        LoadError: a file is missing or cut short, a header is broken, or index and files disagree.
+        LoadError: a file is missing, unreadable, cut short or outside the folder, a header or the index is broken, or
+            they disagree.
     """
     files, weight_map = _files(folder)
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
     shard_bytes = 0
     for file in files:
-        header, data_start = _read_header(file)
-        metadata = metadata or header.pop("__metadata__", {})
-        header.pop("__metadata__", None)
-        found = [_stored(name, file, entry, data_start) for name, entry in header.items()]
+        found, notes = read_file(file)
+        metadata = metadata or notes
         shard_bytes = max(shard_bytes, sum(tensor.num_bytes for tensor in found))
-        _check_size(file, found, data_start)
-        tensors |= {tensor.name: tensor for tensor in sorted(found, key=lambda t: t.start)}
+        for tensor in found:
+            if tensor.name in tensors:
+                other = tensors[tensor.name].file.name
+                raise LoadError(
+                    f"{shown(tensor.name)} lies both in '{other}' and in '{file.name}' of '{folder}'; "
+                    "fetch the model again"
+                )
+            tensors[tensor.name] = tensor
     if weight_map is not None:
         elsewhere = {name for name in weight_map if name in tensors and tensors[name].file.name != weight_map[name]}
         odd = sorted(set(weight_map) ^ set(tensors) | elsewhere)
         if odd:
-            raise LoadError(f"the index of '{folder}' and its files disagree about '{odd[0]}'; fetch the model again")
+            raise LoadError(
+                f"the index of '{folder}' and its files disagree about {shown(odd[0])}; fetch the model again"
+            )
     return Checkpoint(tensors, metadata, shard_bytes, weight_map is not None)
 
 
-def _files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
-    index = folder / INDEX_FILE
-    if (folder / SINGLE_FILE).is_file():
-        return [folder / SINGLE_FILE], None
-    if not index.is_file():
-        raise LoadError(f"'{folder}' has neither {SINGLE_FILE} nor {INDEX_FILE}; give a complete folder")
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise LoadError(f"the index '{index}' cannot be read ({error}); fetch the model again") from None
-    files = [folder / name for name in sorted(set(weight_map.values()))]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise LoadError(f"'{folder}' lacks the shard '{missing[0]}' that its index names; fetch the model again")
-    return files, weight_map
+def file_inside(folder: Path, name: str) -> Path:
+    """Return the file `name` of a folder, after a look at where it really lies.
 
+    A link may lead to another file of the folder or, from a snapshot in the Hub's cache, to that cache's blobs.
 
-def _read_header(file: Path) -> tuple[dict[str, Any], int]:
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        if size < LENGTH_BYTES or not 2 <= length <= min(size - LENGTH_BYTES, LARGEST_HEADER):
-            raise LoadError(f"'{file}' is not a safetensors file, or cut short; fetch it again")
+    Raises:
+        LoadError: it is missing, no plain file, or outside.
+    """
+    file = folder / name
+    with readable(file):
         try:
-            header = json.loads(stream.read(length))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise LoadError(f"the header of '{file}' is not JSON ({error}); fetch it again") from None
-    return header, LENGTH_BYTES + length
+            real = Path(os.path.realpath(file, strict=True))
+        except FileNotFoundError:
+            raise LoadError(f"'{file}' is missing, or a link to a file that is; fetch the model again") from None
+        if not stat.S_ISREG(real.stat().st_mode):
+            raise LoadError(f"'{file}' is not a file; give the complete folder of a model")
+    home = Path(os.path.realpath(folder))
+    if not any(real.is_relative_to(place) for place in (home, *_hub_blobs(home))):
+        raise LoadError(f"'{file}' is a link that leaves its folder, to '{real}'; put the file itself there")
+    return file
 
 
-def _stored(name: str, file: Path, entry: dict[str, Any], data_start: int) -> StoredTensor:
-    try:
-        begin, end = entry["data_offsets"]
-        return StoredTensor(name, file, entry["dtype"], tuple(entry["shape"]), data_start + begin, end - begin)
-    except (KeyError, TypeError, ValueError):
-        raise LoadError(f"the header of '{file}' does not describe '{name}'; fetch the model again") from None
+def _hub_blobs(folder: Path) -> tuple[Path, ...]:
+    """Return where the links of a Hub snapshot, `models--ORG--NAME/snapshots/COMMIT`, may lead.
+
+    That is the model's own blobs or, since huggingface_hub 2, those that all models of the cache share.
+    """
+    for snapshots in folder.parents:
+        if snapshots.name == "snapshots" and snapshots.parent.name.startswith("models--"):
+            return snapshots.parent / "blobs", snapshots.parent.parent / "blobs"
+    return ()
 
 
-def _check_size(file: Path, tensors: list[StoredTensor], data_start: int) -> None:
-    """The format has no gaps: the tensors follow each other and end with the file."""
-    at = data_start
-    for tensor in sorted(tensors, key=lambda t: (t.start, t.num_bytes)):
-        if tensor.start != at or tensor.num_bytes < 0:
-            raise LoadError(f"the header of '{file}' leaves a gap before '{tensor.name}'; fetch it again")
-        at += tensor.num_bytes
-    if at != file.stat().st_size:
-        raise LoadError(f"'{file}' has {file.stat().st_size} bytes and its header speaks of {at}; fetch it again")
+def _files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
+    """Return the files with the weights and, where there are several, the index: tensor → name of its file."""
+    with readable(folder):
+        names = set(os.listdir(folder))
+    if SINGLE_FILE in names:
+        return [file_inside(folder, SINGLE_FILE)], None
+    if INDEX_FILE not in names:
+        raise LoadError(f"'{folder}' has neither {SINGLE_FILE} nor {INDEX_FILE}; give a complete folder")
+    index = file_inside(folder, INDEX_FILE)
+    with readable(index):
+        if index.stat().st_size > LARGEST_HEADER:
+            raise LoadError(f"the index '{index}' has over {LARGEST_HEADER} bytes; fetch the model again")
+        content = parse_json(index.read_bytes(), f"the index '{index}'")
+    weight_map = content.get("weight_map") if isinstance(content, dict) else None
+    names_files = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
+    if not names_files or not weight_map:
+        raise LoadError(f"the index '{index}' has no weight_map from tensors to files; fetch the model again")
+    needed = sorted(set(weight_map.values()))
+    for name in needed:
+        # By the rules of Windows, too: a checkpoint is not to mean one thing here and another there.
+        if name in ("", ".", "..") or PureWindowsPath(name).name != name or not name.isprintable():
+            raise LoadError(f"the index '{index}' names {shown(name)}, which is no file of its folder; do not use it")
+        if name not in names:
+            raise LoadError(f"'{folder}' lacks the shard {shown(name)} that its index names; fetch the model again")
+    return [file_inside(folder, name) for name in needed], weight_map
 
 
 def split_name(name: str) -> tuple[str, int, str] | None:
@@ -139,7 +141,7 @@ def split_name(name: str) -> tuple[str, int, str] | None:
     ('model.layers', 3, 'experts.0.weight')
     """
     parts = name.split(".")
-    at = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    at = next((i for i, part in enumerate(parts) if LAYER_INDEX.fullmatch(part)), 0)
     return (".".join(parts[:at]), int(parts[at]), ".".join(parts[at + 1 :])) if 0 < at < len(parts) - 1 else None
 
 
@@ -159,14 +161,14 @@ def find_prefix(names: Iterable[str], depth: int) -> str:
         split = split_name(name)
         if split is not None:
             indices[split[0]].add(split[1])
-    found = sorted(prefix for prefix, seen in indices.items() if seen == set(range(depth)))
+    found = sorted(prefix for prefix, seen in indices.items() if len(seen) == depth == max(seen) + 1)
     if len(found) == 1:
         return found[0]
     if found:
-        raise CannotDropError(
-            f"the checkpoint has several stacks of {depth} layers ({', '.join(found)}); one is needed"
-        )
-    counts = ", ".join(f"{prefix} {len(seen)}" for prefix, seen in sorted(indices.items())[:4])
+        several = ", ".join(shown(prefix).strip("'") for prefix in found[:4])
+        raise CannotDropError(f"the checkpoint has several stacks of {depth} layers ({several}); one is needed")
+    first = sorted(indices.items())[:4]
+    counts = ", ".join(shown(prefix).strip("'") + f" {len(seen)}" for prefix, seen in first)
     raise CannotDropError(
         f"the configuration says {depth} layers and the weights have no stack of that depth ({counts or 'no stack'}); "
         "fetch the model again"

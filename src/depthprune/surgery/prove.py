@@ -42,8 +42,14 @@ def describe(request: Mapping[str, Any]) -> Answer:
     names = module_names(meta_model(chosen, config), read_checkpoint(source.path).tensors)
     return {
         "stacks": [
-            {"name": s.name, "prefixes": _prefixes(s, names), "depth_key": s.depth_key, "depth": s.depth}
-            for s in stacks.values()
+            {
+                "name": stack.name,
+                "modules": stack.paths,
+                "prefixes": _prefixes(stack, names),
+                "depth_key": stack.depth_key,
+                "depth": stack.depth,
+            }
+            for stack in stacks.values()
         ]
     }
 

@@ -125,7 +125,9 @@ def renamed_entries(value: Any, plans: Mapping[Stack, LayerPlan]) -> Any:
         pairs = ((renamed_module(key, plans), renamed_entries(entry, plans)) for key, entry in value.items())
         return {key: entry for key, entry in pairs if key is not None}
     if isinstance(value, list | tuple):
-        items = (renamed_module(item, plans) if isinstance(item, str) else item for item in value)
+        items = (
+            renamed_module(item, plans) if isinstance(item, str) else renamed_entries(item, plans) for item in value
+        )
         return [item for item in items if item is not None]
     return value
 

@@ -9,7 +9,6 @@ against each other. Only when it agrees does `TARGET.partial` become `TARGET`. N
 """
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,17 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.output import check_space, whole_folder
+from depthprune.output import check_outside, whole_folder
 from depthprune.plan import LayerPlan
-from depthprune.sources import TOKENIZER_FILES, ModelSource
+from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import edited_generation, holder
 from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint
+from depthprune.surgery.companions import beside, check_beside, copy_files
 from depthprune.surgery.cut import Cut, plan_cut, stacks_in_plain_sight
 from depthprune.surgery.proof import Prover
 from depthprune.surgery.stacks import Stack, match_plans
 from depthprune.surgery.writing import compare_file, layout, write_file
 
-COPIED_FILES = (*TOKENIZER_FILES, "preprocessor_config.json", "processor_config.json")
 GENERATION = "generation_config.json"
 
 
@@ -39,33 +38,43 @@ class Opened:
         source: the model.
         checkpoint: its tensors.
         stacks: name → stack, with the checkpoint's paths.
+        modules: name → paths of the same stack's module lists; empty where nobody had to ask.
         prover: the child process.
     """
 
     source: ModelSource
     checkpoint: Checkpoint
     stacks: dict[str, Stack]
+    modules: dict[str, tuple[str, ...]]
     prover: Prover
 
 
 @contextmanager
-def opened(source: ModelSource) -> Iterator[Opened]:
+def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
     """Read the headers of a checkpoint and find its stacks; the child that proves lives as long as the context.
+
+    Args:
+        source: the model.
+        modules: ask for the paths of the modules too, which costs the child's imports.
 
     Raises:
         LoadError: the files are broken.
         CannotDropError: there is no stack, or its tensors cannot be told apart by their names.
     """
     with Prover() as prover:
+        check_beside(source.path)
         checkpoint = read_checkpoint(source.path)
         stacks = stacks_in_plain_sight(source, checkpoint)
-        if stacks is None:
+        paths: dict[str, tuple[str, ...]] = {}
+        if stacks is None or modules:
             prover.ask({"do": "describe", **_named(source)})
-            stacks = {
+            entries = prover.answer()["stacks"]
+            paths = {entry["name"]: tuple(entry["modules"]) for entry in entries}
+            stacks = stacks or {
                 entry["name"]: Stack(entry["name"], tuple(entry["prefixes"]), entry["depth_key"], entry["depth"])
-                for entry in prover.answer()["stacks"]
+                for entry in entries
             }
-        yield Opened(source, checkpoint, stacks, prover)
+        yield Opened(source, checkpoint, stacks, paths, prover)
 
 
 @contextmanager
@@ -92,7 +101,7 @@ def proving(given: Opened, cut: Cut, *, cache: bool = False) -> Iterator[Callabl
             if answer.get("say"):
                 for name, value in answer["say"].items():
                     holder(cut.config, name)[name.rpartition(".")[2]] = value
-                (Path(scratch) / "config.json").write_text(_json(cut.config), encoding="utf-8")
+                write_json(Path(scratch) / "config.json", cut.config)
                 given.prover.ask(request)
                 answer = given.prover.answer()
                 assert not answer.get("say"), "the proof asks for the same entries twice"
@@ -122,27 +131,24 @@ def drop_layers_in_checkpoint(
         OutputError: the target is taken, or there is no space.
         LoadError: the source is broken.
     """
+    target = Path(target)
+    check_outside(target, source.path)
     with opened(source) as given:
         cut = plan_cut(source, match_plans(given.stacks, plan), given.checkpoint)
-        write_cut(given, cut, Path(target), provenance=provenance)
+        with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
+            fill(given, cut, partial)
+            if provenance is not None:
+                write_json(partial / "depthprune.json", provenance)
     return cut
 
 
-def write_cut(
-    given: Opened,
-    cut: Cut,
-    target: Path,
-    *,
-    provenance: dict[str, Any] | None = None,
-    verify: str = "headers",
-) -> dict[str, Any]:
-    """Write a cut, proving it at the same time.
+def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> dict[str, Any]:
+    """Write a cut into an empty folder, proving it at the same time.
 
     Args:
         given: the source.
         cut: of `plan_cut`.
-        target: a folder that does not exist or is empty.
-        provenance: what goes into `depthprune.json`.
+        folder: an empty folder, not yet under its final name.
         verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models.
 
     Returns:
@@ -151,25 +157,22 @@ def write_cut(
     Raises:
         UserError: see `drop_layers_in_checkpoint`.
     """
-    check_space(target, cut.kept_bytes)
-    with whole_folder(target) as partial, proving(given, cut) as verdict:
+    with proving(given, cut) as verdict:
         files = layout(cut)
         for name, names in files.items():
-            write_file(partial / name, names, cut)
-        write_index(partial, cut, files)
+            write_file(folder / name, names, cut)
+        write_index(folder, cut, files)
         if verify == "full":
             for name, names in files.items():
-                compare_file(partial / name, names, cut)
-        reread = read_checkpoint(partial)
+                compare_file(folder / name, names, cut)
+        reread = read_checkpoint(folder)
         assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
             n: (p.tensor.dtype, p.shape) for n, p in cut.kept.items()
         }, "what was written is not what was planned"
         answer = verdict()
-        write_rest(given.source, cut, partial)
-        if provenance is not None:
-            (partial / "depthprune.json").write_text(_json(provenance), encoding="utf-8")
+        write_rest(given.source, cut, folder)
         if verify == "logits":
-            given.prover.ask({"do": "logits", **_named(given.source), "new": str(partial), "plans": _asked(cut)})
+            given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
             answer |= given.prover.answer()
     return answer
 
@@ -179,18 +182,21 @@ def write_index(folder: Path, cut: Cut, files: dict[str, list[str]]) -> None:
     if len(files) > 1:
         weight_map = {name: file for file, names in files.items() for name in names}
         index = {"metadata": {"total_size": cut.kept_bytes}, "weight_map": weight_map}
-        (folder / INDEX_FILE).write_text(_json(index), encoding="utf-8")
+        write_json(folder / INDEX_FILE, index)
 
 
 def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
-    """Write the configuration, and copy the tokenizer and what else lies beside."""
-    (folder / "config.json").write_text(_json(cut.config), encoding="utf-8")
+    """Write the configuration, and copy the tokenizer and what else lies beside the weights."""
+    write_json(folder / "config.json", cut.config)
     if (source.path / GENERATION).is_file():
         generation = json.loads((source.path / GENERATION).read_text(encoding="utf-8"))
-        (folder / GENERATION).write_text(_json(edited_generation(generation, cut.plans)), encoding="utf-8")
-    for name in (*COPIED_FILES, *(file.name for file in source.path.glob("*.py") if source.trust_remote_code)):
-        if (source.path / name).is_file():
-            shutil.copyfile(source.path / name, folder / name)
+        write_json(folder / GENERATION, edited_generation(generation, cut.plans))
+    copy_files(source.path, folder, beside(source.path, python=source.trust_remote_code))
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a JSON file as the Hub's are written."""
+    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _named(source: ModelSource) -> dict[str, Any]:
@@ -199,7 +205,3 @@ def _named(source: ModelSource) -> dict[str, Any]:
 
 def _asked(cut: Cut) -> dict[str, Any]:
     return {stack.depth_key: [plan.depth, list(plan.dropped)] for stack, plan in cut.plans.items()}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
