@@ -38,7 +38,10 @@ VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
     "chat_template.jinja",
 }
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
-HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+HUB_PATTERNS = [
+    *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.spm"),
+    *("README.md", "LICENSE*", "NOTICE*"),
+]
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def locate(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = 
     if not path.is_dir():
         if path.exists():
             raise LoadError(f"'{model}' is a file; give the folder that holds config.json and the weights")
-        path, commit = _from_hub(model, allow_pickle)
+        path, commit = _from_hub(model, allow_pickle, trust_remote_code)
     source = ModelSource(model, path, commit, _read_config(model, path), allow_pickle, trust_remote_code)
     _check_architecture(source)
     if not source.weights:
@@ -113,7 +116,7 @@ def _is_weights(file: Path) -> bool:
     return (file.suffix == ".safetensors" and "adapter" not in file.name) or file.name.startswith("pytorch_model")
 
 
-def _from_hub(model: str, allow_pickle: bool) -> tuple[Path, str]:
+def _from_hub(model: str, allow_pickle: bool, trust_remote_code: bool) -> tuple[Path, str]:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) or model.startswith((".", "~")):
         raise LoadError(f"there is no folder '{model}'; give a model folder or a Hub id such as bert-base-cased")
     from huggingface_hub import snapshot_download
@@ -124,7 +127,7 @@ def _from_hub(model: str, allow_pickle: bool) -> tuple[Path, str]:
         RepositoryNotFoundError,
     )
 
-    patterns = [*HUB_PATTERNS, "*.bin"] if allow_pickle else HUB_PATTERNS
+    patterns = [*HUB_PATTERNS, *(["*.bin"] if allow_pickle else []), *(["*.py"] if trust_remote_code else [])]
     try:
         path = Path(snapshot_download(model, allow_patterns=patterns))
     except RepositoryNotFoundError:

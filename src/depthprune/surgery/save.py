@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from depthprune.errors import CannotDropError
 from depthprune.output import check_space, check_target, whole_folder
 from depthprune.sources import TOKENIZER_FILES
+from depthprune.surgery.modules import REFUSALS, first_line
 
 
 def save_checkpoint(
@@ -61,7 +62,13 @@ def prove_reload(model: PreTrainedModel, folder: Path) -> None:
         CannotDropError: a tensor is missing, left over, or another.
     """
     chosen: Any = type(model)  # with output_loading_info it returns a pair, which its annotation does not say
-    again, info = chosen.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    try:
+        again, info = chosen.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    except REFUSALS as error:
+        raise CannotDropError(
+            f"the checkpoint written for '{model.config.model_type}' does not load back ({first_line(error)}); "
+            "nothing was saved"
+        ) from None
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             raise CannotDropError(

@@ -154,8 +154,8 @@ def _same_class(one: nn.Module, other: nn.Module) -> bool:
 def _compare_attributes(
     name: str, before: nn.Module, after: nn.Module, sized: set[str], plans: Plans, config: PreTrainedConfig
 ) -> list[Setting]:
-    settings = []
     in_stack = _in_stack(name, plans)
+    settings = [] if in_stack else _stale_collections(name, before, after)
     old, new = _plain_attributes(before, in_stack), _plain_attributes(after, in_stack)
     for attribute in sorted(set(old) | set(new)):
         # Outside the stack a module may keep something for each kind of layer (ModernBERT's rotary embedding); what
@@ -184,6 +184,20 @@ def _plain_attributes(module: nn.Module, in_stack: bool) -> dict[str, Any]:
     """Numbers, flags and strings; inside a layer also lists of them, which outside may well go with the depth."""
     kinds = (*PLAIN, tuple, list) if in_stack else PLAIN
     return {k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, kinds) and _is_plain(v)}
+
+
+def _stale_collections(name: str, before: nn.Module, after: nn.Module) -> list[Setting]:
+    """Lists of layers and the like that a module outside the stack took from its configuration (Mllama)."""
+    old, new = ({k: v for k, v in vars(module).items() if _is_collection(v)} for module in (before, after))
+    return [Setting(name, key, new[key]) for key in new if key in old and old[key] != new[key] and key[0] != "_"]
+
+
+def _is_collection(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(
+            isinstance(key, PLAIN) and (isinstance(item, PLAIN) or _is_collection(item)) for key, item in value.items()
+        )
+    return isinstance(value, list | tuple | set) and all(isinstance(i, PLAIN) or _is_collection(i) for i in value)
 
 
 def _is_plain(value: Any) -> bool:
