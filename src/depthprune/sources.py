@@ -148,8 +148,10 @@ def _read_config(model: str, path: Path) -> dict[str, Any]:
         raise LoadError(f"'{model}' has no config.json; give the folder of a Hugging Face model")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise LoadError(f"the config.json of '{model}' is not JSON ({error}); fetch the model again") from None
+    except OSError as error:
+        raise LoadError(f"the config.json of '{model}' cannot be read ({error.strerror}); look at its rights") from None
     if not isinstance(config, dict):
         raise LoadError(f"the config.json of '{model}' is not an object; fetch the model again")
     return config

@@ -23,7 +23,7 @@ from depthprune.surgery.cut import Cut, Piece
 from depthprune.surgery.header import parse_json, read_file
 from depthprune.surgery.history import PROVENANCE_FILE
 from depthprune.surgery.sized import Kept
-from depthprune.surgery.stacks import Stack, new_names
+from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
 from depthprune.surgery.writing import compare_file, write_file
 
 CONFIG_FILE = "adapter_config.json"
@@ -177,7 +177,7 @@ def _place(name: str, plans: Plans) -> tuple[Stack, str, str, int] | None:
     parts = name.split(".")
     listed = [(stack, path) for stack in plans for path in stack.paths]
     fitting: list[tuple[int, Stack, str, str, int]] = []
-    for at in (at for at, part in enumerate(parts) if at and part.isdigit()):
+    for at in (at for at, part in enumerate(parts) if at and LAYER_INDEX.fullmatch(part)):
         for stack, path in listed:
             own = path.split(".")
             size = min(at, len(own))

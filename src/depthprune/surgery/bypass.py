@@ -23,6 +23,8 @@ from depthprune.surgery.modules import find_stacks
 # What layers call the states that they are given and return, where these are not the first argument.
 STATES = ("hidden_states", "hidden_state", "x", "inputs_embeds", "vision_features", "lang_feats", "input")
 
+# Layers that return what is to be added to their states, and not the sum.
+ADDENDS = ("SuperGlueAttentionalPropagation",)
 # What classes of layers' branches are called, where a model holds them in lists of their own.
 BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
@@ -62,7 +64,8 @@ def bypass_lists(lists: list[nn.Module], layers: Iterable[int]) -> Iterator[None
     for part in lists:
         for i in layers:
             module = part.get_submodule(str(i))
-            adds_nothing = len(lists) > 1 and type(module).__name__.endswith(BRANCHES)
+            kind = type(module).__name__
+            adds_nothing = kind in ADDENDS or (len(lists) > 1 and kind.endswith(BRANCHES))
             # prepend: transformers records hidden states with hooks of its own, which must see the bypassed output.
             hook = _add_nothing if adds_nothing else _hand_on
             handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
@@ -119,12 +122,12 @@ def _hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], o
     if isinstance(output, Mapping):
         replaced = _replace(list(output.values()), given, module)
         return type(output)(**dict(zip(output, replaced, strict=True)))
-    if isinstance(output, tuple) and output:
+    if isinstance(output, tuple | list) and output:
         # Grounding DINO's layers return a pair for each stream: (states, attention), (states, attention).
         if all(isinstance(item, tuple) and item for item in output):
             firsts = _replace([item[0] for item in output], given, module)
             return tuple((first, *item[1:]) for first, item in zip(firsts, output, strict=True))
-        return tuple(_replace(list(output), given, module))
+        return type(output)(_replace(list(output), given, module))
     return output
 
 

@@ -5,7 +5,6 @@ other are refused before anything is done with them. No torch.
 """
 
 import os
-import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,12 +15,12 @@ from depthprune.errors import CannotDropError, LoadError
 from depthprune.surgery.header import LARGEST_HEADER, parse_json, read_file, readable, shown
 from depthprune.surgery.header import LENGTH_BYTES as LENGTH_BYTES
 from depthprune.surgery.header import StoredTensor as StoredTensor
+from depthprune.surgery.stacks import LAYER_INDEX
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 # As a module list writes it. "00" and the digits of other scripts are part of a name: int() would make them one of
 # these, and two tensors would get one name.
-LAYER_INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)

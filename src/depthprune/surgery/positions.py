@@ -87,6 +87,13 @@ def _check_indices(own: Mapping[str, Any], plan: LayerPlan) -> None:
             f"layer {moved[0]} of '{own.get('model_type')}' divides its attention by its position "
             "(scale_attn_by_inverse_layer_idx), which would change; drop the last layers only"
         )
+    windows = own.get("global_attn_indexes") if own.get("model_type") == "sam_hq_vision_model" else None
+    read = [layer for layer in windows or () if layer in plan.dropped]
+    if read:
+        raise CannotDropError(
+            f"the output of layer {read[0]} of 'sam_hq_vision_model' is read by its mask decoder "
+            "(global_attn_indexes); keep it"
+        )
     kinds = own.get("indexer_types")
     if not isinstance(kinds, list | tuple) or len(kinds) != plan.depth:
         return

@@ -4,8 +4,10 @@ The child (`prove.py`) starts at once, so that its imports run while the headers
 reads one request a line and answers each with a line of JSON. When this end closes, it ends.
 """
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,15 @@ from types import TracebackType
 from typing import Any
 
 from depthprune.errors import CannotDropError
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Let Linux kill the child when its parent is killed; elsewhere it ends when it next reads its input."""
+    if _libc is not None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Prover:
@@ -29,6 +40,7 @@ class Prover:
             stderr=self._said,
             text=True,
             env=environment,
+            preexec_fn=_end_with_parent,
         )
 
     def __enter__(self) -> "Prover":

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from depthprune.errors import CannotDropError
-from depthprune.output import check_space, check_target, whole_folder
+from depthprune.output import whole_folder
 from depthprune.sources import TOKENIZER_FILES
 from depthprune.surgery.modules import REFUSALS, first_line
 
@@ -41,9 +41,8 @@ def save_checkpoint(
         CannotDropError: what was written does not load back as the same model; nothing is left behind.
     """
     target = Path(target)
-    check_target(target)
-    check_space(target, sum(tensor.nbytes for tensor in model.state_dict().values()))
-    with whole_folder(target) as partial:
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    with whole_folder(target, num_bytes=num_bytes) as partial:
         model.save_pretrained(partial)
         for name in TOKENIZER_FILES:
             if tokenizer_from is not None and (tokenizer_from / name).is_file():

@@ -11,6 +11,7 @@ from typing import Any
 from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
 
+LAYER_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 STAGE_KEYS = ("depths", "depth", "block_sizes")  # lists with the depth of each stage
 # Modules that only the first layer of a stack owns and every layer uses: they move to the new first layer, with the
 # flag that says so. Innermost part of the module's name → attribute of the module that owns it.
@@ -52,7 +53,7 @@ class Stack:
         for path in self.paths:
             if name.startswith(path + "."):
                 index, _, rest = name[len(path) + 1 :].partition(".")
-                if index.isdigit():
+                if LAYER_INDEX.fullmatch(index):
                     return path, int(index), rest
         return None
 
@@ -148,7 +149,7 @@ def renamed_module(name: str, plans: Mapping[Stack, LayerPlan]) -> str | None:
         for path in stack.paths:
             own = path.split(".")
             for at, part in enumerate(parts[1:], start=1):
-                if part.isdigit() and parts[at - 1] == own[-1]:
+                if LAYER_INDEX.fullmatch(part) and parts[at - 1] == own[-1]:
                     pairs = zip(reversed(parts[:at]), reversed(own), strict=False)
                     shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(at, len(own)))
                     if best is None or shared > best[0]:

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.output import check_outside, whole_folder
+from depthprune.errors import LoadError
+from depthprune.output import check_outside, sync_folder, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import edited_generation, holder
-from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, read_checkpoint
+from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, file_inside, read_checkpoint
 from depthprune.surgery.companions import beside, check_beside, copy_files
 from depthprune.surgery.cut import Cut, plan_cut, stacks_in_plain_sight
+from depthprune.surgery.header import parse_json, readable
 from depthprune.surgery.proof import Prover
 from depthprune.surgery.stacks import Stack, match_plans
 from depthprune.surgery.writing import compare_file, layout, write_file
@@ -78,8 +80,12 @@ def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
 
 
 @contextmanager
-def proving(given: Opened, cut: Cut, *, cache: bool = False) -> Iterator[Callable[[], dict[str, Any]]]:
+def proving(
+    given: Opened, cut: Cut, *, scratch_in: Path | None = None, cache: bool = False
+) -> Iterator[Callable[[], dict[str, Any]]]:
     """Start the proof of a cut and give the function that waits for its verdict.
+
+    The headers to prove lie in a folder of their own in `scratch_in`, so that it goes with what a killed command left.
 
     The verdict adds to `cut.config` the entries that the new config.json has to spell out; with `cache` it has the
     bytes by which the cache grows with a token, before and after.
@@ -87,7 +93,7 @@ def proving(given: Opened, cut: Cut, *, cache: bool = False) -> Iterator[Callabl
     Raises:
         CannotDropError: (of the function) the proof refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="depthprune-proof-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="depthprune-proof-", dir=scratch_in) as scratch:
         files = layout(cut)
         for name, names in files.items():
             write_file(Path(scratch) / name, names, cut, empty=True)
@@ -157,7 +163,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
     Raises:
         UserError: see `drop_layers_in_checkpoint`.
     """
-    with proving(given, cut) as verdict:
+    with proving(given, cut, scratch_in=folder) as verdict:
         files = layout(cut)
         for name, names in files.items():
             write_file(folder / name, names, cut)
@@ -169,6 +175,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
         assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
             n: (p.tensor.dtype, p.shape) for n, p in cut.kept.items()
         }, "what was written is not what was planned"
+        sync_folder(folder)  # while the proof is at work
         answer = verdict()
         write_rest(given.source, cut, folder)
         if verify == "logits":
@@ -189,7 +196,11 @@ def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
     """Write the configuration, and copy the tokenizer and what else lies beside the weights."""
     write_json(folder / "config.json", cut.config)
     if (source.path / GENERATION).is_file():
-        generation = json.loads((source.path / GENERATION).read_text(encoding="utf-8"))
+        file = file_inside(source.path, GENERATION)
+        with readable(file):
+            generation = parse_json(file.read_bytes(), f"'{file}'")
+        if not isinstance(generation, dict):
+            raise LoadError(f"'{file}' is not an object; fetch the model again")
         write_json(folder / GENERATION, edited_generation(generation, cut.plans))
     copy_files(source.path, folder, beside(source.path, python=source.trust_remote_code))
 

@@ -1,0 +1,276 @@
+"""Try plans on one stack of a model and say of each: exact, refused, WRONG, blind, unproved or crash.
+
+Oracle A: a cut model equals the original with those layers bypassed, bit for bit. Oracle B: saved and loaded plainly,
+it still does, and it generates with a cache what it generates without. Oracle C: cut as bytes, it is what was saved
+from memory.
+"""
+
+import copy
+import random
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import GenerationConfig, PreTrainedModel
+
+from depthprune.errors import CannotDropError, UserError
+from depthprune.plan import LayerPlan
+from depthprune.surgery import drop_layers, save_checkpoint
+from depthprune.surgery.bypass import bypass_lists
+
+from .compare import Flat, aligned, difference, flatten, same, shows
+from .inputs import Call, run
+from .special import BETWEEN
+from .tiny import short
+
+EXACT, REFUSED, WRONG, BLIND, UNPROVED, CRASH = "exact", "refused", "WRONG", "blind", "unproved", "crash"
+NEW_TOKENS = 6
+
+
+@dataclass
+class Try:
+    """What became of one plan.
+
+    Args:
+        dropped: the layers it drops.
+        outcome: one of the words above.
+        reason: the refusal's message, or what differs.
+        reloaded: whether the checkpoint was written and loaded again.
+        notes: what else was seen.
+    """
+
+    dropped: tuple[int, ...]
+    outcome: str
+    reason: str = ""
+    reloaded: bool = False
+    notes: str = ""
+
+
+def plans(depth: int, *, sets: int = 4, seed: int = 0, singles: int | None = None) -> list[tuple[int, ...]]:
+    """Return every single layer, the first half, every other layer, and a seeded sample of other sets."""
+    one = [(i,) for i in range(depth)] if depth > 1 else []
+    if singles is not None and len(one) > singles:
+        one = [one[i * (depth - 1) // (singles - 1)] for i in range(singles)]
+    more = [tuple(range(depth // 2)), tuple(range(1, depth, 2))]
+    draw = random.Random(seed)
+    for _ in range(20):
+        if depth > 2:
+            more.append(tuple(sorted(draw.sample(range(depth), draw.randrange(2, depth)))))
+    distinct = [plan for plan in dict.fromkeys(more) if 1 < len(plan) < depth]
+    return one + distinct[:sets]
+
+
+class Bench:
+    """A model on the bench, its calls and what it makes of them.
+
+    Args:
+        make: builds the model anew, the same each time.
+        calls: what it can be called with; none if it could not be run.
+        drop: the surgery under test.
+    """
+
+    def __init__(self, make: Callable[[], PreTrainedModel], calls: list[Call], *, drop: Any = drop_layers):
+        self._make, self._drop, self.calls = make, drop, calls
+        self.model = make()
+        self.full = self.outputs(self.model)
+        self.repeats = difference(self.full, self.outputs(self.model)) is None
+        self.generates = self._generates(self.model)
+
+    def outputs(self, model: PreTrainedModel) -> Flat:
+        """Return every tensor of every call."""
+        return {f"{n}.{k}": v for n, call in enumerate(self.calls) for k, v in flatten(run(model, call)).items()}
+
+    def fresh(self) -> PreTrainedModel:
+        """Return a copy of the model."""
+        try:
+            return copy.deepcopy(self.model)
+        except Exception:
+            return self._make()
+
+    def expected(self, paths: tuple[str, ...], plan: LayerPlan) -> Flat:
+        """Return what the original computes with the layers bypassed.
+
+        Raises:
+            CannotDropError: they cannot be bypassed.
+        """
+        if self.model.config.model_type in BETWEEN:
+            raise CannotDropError(BETWEEN[self.model.config.model_type])
+        with bypass_lists([self.model.get_submodule(path) for path in paths], plan.dropped):
+            return self.outputs(self.model)
+
+    def attempt(self, name: str, paths: tuple[str, ...], plan: LayerPlan, *, reload: bool, stream: bool) -> Try:
+        """Try a plan on the stack `name`."""
+        model = self.fresh()
+        try:
+            cut = self._drop(model, {name: plan})
+        except UserError as error:
+            return Try(plan.dropped, REFUSED, str(error))
+        except Exception as error:
+            return Try(plan.dropped, CRASH, _trace(error))
+        result = Try(plan.dropped, EXACT)
+        try:
+            self._judge(cut, paths, plan, result)
+            if result.outcome in (EXACT, BLIND, UNPROVED) and reload:
+                self._reload(cut, result)
+                if stream and result.outcome != WRONG:
+                    self._stream(plan, name, cut, result)
+        except UserError as error:
+            result.outcome, result.reason = REFUSED, f"on saving: {error}"
+        except Exception as error:
+            result.outcome, result.reason = CRASH, _trace(error)
+        return result
+
+    def _judge(self, cut: PreTrainedModel, paths: tuple[str, ...], plan: LayerPlan, result: Try) -> None:
+        """Oracle A."""
+        if not self.calls:
+            result.outcome, result.reason = UNPROVED, "not run"
+            return
+        try:
+            got = self.outputs(cut)
+        except Exception as error:
+            result.outcome, result.reason = WRONG, f"the cut model does not run: {_trace(error)}"
+            return
+        try:
+            raw = self.expected(paths, plan)
+        except CannotDropError as error:
+            self._judge_by_hand(paths, plan, got, result, str(error))
+            return
+        except Exception as error:
+            result.outcome, result.reason = UNPROVED, f"the bypass does not run: {short(error)}"
+            return
+        gap = difference(aligned(raw, plan.depth, plan.kept, got), got)
+        if gap is not None:
+            result.outcome, result.reason = WRONG, gap
+        elif not shows(self.full, raw):
+            result.outcome, result.reason = BLIND, "the output does not depend on these layers"
+
+    def _judge_by_hand(self, paths: tuple[str, ...], plan: LayerPlan, got: Flat, result: Try, reason: str) -> None:
+        """Where layers cannot be bypassed, compare with the original of which only the module lists are cut.
+
+        Nothing else of it changes: configuration, indices and counters are those of the full model.
+        """
+        model = self.fresh()
+        for path in paths:
+            parent, _, name = path.rpartition(".")
+            layers: Any = model.get_submodule(path)
+            kept = [layer for i, layer in enumerate(layers) if i in plan.kept]  # some are None
+            setattr(model.get_submodule(parent), name, type(layers)(kept))
+        try:
+            raw = self.outputs(model)
+        except Exception as error:
+            result.outcome, result.reason = (
+                UNPROVED,
+                f"{reason}; with lists cut by hand it does not run: {short(error)}",
+            )
+            return
+        gap = difference(raw, got)
+        if gap is not None:
+            result.outcome, result.reason = UNPROVED, f"{reason}; with lists cut by hand, {gap}"
+        elif not shows(self.full, raw):
+            result.outcome, result.reason = BLIND, "the output does not depend on these layers"
+        else:
+            result.notes = f"compared with lists cut by hand, since {reason}"
+
+    def _reload(self, cut: PreTrainedModel, result: Try) -> None:
+        """Oracle B."""
+        with tempfile.TemporaryDirectory(prefix="census-") as scratch:
+            folder = save_checkpoint(cut, Path(scratch) / "cut")
+            again = type(cut).from_pretrained(folder, dtype="auto").eval()
+        result.reloaded = True
+        gap = difference(self.outputs(cut), self.outputs(again)) if self.calls else None
+        if gap is not None:
+            result.outcome, result.reason = WRONG, f"saved and loaded, {gap}"
+            return
+        for model in (cut, again) if self.generates else ():
+            said = self._generation_fault(model)
+            if said and self._generation_fault(type(again)(copy.deepcopy(again.config)).eval()):
+                # T5 with fewer layers in the encoder than in the decoder: so it is without any surgery.
+                result.notes = f"no model of this configuration generates with a cache: {said}"
+            elif said:
+                where = "in memory" if model is cut else "saved and loaded"
+                result.outcome, result.reason = WRONG, f"generating, {where}: {said}"
+
+    def _stream(self, plan: LayerPlan, name: str, cut: PreTrainedModel, result: Try) -> None:
+        """Oracle C."""
+        from depthprune.sources import locate
+        from depthprune.surgery.stream import drop_layers_in_checkpoint
+
+        with tempfile.TemporaryDirectory(prefix="census-") as scratch:
+            folder = Path(scratch)
+            self.fresh().save_pretrained(folder / "full")
+            save_checkpoint(cut, folder / "memory")
+            try:
+                drop_layers_in_checkpoint(locate(str(folder / "full")), folder / "stream", plan={name: plan})
+            except UserError as error:
+                result.notes = f"not streamed: {error}"
+                return
+            one, other = (_tensors(folder / part) for part in ("memory", "stream"))
+        odd = sorted(set(one) ^ set(other)) or [key for key in one if not same(one[key], other[key])]
+        if odd:
+            result.outcome, result.reason = WRONG, f"streamed, '{odd[0]}' is not what was saved from memory"
+        else:
+            result.notes = "streamed"
+
+    def _generates(self, model: PreTrainedModel) -> bool:
+        """Tell whether the full model generates the same with a cache and without."""
+        if not self.calls or not hasattr(model, "generate") or not model.can_generate():
+            return False
+        return self._generation_fault(model) is None
+
+    def _generation_fault(self, model: PreTrainedModel) -> str | None:
+        try:
+            return self._caching_changes(model)
+        except Exception as error:
+            return _trace(error)
+
+    def _caching_changes(self, model: PreTrainedModel) -> str | None:
+        call = {k: v for k, v in self.calls[0].items() if k not in ("use_cache", "decoder_input_ids")}
+        generate: Any = model.generate
+        texts = []
+        for use_cache in (True, False):
+            torch.manual_seed(0)
+            config = GenerationConfig(
+                max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                use_cache=use_cache,
+                pad_token_id=0,
+                decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None) or 1,
+                eos_token_id=None,
+            )
+            with torch.no_grad():
+                texts.append(generate(**call, generation_config=config))
+        if not isinstance(texts[0], torch.Tensor):
+            return None
+        return None if torch.equal(*texts) else "the cache changes the text"
+
+
+def try_stack(
+    bench: Bench, stack: Any, chosen: list[tuple[int, ...]], *, stream: bool, reloads: int | None
+) -> Iterator[dict[str, Any]]:
+    """Yield what becomes of each plan on a stack."""
+    paths = tuple(getattr(stack, "paths", None) or (stack.path,))
+    streamed = not stream
+    reloaded = 0
+    for dropped in chosen:
+        reload = reloads is None or reloaded < reloads
+        plan = LayerPlan(stack.depth, dropped)
+        result = bench.attempt(stack.name, paths, plan, reload=reload, stream=not streamed and reload)
+        reloaded += result.reloaded
+        streamed = streamed or bool(result.notes)
+        yield asdict(result)
+
+
+def _tensors(folder: Path) -> Flat:
+    return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
+
+
+def _trace(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    return f"{short(error)} at {where}"
