@@ -101,12 +101,14 @@ def scores(arguments, data, tokenizer, source) -> None:
         plain_loop.train(model, rows, tokenizer, settings)
         held_out = plain_loop.encode(tokenizer, data.splits["validation"][:], settings)
         print(json.dumps({"by": "plain loop", "seed": seed, **plain_loop.score(model, held_out, tokenizer, settings)}))
-        set_seed(seed)
-        model, _ = load_classifier(source, data.task.num_outputs)
-        options = {"num_epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
-        finetune(model, tokenizer, encoded["train"], seed=seed, **options)
-        found = evaluate(model, tokenizer, data.task, encoded)
-        print(json.dumps({"by": "depthprune", "seed": seed, **{name: m["value"] for name, m in found.items()}}))
+        for similar in (False, True):
+            set_seed(seed)
+            model, _ = load_classifier(source, data.task.num_outputs)
+            options = {"num_epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
+            finetune(model, tokenizer, encoded["train"], seed=seed, similar_lengths=similar, **options)
+            found = evaluate(model, tokenizer, data.task, encoded)
+            by = "depthprune, batches of like length" if similar else "depthprune"
+            print(json.dumps({"by": by, "seed": seed, **{name: m["value"] for name, m in found.items()}}))
 
 
 def main() -> None:

@@ -202,6 +202,9 @@ def add_noise(model: nn.Module) -> None:
         if parameter.is_floating_point() and parameter.requires_grad:  # sine tables stay: loading makes them anew
             fan = parameter[0].numel() if parameter.dim() > 1 and len(parameter) else 1
             parameter.add_(torch.randn_like(parameter), alpha=max(NOISE / math.sqrt(max(fan, 1)), 0.02))
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx].zero_()  # as in any trained model; some classes zero it when they load
     for name, buffer in model.named_buffers():  # of batch norms
         if name.endswith("running_mean"):
             buffer.add_(torch.randn_like(buffer), alpha=NOISE)

@@ -48,7 +48,7 @@ def quickstart(
                 TASK,
                 strategy=name,
                 count=COUNT if name else None,
-                heal=HealSpec(num_epochs=EPOCHS, learning_rate=LEARNING_RATE),
+                heal=HealSpec(num_epochs=EPOCHS, learning_rate=LEARNING_RATE, similar_lengths=True),
                 seed=seed,
                 store=output / "runs",
                 save=name is not None,

@@ -55,7 +55,7 @@ def finetune(
     learning_rate: float = 2e-5,
     weight_decay: float = 0.0,
     precision: str = "auto",
-    similar_lengths: bool = True,
+    similar_lengths: bool = False,
     seed: int = 42,
     on_step: Callable[[int, int], None] | None = None,
 ) -> HealReport:
@@ -68,7 +68,7 @@ def finetune(
         batch_size: examples a step.
         learning_rate: at the start; it decays linearly to zero.
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
-        similar_lengths: put rows of like length into one batch.
+        similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
         seed: of the order of the rows and of dropout.
         on_step: called with (steps done, steps in all).
 
