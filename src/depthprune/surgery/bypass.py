@@ -26,6 +26,7 @@ STATES = ("hidden_states", "hidden_state", "x", "inputs_embeds", "vision_feature
 # Layers that return what is to be added to their states, and not the sum.
 ADDENDS = ("SuperGlueAttentionalPropagation",)
 # What classes of layers' branches are called, where a model holds them in lists of their own.
+BRANCH_LAYERS = ("SuperGlueAttentionalPropagation",)  # whole layers whose result is added to their input outside
 BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
 
