@@ -55,7 +55,7 @@ def plans(depth: int, *, sets: int = 4, seed: int = 0, singles: int | None = Non
     """Return every single layer, the first half, every other layer, and a seeded sample of other sets."""
     one = [(i,) for i in range(depth)] if depth > 1 else []
     if singles is not None and len(one) > singles:
-        one = [one[i * (depth - 1) // (singles - 1)] for i in range(singles)]
+        one = [one[i * (depth - 1) // max(singles - 1, 1)] for i in range(singles)]
     more = [tuple(range(depth // 2)), tuple(range(1, depth, 2))]
     draw = random.Random(seed)
     for _ in range(20):

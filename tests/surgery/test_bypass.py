@@ -101,8 +101,8 @@ class Block(nn.Module):
         super().__init__()
         self.one, self.other = nn.Linear(size, out), nn.Linear(size, out)
 
-    def forward(self, mask, *, hidden_states, text):
-        return (self.one(hidden_states), mask), (self.other(text), mask)
+    def forward(self, mask, *, text_position, text_features, vision_features):
+        return (self.one(vision_features), self.other(text_features + text_position)), (mask, mask)
 
 
 class Model(nn.Module):
@@ -116,7 +116,8 @@ class Model(nn.Module):
     def forward(self, states: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         for layer in self.layers:
             if self.whole:
-                (states, _), (text, _) = layer(None, hidden_states=states, text=text)
+                place = torch.ones_like(text)
+                (states, text), _ = layer(None, text_position=place, text_features=text, vision_features=states)
             else:
                 states, text = layer.one(states), layer.other(text)
         return states, text

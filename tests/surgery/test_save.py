@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from depthprune.errors import CannotDropError, OutputError
+from depthprune.output import LOCK
 from depthprune.surgery import save_checkpoint
 from tiny_models import inputs, output, tiny_checkpoint, tiny_model
 
@@ -88,6 +89,7 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
 def test_what_a_killed_run_left_is_replaced(tmp_path):
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "half.safetensors").write_text("half")
+    (tmp_path / "out.partial" / LOCK).touch()  # nobody holds it
     save_checkpoint(tiny_model("bert", depth=2), tmp_path / "out")
     assert sorted(tree(tmp_path)) == ["out", "out/config.json", "out/model.safetensors"]
 

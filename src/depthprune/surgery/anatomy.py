@@ -84,6 +84,7 @@ HIDDEN_DEPTH = {
     "oneformer": _LEVELS,
     "pegasus_x": "its odd layers attend to staggered blocks",
     "rwkv": "its first block normalises the embeddings and its weights are rescaled by the layer index",
+    "zamba2": "its shared blocks are paired with hybrid layers by their count",
 }
 
 

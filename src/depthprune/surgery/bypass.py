@@ -21,12 +21,11 @@ from depthprune.surgery.anatomy import Stack
 from depthprune.surgery.modules import find_stacks
 
 # What layers call the states that they are given and return, where these are not the first argument.
-STATES = ("hidden_states", "hidden_state", "x", "inputs_embeds", "vision_features", "lang_feats", "input")
+STATES = ("hidden_states", "hidden_state", "x", "input", "vision_features", "text_features")
 
 # Layers that return what is to be added to their states, and not the sum.
 ADDENDS = ("SuperGlueAttentionalPropagation",)
 # What classes of layers' branches are called, where a model holds them in lists of their own.
-BRANCH_LAYERS = ("SuperGlueAttentionalPropagation",)  # whole layers whose result is added to their input outside
 BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
 
@@ -124,10 +123,8 @@ def _hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], o
         replaced = _replace(list(output.values()), given, module)
         return type(output)(**dict(zip(output, replaced, strict=True)))
     if isinstance(output, tuple | list) and output:
-        # Grounding DINO's layers return a pair for each stream: (states, attention), (states, attention).
-        if all(isinstance(item, tuple) and item for item in output):
-            firsts = _replace([item[0] for item in output], given, module)
-            return tuple((first, *item[1:]) for first, item in zip(firsts, output, strict=True))
+        if isinstance(output[0], tuple):  # Grounding DINO's layers return a pair: (image, text), attentions
+            return (tuple(_replace(list(output[0]), given, module)), *output[1:])
         return type(output)(_replace(list(output), given, module))
     return output
 

@@ -76,7 +76,7 @@ def prove(request: Mapping[str, Any]) -> Answer:
         )
     new_config.name_or_path = config.name_or_path  # models remember where they came from
     checked = check_drop(chosen, config, new_config, plans)
-    whole = meta_model(chosen, config)
+    whole = checked.whole
     _check_places(whole, checked.model, old, new, plans)
     answer: Answer = {"how": _check_loading(chosen, old, new)}
     if request.get("cache"):
@@ -167,19 +167,18 @@ def _at(config: Any, name: str) -> Any:
 
 
 def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
-    """Load both on the meta device: the new one may lack or leave over nothing that the old one did not."""
-    infos = []
-    for source in (old, new):
-        try:
-            infos.append(
-                chosen.from_pretrained(source.path, device_map="meta", dtype="auto", output_loading_info=True)[1]
-            )
-        except (ImportError, OSError, *REFUSALS) as error:
-            if source is old and "quantization_config" in source.config:
-                return f"headers only, since its quantiser cannot run here ({first_line(error)})"
-            raise CannotDropError(f"'{source.name}' cannot be loaded: {first_line(error)}") from None
-    before, after = infos
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+    """Load the new one on the meta device: it may lack or leave over nothing that the old one did not."""
+    try:
+        after = _loading_info(chosen, new)
+    except (ImportError, OSError, *REFUSALS) as error:
+        if "quantization_config" in old.config and not _loads(chosen, old):
+            return f"headers only, since its quantiser cannot run here ({first_line(error)})"
+        raise CannotDropError(f"the cut checkpoint cannot be loaded: {first_line(error)}") from None
+    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+    if not any(after[kind] for kind in kinds):
+        return "loaded"
+    before = _loading_info(chosen, old)
+    for kind in kinds:
         more = sorted(map(str, set(after[kind]) - set(before[kind])))
         if more:
             raise CannotDropError(f"the cut checkpoint has {kind.replace('_', ' ')}: {more[:3]}; nothing was saved")
@@ -188,6 +187,18 @@ def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
                 f"the source itself has {kind.replace('_', ' ')}: {sorted(map(str, before[kind]))[:3]}"
             )
     return "loaded"
+
+
+def _loading_info(chosen: Any, source: ModelSource) -> dict[str, Any]:
+    return chosen.from_pretrained(source.path, device_map="meta", dtype="auto", output_loading_info=True)[1]
+
+
+def _loads(chosen: Any, source: ModelSource) -> bool:
+    try:
+        _loading_info(chosen, source)
+    except (ImportError, OSError, *REFUSALS):
+        return False
+    return True
 
 
 def _in_a_stack(names: Any) -> bool:

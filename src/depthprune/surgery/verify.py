@@ -47,10 +47,12 @@ class Checked:
     """A drop that was checked.
 
     Args:
+        whole: the model before the drop, on the meta device.
         model: the shorter model on the meta device; its configurations are the ones to use.
         settings: positions, counters and flags to write into a real model, under their names after the drop.
     """
 
+    whole: PreTrainedModel
     model: PreTrainedModel
     settings: tuple[Setting, ...]
 
@@ -95,7 +97,7 @@ def check_drop(
             what = f"it would be a {type(after).__name__} instead of a {type(before).__name__}"
             raise CannotDropError(_explain(name, plans, new_config, what))
         settings += _compare_attributes(name, before, after, sized, plans, new_config)
-    return Checked(new, tuple(settings))
+    return Checked(old, new, tuple(settings))
 
 
 def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> None:
