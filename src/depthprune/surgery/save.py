@@ -63,7 +63,9 @@ def prove_reload(model: PreTrainedModel, folder: Path) -> None:
     chosen: Any = type(model)  # with output_loading_info it returns a pair, which its annotation does not say
     try:
         again, info = chosen.from_pretrained(folder, dtype="auto", output_loading_info=True)
-    except REFUSALS as error:
+    except (OSError, *REFUSALS) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the model's
         raise CannotDropError(
             f"the checkpoint written for '{model.config.model_type}' does not load back ({first_line(error)}); "
             "nothing was saved"
