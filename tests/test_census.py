@@ -25,6 +25,7 @@ SLICE = {
     "electra": 3,
     "llama": 3,
     "gpt2": 3,
+    "gpt_neo": 3,
     "opt": 3,
     "qwen2": 3,
     "qwen3": 3,
@@ -54,6 +55,7 @@ SLICE = {
     "hubert": 3,
     "audio-spectrogram-transformer": 3,
     "llava": 5,
+    "mllama_vision_model": 4,
     "qwen2_5_vl": 6,
 }
 
@@ -68,6 +70,18 @@ def test_a_type_of_the_slice_is_cut_exactly_or_refused(model_type, tmp_path):
     assert set(outcomes) <= {"exact", "refused"}, record
     assert outcomes.count("exact") >= SLICE[model_type], record
     assert any(plan["reloaded"] for plan in tries(record))
+
+
+def test_tensors_that_layers_share_are_written_where_the_cut_model_looks_for_them():
+    record = examine("zamba", Options(singles=1, sets=0, stream=True))
+    assert [(plan["outcome"], plan["notes"]) for plan in tries(record)] == [("exact", "streamed")], record
+
+
+def test_a_tower_that_the_whole_model_does_not_show_is_run_alone():
+    record = examine("kosmos-2", QUICK)
+    notes = {name: {plan["notes"] for plan in stack["plans"]} for name, stack in record["stacks"].items()}
+    assert {plan["outcome"] for plan in tries(record)} == {"exact"}, record
+    assert notes["vision"] == {"compared in vision_model alone"}
 
 
 def neighbour(model: PreTrainedModel, plans: Mapping[str, LayerPlan]) -> PreTrainedModel:

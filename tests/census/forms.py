@@ -109,6 +109,13 @@ def images_for(config: Any, names: Names) -> list[Call]:
     channels = number(config, "num_channels", "in_channels", "in_chans", "num_image_channels", default=3)
     patch = find(config, "patch_size", default=14)
     patch = patch if isinstance(patch, int) else patch[-1]
+    if "pixel_values_videos" in names:
+        frames, side = number(config, "num_frames", "frames_per_clip", default=2), min(_sides(config))
+        return [
+            {"pixel_values_videos": noise(BATCH, some, channels, edge, edge)}
+            for edge in (64, side)
+            for some in (2, frames)
+        ]
     if "flattened_patches" in names:
         return [_numbered_patches(number(config, "patch_embed_hidden_size", default=channels * patch * patch))]
     height, width = _sides(config)
@@ -145,8 +152,9 @@ def _gridded_patches(config: Any, channels: int, patch: int) -> list[Call]:
     grid = torch.tensor([[1, edge, edge]])
     depth = channels * number(config, "temporal_patch_size", default=1)
     flat = noise(edge * edge, depth * patch * patch)
-    grids = {"image_grid_thw": grid, "grid_thw": grid, "grid_hw": grid[:, 1:]}
-    return [{"pixel_values": value, **grids} for value in (flat, flat.view(-1, depth, patch, patch))]
+    grids = {"image_grid_thw": grid, "grid_thw": grid, "grid_hw": grid[:, 1:], "merge_sizes": torch.tensor([2])}
+    twice = noise(edge * edge, 2 * depth * patch * patch)  # two frames a patch, where no entry says so
+    return [{"pixel_values": value, **grids} for value in (flat, flat.view(-1, depth, patch, patch), twice)]
 
 
 def _masked_patches(width: int) -> Call:

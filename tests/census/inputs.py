@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .calls import CALLS
 from .forms import BATCH, TOKENS, Call, Names, find, images_for, noise, number, sounds_for, text_for, width_of
-from .special import CALLS
 from .tiny import short
 
 SEARCH_SECONDS = 20
@@ -24,6 +24,7 @@ MOST_PROPOSALS = 60
 ROUNDS = ("text", "image", "sound", "all")
 FEATURES, TOKENS_HAD = re.compile(r"features?\D{0,12}(\d+)"), re.compile(r"tokens?\D{0,6}(\d+)")
 MOST_PLACEHOLDERS = 5000
+COMMON = ("decoder_input_ids",)  # the rest are of towers that some models run only on demand
 
 
 def calls_that_run(model: PreTrainedModel) -> tuple[list[Call], str]:
@@ -124,6 +125,7 @@ def _proposals(model: PreTrainedModel, names: Names, round_: str) -> Iterator[Ca
         yield dict(text)
         if "attention_mask" in text and "input_ids" not in text:
             yield {k: v for k, v in text.items() if k != "attention_mask"}
+        yield {k: v for k, v in text.items() if not k.endswith(("_input_ids", "_attention_mask")) or k in COMMON}
         if "encoder_hidden_states" in names and "encoder_hidden_states" not in text:
             wide = number(config, "encoder_hidden_size", "cross_attention_hidden_size", default=width_of(config))
             yield {**text, "encoder_hidden_states": noise(BATCH, TOKENS, wide)}
@@ -131,7 +133,7 @@ def _proposals(model: PreTrainedModel, names: Names, round_: str) -> Iterator[Ca
             embeds = {k: v for k, v in text.items() if k != "input_ids"}
             yield {**embeds, "inputs_embeds": noise(BATCH, TOKENS, width_of(config))}
         return
-    pictured = {"pixel_values", "image", "grid_thw", "flattened_patches"} & set(names)
+    pictured = {"pixel_values", "pixel_values_videos", "image", "grid_thw", "flattened_patches"} & set(names)
     images = images_for(config, names) if pictured and round_ in ("image", "all") else []
     sounds = [s for s in sounds_for(config) if next(iter(s)) in names] if round_ in ("sound", "all") else []
     if round_ == "all" and not (images and sounds):

@@ -8,15 +8,14 @@ from memory.
 import copy
 import random
 import tempfile
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from depthprune.errors import CannotDropError, UserError
 from depthprune.plan import LayerPlan
@@ -24,12 +23,13 @@ from depthprune.surgery import drop_layers, save_checkpoint
 from depthprune.surgery.bypass import bypass_lists
 
 from .compare import Flat, aligned, difference, flatten, same, shows
+from .generating import fault_of_generating, trace
 from .inputs import Call, run
+from .parts import Part, Parts
 from .special import BETWEEN
 from .tiny import short
 
 EXACT, REFUSED, WRONG, BLIND, UNPROVED, CRASH = "exact", "refused", "WRONG", "blind", "unproved", "crash"
-NEW_TOKENS = 6
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Try:
         reason: the refusal's message, or what differs.
         reloaded: whether the checkpoint was written and loaded again.
         notes: what else was seen.
+        part: what was run instead of the whole model.
     """
 
     dropped: tuple[int, ...]
@@ -49,6 +50,11 @@ class Try:
     reason: str = ""
     reloaded: bool = False
     notes: str = ""
+    part: Part | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return what is written down."""
+        return {key: value for key, value in vars(self).items() if key != "part"}
 
 
 def plans(depth: int, *, sets: int = 4, seed: int = 0, singles: int | None = None) -> list[tuple[int, ...]]:
@@ -80,6 +86,7 @@ class Bench:
         self.full = self.outputs(self.model)
         self.repeats = difference(self.full, self.outputs(self.model)) is None
         self.generates = self._generates(self.model)
+        self._parts = Parts(self.model)
 
     def outputs(self, model: PreTrainedModel) -> Flat:
         """Return every tensor of every call."""
@@ -111,10 +118,12 @@ class Bench:
         except UserError as error:
             return Try(plan.dropped, REFUSED, str(error))
         except Exception as error:
-            return Try(plan.dropped, CRASH, _trace(error))
+            return Try(plan.dropped, CRASH, trace(error))
         result = Try(plan.dropped, EXACT)
         try:
             self._judge(cut, paths, plan, result)
+            if result.outcome == BLIND or not self.calls:
+                self._judge_part(cut, paths, plan, result)
             if result.outcome in (EXACT, BLIND, UNPROVED) and reload:
                 self._reload(cut, result)
                 if stream and result.outcome != WRONG:
@@ -122,7 +131,7 @@ class Bench:
         except UserError as error:
             result.outcome, result.reason = REFUSED, f"on saving: {error}"
         except Exception as error:
-            result.outcome, result.reason = CRASH, _trace(error)
+            result.outcome, result.reason = CRASH, trace(error)
         return result
 
     def _judge(self, cut: PreTrainedModel, paths: tuple[str, ...], plan: LayerPlan, result: Try) -> None:
@@ -133,7 +142,7 @@ class Bench:
         try:
             got = self.outputs(cut)
         except Exception as error:
-            result.outcome, result.reason = WRONG, f"the cut model does not run: {_trace(error)}"
+            result.outcome, result.reason = WRONG, f"the cut model does not run: {trace(error)}"
             return
         try:
             raw = self.expected(paths, plan)
@@ -141,13 +150,32 @@ class Bench:
             self._judge_by_hand(paths, plan, got, result, str(error))
             return
         except Exception as error:
-            result.outcome, result.reason = UNPROVED, f"the bypass does not run: {short(error)}"
+            self._judge_by_hand(paths, plan, got, result, f"the bypass does not run ({short(error)})")
             return
         gap = difference(aligned(raw, plan.depth, plan.kept, got), got)
         if gap is not None:
             result.outcome, result.reason = WRONG, gap
         elif not shows(self.full, raw):
             result.outcome, result.reason = BLIND, "the output does not depend on these layers"
+
+    def _judge_part(self, cut: PreTrainedModel, paths: tuple[str, ...], plan: LayerPlan, result: Try) -> None:
+        """Oracle A on the part of the model around a stack, where the whole says nothing."""
+        for part in self._parts.around(paths):
+            full = part.outputs(self.model)
+            try:
+                with bypass_lists([self.model.get_submodule(path) for path in paths], plan.dropped):
+                    raw = part.outputs(self.model)
+            except Exception:  # it cannot be bypassed: so said of the whole
+                continue
+            if not shows(full, raw):
+                continue
+            got = part.outputs(cut)
+            gap = difference(aligned(raw, plan.depth, plan.kept, got), got)
+            result.part, result.outcome, result.reason = part, EXACT, ""
+            result.notes = f"compared in {part.path} alone"
+            if gap is not None:
+                result.outcome, result.reason = WRONG, f"in {part.path} alone, {gap}"
+            return
 
     def _judge_by_hand(self, paths: tuple[str, ...], plan: LayerPlan, got: Flat, result: Try, reason: str) -> None:
         """Where layers cannot be bypassed, compare with the original of which only the module lists are cut.
@@ -183,14 +211,16 @@ class Bench:
             again = type(cut).from_pretrained(folder, dtype="auto").eval()
         result.reloaded = True
         gap = difference(self.outputs(cut), self.outputs(again)) if self.calls else None
+        if gap is None and result.part is not None:
+            gap = difference(result.part.outputs(cut), result.part.outputs(again))
         if gap is not None:
             result.outcome, result.reason = WRONG, f"saved and loaded, {gap}"
             return
         for model in (cut, again) if self.generates else ():
-            said = self._generation_fault(model)
-            if said and self._generation_fault(type(again)(copy.deepcopy(again.config)).eval()):
+            said = fault_of_generating(model, self.calls[0])
+            if said and fault_of_generating(type(again)(copy.deepcopy(again.config)).eval(), self.calls[0]):
                 # T5 with fewer layers in the encoder than in the decoder: so it is without any surgery.
-                result.notes = f"no model of this configuration generates with a cache: {said}"
+                _note(result, f"no model of this configuration generates with a cache: {said}")
             elif said:
                 where = "in memory" if model is cut else "saved and loaded"
                 result.outcome, result.reason = WRONG, f"generating, {where}: {said}"
@@ -207,47 +237,20 @@ class Bench:
             try:
                 drop_layers_in_checkpoint(locate(str(folder / "full")), folder / "stream", plan={name: plan})
             except UserError as error:
-                result.notes = f"not streamed: {error}"
+                _note(result, f"not streamed: {error}")
                 return
             one, other = (_tensors(folder / part) for part in ("memory", "stream"))
         odd = sorted(set(one) ^ set(other)) or [key for key in one if not same(one[key], other[key])]
         if odd:
             result.outcome, result.reason = WRONG, f"streamed, '{odd[0]}' is not what was saved from memory"
         else:
-            result.notes = "streamed"
+            _note(result, "streamed")
 
     def _generates(self, model: PreTrainedModel) -> bool:
         """Tell whether the full model generates the same with a cache and without."""
         if not self.calls or not hasattr(model, "generate") or not model.can_generate():
             return False
-        return self._generation_fault(model) is None
-
-    def _generation_fault(self, model: PreTrainedModel) -> str | None:
-        try:
-            return self._caching_changes(model)
-        except Exception as error:
-            return _trace(error)
-
-    def _caching_changes(self, model: PreTrainedModel) -> str | None:
-        call = {k: v for k, v in self.calls[0].items() if k not in ("use_cache", "decoder_input_ids")}
-        generate: Any = model.generate
-        texts = []
-        for use_cache in (True, False):
-            torch.manual_seed(0)
-            config = GenerationConfig(
-                max_new_tokens=NEW_TOKENS,
-                min_new_tokens=NEW_TOKENS,
-                do_sample=False,
-                use_cache=use_cache,
-                pad_token_id=0,
-                decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None) or 1,
-                eos_token_id=None,
-            )
-            with torch.no_grad():
-                texts.append(generate(**call, generation_config=config))
-        if not isinstance(texts[0], torch.Tensor):
-            return None
-        return None if torch.equal(*texts) else "the cache changes the text"
+        return fault_of_generating(model, self.calls[0]) is None
 
 
 def try_stack(
@@ -262,15 +265,13 @@ def try_stack(
         plan = LayerPlan(stack.depth, dropped)
         result = bench.attempt(stack.name, paths, plan, reload=reload, stream=not streamed and reload)
         reloaded += result.reloaded
-        streamed = streamed or bool(result.notes)
-        yield asdict(result)
+        streamed = streamed or "streamed" in result.notes
+        yield result.record()
+
+
+def _note(result: Try, text: str) -> None:
+    result.notes = f"{result.notes}; {text}" if result.notes else text
 
 
 def _tensors(folder: Path) -> Flat:
     return {k: v for file in sorted(folder.glob("*.safetensors")) for k, v in load_file(file).items()}
-
-
-def _trace(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-    return f"{short(error)} at {where}"

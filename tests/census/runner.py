@@ -9,7 +9,6 @@ import resource
 import signal
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ import torch
 from depthprune.errors import UserError
 from depthprune.surgery import drop_layers, find_stacks
 
+from .generating import trace
 from .inputs import calls_that_run
 from .oracle import CRASH, Bench, plans, try_stack
-from .tiny import CannotBuildError, build, model_classes, short, small_configs
+from .tiny import CannotBuildError, build, model_classes, small_configs
 
 GIB = 1 << 30
 SEARCH_SECONDS = 45  # for a model that can be run
@@ -43,8 +43,8 @@ class Options:
         drop: the surgery under test.
     """
 
-    seconds: float = 150
-    gib: float = 16
+    seconds: float = 240
+    gib: float = 8
     sets: int = 4
     singles: int | None = None
     stream: bool = False
@@ -67,7 +67,7 @@ def examine(model_type: str, options: Options, report: Any = lambda record: None
         record.update(state="refused", reason=str(error))
         return record
     except Exception as error:
-        record.update(state=CRASH, reason=_trace(error))
+        record.update(state=CRASH, reason=trace(error))
         return record
     for name, stack in stacks.items():
         tries = record["stacks"][name] = {
@@ -115,7 +115,7 @@ def _model_that_runs(model_type: str, record: dict[str, Any], report: Any) -> An
     except CannotBuildError as error:
         reasons.append(str(error))
     except Exception as error:
-        reasons.append(_trace(error))
+        reasons.append(trace(error))
     if best is None:
         record.update(state="not built", reason=reasons[0] if reasons else "")
         return None
@@ -124,12 +124,6 @@ def _model_that_runs(model_type: str, record: dict[str, Any], report: Any) -> An
 
 def _shapes(call: dict[str, Any]) -> dict[str, Any]:
     return {k: list(v.shape) if isinstance(v, torch.Tensor) else v for k, v in call.items()}
-
-
-def _trace(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
-    return f"{short(error)} at {where}"
 
 
 def run_types(model_types: Iterable[str], results: Path, options: Options, *, jobs: int = 1, say: Any = None) -> None:
@@ -187,7 +181,7 @@ def _child(model_type: str, options: Options, file: Path) -> None:
         record = examine(model_type, options, write)
     except BaseException as error:
         record = json.loads(file.read_text()) if file.exists() else {"type": model_type, "stacks": {}}
-        record.update(state="census error", reason=_trace(error))
+        record.update(state="census error", reason=trace(error))
     write(record, done=True)
 
 

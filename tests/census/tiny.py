@@ -123,7 +123,7 @@ def entry(config: PreTrainedConfig, name: str) -> Any:
     """Return an entry of a configuration, or None where there is none or one for each layer."""
     try:
         return getattr(config, name, None)
-    except AttributeError:
+    except Exception:  # of its own for an entry that differs among layers
         return None
 
 

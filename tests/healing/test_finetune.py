@@ -41,6 +41,39 @@ def test_it_learns_what_the_first_word_says():
     assert report.examples_per_second == pytest.approx(12 * 64 / report.seconds)
 
 
+def test_its_steps_are_those_of_a_loop_written_by_hand():
+    """Without dropout and with one batch a pass there is no randomness left, so the weights have to agree."""
+    from transformers import get_linear_schedule_with_warmup
+
+    def without_dropout():
+        model = tiny_model("bert", "classification", depth=2)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return model
+
+    rows, epochs, rate = encoded(16), 8, 5e-3
+    ours, loop = without_dropout(), without_dropout().train()
+    finetune(ours, tiny_tokenizer(), rows, num_epochs=epochs, batch_size=16, learning_rate=rate, precision="float32")
+
+    batch = tiny_tokenizer().pad(rows.remove_columns("length").to_list(), return_tensors="pt")
+    optimizer = torch.optim.AdamW(loop.parameters(), lr=rate, weight_decay=0.0)
+    schedule = get_linear_schedule_with_warmup(optimizer, 0, epochs)
+    for _ in range(epochs):
+        loop(**batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(loop.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+    start = dict(without_dropout().named_parameters())
+    for (name, mine), other in zip(ours.named_parameters(), loop.parameters(), strict=True):
+        if name.endswith("key.bias"):  # softmax cancels it; Adam makes steps of the rounding of its gradient
+            continue
+        moved = (start[name] - other).abs().max().item()
+        assert (mine - other).abs().max().item() <= max(0.02 * moved, 1e-5), name
+
+
 def test_a_seed_repeats_a_run_and_another_seed_does_not():
     one, same, other = (train(seed, num_epochs=1)[0].classifier.weight for seed in (1, 1, 2))
 

@@ -196,3 +196,12 @@ def test_the_layers_that_receive_visual_features_are_found_below_other_configura
     with pytest.raises(CannotDropError, match="one of the first 2"):
         check_positions({"thinker_config": inner}, {stack: LayerPlan(5, (1,))})
     check_positions({"thinker_config": inner}, {stack: LayerPlan(5, (2,))})
+
+
+def test_an_entry_about_one_of_several_stacks_stays_when_another_is_cut():
+    """Mllama's vision model has two stacks in one configuration, and the indices are those of the first."""
+    fields = {"num_hidden_layers": 6, "num_global_layers": 6, "intermediate_layers_indices": [1, 3, 5]}
+    edit(fields, "num_global_layers", LayerPlan(6, (0, 2)))
+    assert fields == {"num_hidden_layers": 6, "num_global_layers": 4, "intermediate_layers_indices": [1, 3, 5]}
+    edit(fields, "num_hidden_layers", LayerPlan(6, (0, 2)))
+    assert fields == {"num_hidden_layers": 4, "num_global_layers": 4, "intermediate_layers_indices": [0, 1, 3]}

@@ -1,5 +1,6 @@
 """Drop layers of a model in memory."""
 
+import copy
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -51,6 +52,7 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
     for setting in checked.settings:
         setattr(model.get_submodule(setting.path), setting.attribute, setting.value)
     _set_configs(model, checked.model)
+    _set_ties(model, checked.model)
     if model.can_generate():
         for key, value in edited_generation(model.generation_config.to_dict(), plans).items():
             setattr(model.generation_config, key, value)
@@ -113,3 +115,12 @@ def _set_configs(model: PreTrainedModel, proved: PreTrainedModel) -> None:
         for attribute, value in vars(module).items():
             if isinstance(value, PreTrainedConfig):
                 setattr(real, attribute, value)
+
+
+def _set_ties(model: PreTrainedModel, proved: PreTrainedModel) -> None:
+    """Name anew the tensors that layers share (Zamba): saving writes the one that loading looks for."""
+    for name, module in proved.named_modules():
+        real = model.get_submodule(name)
+        for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):
+            if attribute in vars(module) and attribute in vars(real):
+                setattr(real, attribute, copy.copy(vars(module)[attribute]))

@@ -72,6 +72,8 @@ STATE_TAPS = ("cat_hidden_layers", "feature_layer", "spatial_vision_layer", "vis
 PERIODS = (("attn_layer_period", "attn_layer_offset"), ("expert_layer_period", "expert_layer_offset"))
 # Multi-token prediction layers lie beyond the stack; they were trained on the full depth and go with any drop.
 BEYOND_THE_STACK = ("num_mtp_layers", "num_nextn_predict_layers")
+# Where a configuration holds several depths, the one that an entry is about.
+OWNERS = {"attention_window": "encoder_layers", "intermediate_layers_indices": "num_hidden_layers"}
 
 KNOWN = frozenset(
     {
@@ -115,7 +117,8 @@ def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
     else:
         fields[depth_key] = len(plan.kept)
     for name, change in _RULES:
-        if before.get(name) is not None and name != depth_key:
+        owner = OWNERS.get(name, depth_key)
+        if before.get(name) is not None and name != depth_key and (owner == depth_key or owner not in before):
             fields[name] = change(name, before[name], plan)
 
 

@@ -21,6 +21,7 @@ from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, check_supported, holder
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, refused_by
 from depthprune.surgery.positions import check_positions
+from depthprune.surgery.rules import PER_LAYER_LISTS
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, kept_part
 from depthprune.surgery.stacks import FIRST_LAYER_ONLY, Stack, new_names
 
@@ -173,6 +174,7 @@ def _compare_attributes(
         if (
             flag
             or _is_counter(name, attribute, one, other, plans)
+            or _is_sliced(name, attribute, one, other, plans)
             or _is_first_flag(name, attribute, one, other, plans)
         ):
             settings.append(Setting(name, attribute, new[attribute]))
@@ -224,6 +226,14 @@ def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: Plans) -
     return any(
         (one, other) in ((plan.depth, len(plan.kept)), (plan.depth - 1, len(plan.kept) - 1)) for plan in plans.values()
     )
+
+
+def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+    """Tell a layer's copy of a list with an entry for each layer (GPT-Neo), of which the kept ones stay."""
+    if attribute not in PER_LAYER_LISTS or not isinstance(one, list | tuple) or not isinstance(other, list | tuple):
+        return False
+    found = [plan for stack, plan in plans.items() if stack.layer_of(name) is not None and len(one) == plan.depth]
+    return any([one[i] for i in plan.kept] == list(other) for plan in found)
 
 
 def _is_first_flag(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:

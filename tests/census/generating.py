@@ -1,0 +1,50 @@
+"""Whether a model generates the same with a cache and without."""
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from .inputs import Call
+from .tiny import short
+
+NEW_TOKENS = 6
+
+
+def fault_of_generating(model: PreTrainedModel, call: Call) -> str | None:
+    """Say how a cache changes what the model generates, or None."""
+    try:
+        return _caching_changes(model, call)
+    except Exception as error:
+        return trace(error)
+
+
+def _caching_changes(model: PreTrainedModel, call: Call) -> str | None:
+    given = {k: v for k, v in call.items() if k not in ("use_cache", "decoder_input_ids")}
+    generate: Any = model.generate
+    texts = []
+    for use_cache in (True, False):
+        torch.manual_seed(0)
+        config = GenerationConfig(
+            max_new_tokens=NEW_TOKENS,
+            min_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            use_cache=use_cache,
+            pad_token_id=0,
+            decoder_start_token_id=getattr(model.config, "decoder_start_token_id", None) or 1,
+            eos_token_id=None,
+        )
+        with torch.no_grad():
+            texts.append(generate(**given, generation_config=config))
+    if not isinstance(texts[0], torch.Tensor):
+        return None
+    return None if torch.equal(*texts) else "the cache changes the text"
+
+
+def trace(error: BaseException) -> str:
+    """Return an error in one line, with where it came from."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+    return f"{short(error)} at {where}"
