@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
@@ -147,10 +146,10 @@ class Bench:
         try:
             raw = self.expected(paths, plan)
         except CannotDropError as error:
-            self._judge_by_hand(paths, plan, got, result, str(error))
+            self._judge_by_hand(cut, paths, plan, got, result, str(error))
             return
         except Exception as error:
-            self._judge_by_hand(paths, plan, got, result, f"the bypass does not run ({short(error)})")
+            self._judge_by_hand(cut, paths, plan, got, result, f"the bypass does not run ({short(error)})")
             return
         gap = difference(aligned(raw, plan.depth, plan.kept, got), got)
         if gap is not None:
@@ -177,11 +176,25 @@ class Bench:
                 result.outcome, result.reason = WRONG, f"in {part.path} alone, {gap}"
             return
 
-    def _judge_by_hand(self, paths: tuple[str, ...], plan: LayerPlan, got: Flat, result: Try, reason: str) -> None:
+    def _judge_passes(self, cut: PreTrainedModel, plan: LayerPlan, result: Try) -> None:
+        """Where passes share one layer, compare the states between the passes that stay."""
+        full, got = (run(model, {**self.calls[0], "output_hidden_states": True}) for model in (self.model, cut))
+        expected = dict(enumerate(full.hidden_states[: len(plan.kept) + 1]))
+        gap = difference(flatten(expected), flatten(dict(enumerate(got.hidden_states))))
+        result.notes = "compared by the states between passes"
+        if gap is not None:
+            result.outcome, result.reason = WRONG, gap
+
+    def _judge_by_hand(
+        self, cut: PreTrainedModel, paths: tuple[str, ...], plan: LayerPlan, got: Flat, result: Try, reason: str
+    ) -> None:
         """Where layers cannot be bypassed, compare with the original of which only the module lists are cut.
 
         Nothing else of it changes: configuration, indices and counters are those of the full model.
         """
+        if not any(paths):
+            self._judge_passes(cut, plan, result)
+            return
         model = self.fresh()
         for path in paths:
             parent, _, name = path.rpartition(".")
