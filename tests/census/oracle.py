@@ -26,6 +26,7 @@ from .generating import fault_of_generating, trace
 from .inputs import Call, run
 from .parts import Part, Parts
 from .special import BETWEEN
+from .streaming import cut_as_bytes
 from .tiny import short
 
 EXACT, REFUSED, WRONG, BLIND, UNPROVED, CRASH = "exact", "refused", "WRONG", "blind", "unproved", "crash"
@@ -240,15 +241,12 @@ class Bench:
 
     def _stream(self, plan: LayerPlan, name: str, cut: PreTrainedModel, result: Try) -> None:
         """Oracle C."""
-        from depthprune.sources import locate
-        from depthprune.surgery.stream import drop_layers_in_checkpoint
-
         with tempfile.TemporaryDirectory(prefix="census-") as scratch:
             folder = Path(scratch)
             self.fresh().save_pretrained(folder / "full")
             save_checkpoint(cut, folder / "memory")
             try:
-                drop_layers_in_checkpoint(locate(str(folder / "full")), folder / "stream", plan={name: plan})
+                cut_as_bytes(folder / "full", folder / "stream", {name: plan})
             except UserError as error:
                 _note(result, f"not streamed: {error}")
                 return
