@@ -37,6 +37,7 @@ WORDS = {f"IMGIMGA{letter}Z": number for number, letter in enumerate("BCDEFGHI",
 
 # Model type → entries of its small configuration that its default one lacks or has no variety in.
 ENTRIES: dict[str, dict[str, Any]] = {
+    "align": {"vision_config": {"depth_coefficient": 0.4, "image_size": 64}},
     "autoformer": {**FORECAST, "label_length": 4, "moving_average": 5},
     "chameleon": {"vocabulary_map": {"<image>": 5, **WORDS}},
     "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}}},

@@ -170,6 +170,16 @@ def test_broken_files_are_refused(kind, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_configuration_that_lies_outside_the_folder_is_refused(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    (folder / "config.json").rename(tmp_path / "elsewhere")
+    (folder / "config.json").symlink_to("../elsewhere")
+
+    with pytest.raises(LoadError, match=r"config.json' is a link that leaves its folder"):
+        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_tensor_is_kept_or_dropped_and_none_twice(tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
 

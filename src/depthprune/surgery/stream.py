@@ -64,6 +64,7 @@ def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
         CannotDropError: there is no stack, or its tensors cannot be told apart by their names.
     """
     with Prover() as prover:
+        file_inside(source.path, "config.json")
         check_beside(source.path)
         checkpoint = read_checkpoint(source.path)
         stacks = stacks_in_plain_sight(source, checkpoint)
