@@ -147,6 +147,7 @@ def commands(arguments, folder: Path, source: Path, layers: int) -> dict[str, li
             str(folder / "out"),
         ],
         "cp": ["cp", "-r", str(folder / "kept"), str(folder / "copy")],
+        "cp and sync": ["sh", "-c", f"cp -r {folder / 'kept'} {folder / 'copy'} && sync -f {folder / 'copy'}"],
         "inspect": [drop, "inspect", str(source)],
     }
     if arguments.mergekit:

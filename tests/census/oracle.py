@@ -270,12 +270,14 @@ def try_stack(
     """Yield what becomes of each plan on a stack."""
     paths = tuple(getattr(stack, "paths", None) or (stack.path,))
     streamed = not stream
-    reloaded = 0
-    for dropped in chosen:
-        reload = reloads is None or reloaded < reloads
+    last, many = len(chosen) - 1, len(chosen) if reloads is None else min(reloads, len(chosen))
+    due = {i * last // max(many - 1, 1) for i in range(many)}  # single layers and larger sets
+    owed = 0
+    for i, dropped in enumerate(chosen):
+        owed += i in due
         plan = LayerPlan(stack.depth, dropped)
-        result = bench.attempt(stack.name, paths, plan, reload=reload, stream=not streamed and reload)
-        reloaded += result.reloaded
+        result = bench.attempt(stack.name, paths, plan, reload=owed > 0, stream=not streamed)
+        owed -= result.reloaded
         streamed = streamed or "streamed" in result.notes
         yield result.record()
 

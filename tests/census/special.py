@@ -100,6 +100,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 # Model type → why a bypass says nothing: what a model does between its layers, it does for a bypassed one, too.
 BETWEEN = {
     "autoformer": "the decoder adds up the trends that its layers return beside their states",
+    "dab-detr": "the decoder moves its reference points after every layer",
     "sam_hq": "every global layer hands an embedding to the mask decoder",
     "sam_hq_vision_model": "every global layer hands out an embedding",
     "pp_doclayout_v3": "the decoder moves its reference points after every layer",

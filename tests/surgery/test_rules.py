@@ -205,3 +205,14 @@ def test_an_entry_about_one_of_several_stacks_stays_when_another_is_cut():
     assert fields == {"num_hidden_layers": 6, "num_global_layers": 4, "intermediate_layers_indices": [1, 3, 5]}
     edit(fields, "num_hidden_layers", LayerPlan(6, (0, 2)))
     assert fields == {"num_hidden_layers": 4, "num_global_layers": 4, "intermediate_layers_indices": [0, 1, 3]}
+
+
+def test_the_layer_that_a_projector_reads_beside_the_last_must_stay():
+    """DeepSeek-VL's high-resolution encoder is a SAM, whose first layer with global attention is read, too."""
+    vision = {"model_type": "sam_vision_model", "num_hidden_layers": 5, "global_attn_indexes": [2, 4]}
+    stack = Stack("high_res_vision", ("model.high_res",), "high_res_vision_config.num_hidden_layers", 5)
+    hybrid = {"model_type": "deepseek_vl_hybrid", "high_res_vision_config": vision}
+    with pytest.raises(CannotDropError, match="layer 2 of 'sam_vision_model' is read by the projector"):
+        check_positions(hybrid, {stack: LayerPlan(5, (1, 2))})
+    check_positions(hybrid, {stack: LayerPlan(5, (1, 4))})
+    check_positions({**hybrid, "model_type": "sam"}, {stack: LayerPlan(5, (1, 2))})

@@ -36,6 +36,7 @@ def check_positions(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan])
         _check_passes(own, stack, plan)
         _check_ends(own, stack, plan)
         _check_indices(own, plan)
+        _check_global_layers(above, own, plan)
         _check_visual_features(above, stack, plan)
 
 
@@ -87,13 +88,6 @@ def _check_indices(own: Mapping[str, Any], plan: LayerPlan) -> None:
             f"layer {moved[0]} of '{own.get('model_type')}' divides its attention by its position "
             "(scale_attn_by_inverse_layer_idx), which would change; drop the last layers only"
         )
-    windows = own.get("global_attn_indexes") if own.get("model_type") == "sam_hq_vision_model" else None
-    read = [layer for layer in windows or () if layer in plan.dropped]
-    if read:
-        raise CannotDropError(
-            f"the output of layer {read[0]} of 'sam_hq_vision_model' is read by its mask decoder "
-            "(global_attn_indexes); keep it"
-        )
     kinds = own.get("indexer_types")
     if not isinstance(kinds, list | tuple) or len(kinds) != plan.depth:
         return
@@ -103,6 +97,21 @@ def _check_indices(own: Mapping[str, Any], plan: LayerPlan) -> None:
             raise CannotDropError(
                 f"layer {layer} takes the selection of layer {source} (indexer_types); drop both or keep both"
             )
+
+
+def _check_global_layers(above: Mapping[str, Any], own: Mapping[str, Any], plan: LayerPlan) -> None:
+    """SAM's layers with global attention, whose outputs others read as well."""
+    layers = own.get("global_attn_indexes") or ()
+    if above.get("model_type") == "deepseek_vl_hybrid":
+        read, reader = layers[:1], "the projector"
+    else:
+        read, reader = layers if own.get("model_type") == "sam_hq_vision_model" else (), "its mask decoder"
+    gone = [layer for layer in read if layer in plan.dropped]
+    if gone:
+        raise CannotDropError(
+            f"the output of layer {gone[0]} of '{own.get('model_type')}' is read by {reader} "
+            "(global_attn_indexes); keep it"
+        )
 
 
 def _check_visual_features(above: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:

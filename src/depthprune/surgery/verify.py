@@ -31,7 +31,7 @@ PLAIN = (bool, int, float, str, type(None))
 # Flags outside the stack that say which kinds of layers there are.
 FLAGS_OF_KINDS = frozenset({"has_sliding_layers"})
 # Numbers outside the stack that follow from its depth and an entry that a rule changed.
-DERIVED_POSITIONS = frozenset({"first_kv_shared_layer_idx"})
+DERIVED_POSITIONS = frozenset({"first_kv_shared_layer_idx", "global_attn_index"})
 
 
 @dataclass(frozen=True)
