@@ -111,7 +111,7 @@ def whole_folder(target: Path, *, num_bytes: int = 0) -> Iterator[Path]:
             with suppress(OSError):  # the folder is whole, with or without the file
                 (place / LOCK).unlink()
         for folder in {place.parent, *(new.parent for new in made)}:
-            _sync(folder)
+            sync_file(folder)
     except BaseException as error:
         for folder in made:
             with suppress(OSError):  # somebody else put something there
@@ -128,7 +128,7 @@ def sync_folder(folder: Path) -> None:
     """
     for where, _, names in os.walk(folder, topdown=False):
         for name in (*names, "."):
-            _sync(Path(where) / name)
+            sync_file(Path(where) / name)
 
 
 def copy_checkpoint(source: Path, target: Path) -> Path:
@@ -231,7 +231,8 @@ def _rename(partial: Path, place: Path, target: Path) -> None:
         ) from None
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Wait until a file or a folder is on the disk."""
     if os.name != "posix":  # Windows opens no folders, and flushes only what is open for writing
         return
     number = os.open(path, os.O_RDONLY)

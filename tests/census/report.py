@@ -68,10 +68,12 @@ def page(records: Mapping[str, Record], types: Iterable[str]) -> str:
         [
             "# Every architecture of transformers",
             "",
-            "Made by `python -m tests.census` and `python -m tests.census --report docs/architectures.md`, with "
+            "Made by `python -m tests.census --jobs 2 --stream --sets 3 --reloads 3` and `python -m tests.census "
+            "--report docs/architectures.md`, with "
             f"transformers {transformers.__version__} and torch {torch.__version__.partition('+')[0]} on a CPU. Each "
             "type gets a tiny model with random weights everywhere; plans are cut, compared with the original whose "
-            "layers are bypassed, saved, loaded with plain `from_pretrained` and compared again.",
+            "layers are bypassed, saved, loaded with plain `from_pretrained` and compared again. Every single layer "
+            "of every stack is a plan, and up to three larger sets; three plans of a stack are saved and loaded.",
             "",
             *_totals(known, types),
             *_reasons(known),
@@ -87,7 +89,9 @@ def _totals(known: list[Record], types: list[str]) -> list[str]:
     lines = ["## Totals", "", f"{len(types)} types, {sum(1 for r in known if tries(r))} of them cut,"]
     lines += [
         f"{len(plans)} plans on {sum(len(r['stacks']) for r in known)} stacks, of which {_reloaded(plans)} were "
-        "saved and loaded again.",
+        f"saved and loaded again, and {_noted(plans, '(^|; )streamed')} cut as bytes, too, and found to be what was "
+        f"saved from memory. {_noted(plans, ' alone')} were compared in a part of the model, such as an image tower, "
+        "that was run by itself because the whole did not show the layers.",
         "",
         "| outcome | plans | types with one | meaning |",
         "|---|---|---|---|",
@@ -106,6 +110,10 @@ def _totals(known: list[Record], types: list[str]) -> list[str]:
 
 def _reloaded(plans: list[Record]) -> int:
     return sum(bool(plan["reloaded"]) for plan in plans)
+
+
+def _noted(plans: list[Record], pattern: str) -> int:
+    return sum(bool(re.search(pattern, plan["notes"])) for plan in plans)
 
 
 def _reasons(known: list[Record]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from depthprune.errors import CannotDropError
+from depthprune.errors import CannotDropError, UserError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.surgery import prove, stream
@@ -34,8 +34,8 @@ class ProverHere:
         """Return the answer to the last request."""
         try:
             return ANSWERS[self._request["do"]](self._request)
-        except CannotDropError:
-            raise
+        except UserError as error:
+            raise CannotDropError(str(error)) from error
         except Exception as error:  # a child that dies is reported so
             raise CannotDropError(f"the proof failed: {type(error).__name__}: {error}") from error
 

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers.modeling_utils import load_state_dict
+
 from depthprune.errors import CannotDropError, UserError
 from depthprune.loading import load_config, model_class
 from depthprune.plan import LayerPlan
@@ -190,7 +192,17 @@ def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
 
 
 def _loading_info(chosen: Any, source: ModelSource) -> dict[str, Any]:
-    return chosen.from_pretrained(source.path, device_map="meta", dtype="auto", output_loading_info=True)[1]
+    """Load with tensors that have a shape and a dtype only: from files, each would be read before it is forgotten."""
+    how = {"device_map": "meta", "dtype": "auto", "output_loading_info": True}
+    try:
+        tensors = {
+            name: tensor
+            for file in sorted({entry.file for entry in read_checkpoint(source.path).tensors.values()})
+            for name, tensor in load_state_dict(file, map_location="meta").items()
+        }
+    except ValueError:  # a dtype that transformers has no tensor for
+        return chosen.from_pretrained(source.path, **how)[1]
+    return chosen.from_pretrained(None, config=load_config(source), state_dict=tensors, **how)[1]
 
 
 def _loads(chosen: Any, source: ModelSource) -> bool:

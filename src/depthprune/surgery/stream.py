@@ -11,13 +11,14 @@ against each other. Only when it agrees does `TARGET.partial` become `TARGET`. N
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from depthprune.errors import LoadError
-from depthprune.output import check_outside, sync_folder, whole_folder
+from depthprune.output import check_outside, sync_file, sync_folder, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import edited_generation, holder
@@ -166,8 +167,14 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
     """
     with proving(given, cut, scratch_in=folder) as verdict:
         files = layout(cut)
-        for name, names in files.items():
-            write_file(folder / name, names, cut)
+        # The disk is at work on one file while the next is copied; sync_folder finds little left to wait for.
+        with ThreadPoolExecutor(max_workers=1) as disk:
+            syncing = []
+            for name, names in files.items():
+                write_file(folder / name, names, cut)
+                syncing.append(disk.submit(sync_file, folder / name))
+            for job in syncing:
+                job.result()
         write_index(folder, cut, files)
         if verify == "full":
             for name, names in files.items():
