@@ -101,6 +101,10 @@ ENTRIES: dict[str, dict[str, Any]] = {
 BETWEEN = {
     "autoformer": "the decoder adds up the trends that its layers return beside their states",
     "dab-detr": "the decoder moves its reference points after every layer",
+    "sam3": "the decoder moves its boxes after every layer",
+    "sam3_detr_decoder": "the decoder moves its boxes after every layer",
+    "sam3_lite_text": "the decoder moves its boxes after every layer",
+    "sam3_lite_text_detr_decoder": "the decoder moves its boxes after every layer",
     "sam_hq": "every global layer hands an embedding to the mask decoder",
     "sam_hq_vision_model": "every global layer hands out an embedding",
     "pp_doclayout_v3": "the decoder moves its reference points after every layer",
