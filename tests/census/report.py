@@ -9,6 +9,7 @@ import torch
 import transformers
 
 Record = dict[str, Any]
+SCRATCH = r"/\S*census-\S+"  # folders that are gone
 ORDER = ("exact", "refused", "blind", "unproved", "WRONG", "crash")
 MEANINGS = {
     "exact": "equal, bit for bit, to the original with those layers bypassed; what was saved and loaded equals it too",
@@ -51,7 +52,7 @@ def summary(record: Record) -> str:
 
 def general(reason: str) -> str:
     """Leave numbers and names out of a reason, so that like ones are counted together."""
-    reason = reason.partition("; ")[0]
+    reason = re.sub(SCRATCH, "…", reason.partition("; ")[0])
     return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"'[^']*'", "'…'", reason))[:160]
 
 
@@ -174,5 +175,5 @@ def _untried(known: list[Record], missing: list[str]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    text = text.replace("|", "\\|").replace("\n", " ")
+    text = re.sub(SCRATCH, "…", text).replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= 200 else text[:199] + "…"
