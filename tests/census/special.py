@@ -1,4 +1,4 @@
-"""What some types need beside the general rules: entries of the configuration, a class."""
+"""What some types need beside the general rules: entries of the configuration."""
 
 from typing import Any
 
@@ -109,6 +109,3 @@ BETWEEN = {
     "sam_hq_vision_model": "every global layer hands out an embedding",
     "pp_doclayout_v3": "the decoder moves its reference points after every layer",
 }
-
-# Model type → the class to try first.
-CLASSES: dict[str, str] = {}

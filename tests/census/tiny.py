@@ -16,7 +16,7 @@ from transformers.models.auto import configuration_auto, modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from .shrink import MODEL_WIDTHS, Shrinker
-from .special import CLASSES, ENTRIES
+from .special import ENTRIES
 
 # The most complete head first.
 HEADS = (
@@ -155,8 +155,7 @@ def model_classes(model_type: str) -> list[type[PreTrainedModel]]:
         and not name.endswith("PreTrainedModel")
     }
     best = sorted(own, key=lambda n: ("forward" not in vars(own[n]), not n.endswith("Model"), "For" not in n, n))
-    first = [CLASSES[model_type]] if model_type in CLASSES else []
-    classes = [own.get(name) or getattr(transformers, name, None) for name in dict.fromkeys([*first, *named, *best])]
+    classes = [own.get(name) or getattr(transformers, name, None) for name in dict.fromkeys([*named, *best])]
     return [found for found in classes if found is not None]
 
 

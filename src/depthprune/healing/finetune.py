@@ -1,6 +1,7 @@
 """Fine-tune a model on a task with `transformers.Trainer`.
 
-Batches are padded to their longest row and hold rows of like length, in bfloat16 where a short probe finds that faster.
+Batches are padded to their longest row, and hold rows of like length if that is asked for; in bfloat16 where a short
+probe finds that faster.
 The defaults are the example of the paper's authors: AdamW, linear decay, no warm-up.
 """
 
