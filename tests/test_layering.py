@@ -18,8 +18,8 @@ ROOT = Path(depthprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What a module, or a folder of modules, may import from the package, beside its own folder.
-STAGES = ("strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
-BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output")
+STAGES = ("scores", "strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
+BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "registry": ("errors",),
@@ -29,14 +29,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sources": ("errors",),
     "loading": ("errors", "sources"),
     "output": ("errors",),
+    "result_file": ("errors",),
     "surgery": ("errors", "plan", "sources", "loading", "output"),
-    "strategies": ("errors", "registry", "plan"),
+    "scores": ("errors", "registry", "plan", "surgery", "tasks"),
+    "strategies": ("errors", "registry", "plan", "scores"),
     "tasks": ("errors", "registry", "optional"),
     "evaluation": ("errors", "optional", "tasks"),
     "healing": ("errors", "optional", "tasks"),
     "profiling": ("errors",),
     "experiments": (*BASICS, *STAGES),
-    "cli": (*BASICS, *STAGES, "experiments"),
+    "report": ("errors", "optional", "scores", "strategies"),
+    "cli": (*BASICS, *STAGES, "experiments", "report"),
     "__init__": (*BASICS, *STAGES, "experiments"),  # the public names
 }
 TORCH_FREE = (
@@ -49,6 +52,12 @@ TORCH_FREE = (
     "depthprune.sources",
     "depthprune.output",
     "depthprune.strategies",
+    "depthprune.strategies.searched",
+    "depthprune.strategies.scored",
+    "depthprune.scores.metrics.angular",
+    "depthprune.report.figures",
+    "depthprune.tasks.calibration",
+    "depthprune.experiments.engine",
     "depthprune.surgery.adapter_config",
     "depthprune.surgery.adapters",
     "depthprune.surgery.anatomy",

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from depthprune.plan import format_layers
+
 console = Console()
 BAR_WIDTH = 50
 
@@ -123,6 +125,24 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
             f"{profile['full_latency_ms'] / profile['latency_ms']:.2f}×",
             f"{heal['seconds']:.0f}s",
         )
+    return table
+
+
+def found_table(found: Any) -> Table:
+    """Return the best plan that a search found for each number of layers."""
+    objective = found.objective["name"]
+    table = Table(
+        title=f"{found.model['name']}: {found.method} on {objective}, lower is better ({found.trials} plans)",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for heading in ("count", "dropped", objective, "more than full"):
+        table.add_column(heading, justify="left" if heading == "dropped" else "right", no_wrap=True)
+    table.add_row("0", "none", f"{found.full:.4g}", "")
+    for count, (dropped, value) in sorted(found.plans.items()):
+        table.add_row(str(count), format_layers(dropped), f"{value:.4g}", f"{value - found.full:+.4g}")
     return table
 
 

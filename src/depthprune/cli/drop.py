@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthprune.cli import options
+from depthprune.cli.chosen import check_alone, check_strategy, plan_from_file
 from depthprune.plan import LayerPlan, format_layers
 
 if TYPE_CHECKING:
@@ -36,6 +37,19 @@ Adapters = Annotated[
     list[Path] | None,
     typer.Option("--adapter", help="A PEFT folder made for the model, to be cut along with it. Can be given again."),
 ]
+ScoreFile = Annotated[
+    Path | None,
+    typer.Option("--scores", help="Choose by these scores (depthprune score), with --count or --threshold."),
+]
+SearchFile = Annotated[
+    Path | None, typer.Option("--search", help="Drop what this search found (depthprune search), with --count.")
+]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="With --scores: drop layers whose mean cosine is above it, as 0.95.")
+]
+Select = Annotated[
+    str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the metric's paper does.")
+]
 LEVELS = ("headers", "full", "logits")
 
 
@@ -46,6 +60,11 @@ def drop(
     count: Counts = None,
     layers: Layers = None,
     keep: Keep = None,
+    scores: ScoreFile = None,
+    search: SearchFile = None,
+    threshold: Threshold = None,
+    select: Select = None,
+    protect: options.Protect = None,
     original_indices: Original = False,
     adapter: Adapters = None,
     dry_run: DryRun = False,
@@ -66,8 +85,13 @@ def drop(
         raise OutputError("say where to write the checkpoint: --output DIR, or --dry-run to write nothing")
     if verify not in LEVELS:
         raise UserError(f"there is no --verify '{verify}'; it is one of {', '.join(LEVELS)}")
-    if strategy is not None:
-        registry.get(strategy)
+    by_file = scores is not None or search is not None
+    if by_file:
+        check_alone(scores, search, layers=layers, keep=keep, original_indices=original_indices)
+    elif threshold is not None or select is not None or protect is not None:
+        raise PlanError("--threshold, --select and --protect choose by scores; give --scores FILE")
+    elif strategy is not None:
+        check_strategy(strategy)
     elif not layers and not keep:
         raise PlanError(
             f"say which layers go: --strategy {' | '.join(registry.names())} with --count, --layers or --keep"
@@ -82,6 +106,19 @@ def drop(
     source = locate(str(transformer or model), allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
     def choose(depths: dict[str, int]) -> dict[str, LayerPlan]:
+        if by_file:
+            return plan_from_file(
+                source,
+                depths,
+                scores,
+                search,
+                strategy,
+                counts=count,
+                threshold=threshold,
+                select=select,
+                protect=protect,
+            )
+
         def say(of: Mapping[str, int]) -> dict[str, LayerPlan]:
             return plan_stacks(of, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
 

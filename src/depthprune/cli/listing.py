@@ -1,4 +1,4 @@
-"""`depthprune list`: strategies and tasks by name."""
+"""`depthprune list`: strategies, metrics, searches and tasks by name."""
 
 from typing import Annotated
 
@@ -12,8 +12,10 @@ def list_parts(
         bool, typer.Option("--markdown", help="Write the strategies as the table that stands in the README.")
     ] = False,
 ) -> None:
-    """List the strategies and tasks."""
+    """List the strategies, metrics, searches and tasks."""
+    from depthprune.scores import registry as metrics
     from depthprune.strategies import registry as strategies
+    from depthprune.strategies.searched import methods
     from depthprune.tasks import registry as tasks
 
     if markdown:
@@ -22,6 +24,12 @@ def list_parts(
     print("strategies (--strategy):")
     for name, strategy in strategies.items():
         print(f"  {name:<16} {strategy.summary}")
+    print("metrics (depthprune score --metric; drop --scores FILE chooses by them):")
+    for name, metric in metrics.items():
+        print(f"  {name:<18} {metric.summary}")
+    print("searches (depthprune search --method; drop --search FILE):")
+    for name, method in methods.items():
+        print(f"  {name:<16} {method.summary}")
     print("tasks (--task):")
     for name, task in tasks.items():
         print(f"  {name:<16} {task.summary}")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from depthprune.cli import drop, evaluate, finetune, inspect, listing, quickstart, run
+from depthprune.cli import drop, evaluate, finetune, inspect, listing, quickstart, run, score, search
 from depthprune.errors import UserError
 
 INTERRUPTED = 130
@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("drop")(drop.drop)
+app.command("score")(score.score)
+app.command("search")(search.search)
 app.command("inspect")(inspect.inspect)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)

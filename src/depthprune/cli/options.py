@@ -1,5 +1,6 @@
 """The options that several sub-commands share, each written once, and what they become."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +48,71 @@ Force = Annotated[bool, typer.Option("--force", help="Run again what the store h
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights from .bin files, which can run code.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run modelling code that the model brings.")]
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        help="Calibration data: a GLUE task, a file (text, CSV, JSON lines, parquet), a data set's folder or Hub id, "
+        "or - for standard input.",
+        show_default=False,
+    ),
+]
+DataConfig = Annotated[str | None, typer.Option("--config", help="A data set's configuration, such as wikitext-2-v1.")]
+Split = Annotated[
+    str | None, typer.Option("--split", help="Of the data; a task's own evaluation split, or train, if left out.")
+]
+TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column with the text, if it is not 'text'.")]
+Samples = Annotated[
+    int | None, typer.Option("--samples", help="Examples or blocks of text; 256, or all rows of a task, if left out.")
+]
+Length = Annotated[int, typer.Option("--length", help="Tokens of a block, or to which an example is cut.")]
+SampleSeed = Annotated[int, typer.Option("--seed", help="Of the choice of samples, and of a search.")]
+StackName = Annotated[
+    str | None, typer.Option("--stack", help="Which stack, such as encoder, where there are several.")
+]
+ForwardBatch = Annotated[int, typer.Option("--batch-size", help="Sequences a forward pass.", min=1)]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto (as it was saved), float32, bfloat16 or float16.")]
+Layerwise = Annotated[
+    bool, typer.Option("--layerwise", help="Load one layer at a time: for models larger than memory.")
+]
+CacheMemory = Annotated[str, typer.Option("--cache-memory", help="Memory for hidden states that are used again.")]
+CacheDir = Annotated[
+    Path | None, typer.Option("--cache-dir", help="Where hidden states go that do not fit.", show_default=False)
+]
+Protect = Annotated[str | None, typer.Option("--protect", help="Layers that stay; -1 is the last: 0,-1.")]
+Figure = Annotated[
+    Path | None, typer.Option("--figure", help="Draw a picture into this file, .svg or .png.", show_default=False)
+]
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes.
+
+    >>> parse_bytes("1.5GB")
+    1500000000
+
+    Raises:
+        UserError: it is none.
+    """
+    from depthprune.errors import UserError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    if match is None or match[2].upper() not in UNITS:
+        raise UserError(f"'{text}' is no amount of memory; write 500MB or 2GB")
+    return int(float(match[1]) * UNITS[match[2].upper()])
+
+
+def engine_options(batch_size, device, dtype, cache_memory, cache_dir, *, layerwise=False):
+    """Return how a model is run, from the text of the options.
+
+    Raises:
+        UserError: an amount of memory that is none.
+    """
+    from depthprune.experiments.engine import Engine
+
+    return Engine(batch_size, device, dtype, layerwise, parse_bytes(cache_memory), cache_dir)
 
 
 def task_options(dataset, text_columns, label_column, eval_split, seed):

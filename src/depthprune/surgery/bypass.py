@@ -67,7 +67,7 @@ def bypass_lists(lists: list[nn.Module], layers: Iterable[int]) -> Iterator[None
             kind = type(module).__name__
             adds_nothing = kind in ADDENDS or (len(lists) > 1 and kind.endswith(BRANCHES))
             # prepend: transformers records hidden states with hooks of its own, which must see the bypassed output.
-            hook = _add_nothing if adds_nothing else _hand_on
+            hook = _add_nothing if adds_nothing else hand_on
             handles.append(module.register_forward_hook(hook, with_kwargs=True, prepend=True))
             watches.append(_Watch(i, module))
             handles += watches[-1].handles
@@ -112,9 +112,9 @@ def _choose(stacks: dict[str, Stack], name: str | None) -> Stack:
     return stacks[name] if name is not None else next(iter(stacks.values()))
 
 
-def _hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+def hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """Replace what stands in a layer's output for its input; the rest stays."""
-    given = _given(args, kwargs)
+    given = given_states(args, kwargs)
     if not given:
         raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given no states")
     if isinstance(output, Tensor):
@@ -129,7 +129,7 @@ def _hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], o
     return output
 
 
-def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+def given_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
     """Return the floating-point tensors that a layer is given, the states first."""
     named = sorted(kwargs.items(), key=lambda item: STATES.index(item[0]) if item[0] in STATES else len(STATES))
     values = [*args, *(value for _, value in named)]
@@ -141,14 +141,14 @@ def _replace(items: list[Any], given: list[Tensor], module: nn.Module) -> list[A
     first = _in_place_of(items[0], given, module)
     rest, left = [], [tensor for tensor in given if tensor is not first]
     for item in items[1:]:
-        same = next((tensor for tensor in left if _same_kind(tensor, item)), None)
+        same = next((tensor for tensor in left if same_kind(tensor, item)), None)
         left = [tensor for tensor in left if tensor is not same]
         rest.append(item if same is None else same)
     return [first, *rest]
 
 
 def _in_place_of(output: Any, given: list[Tensor], module: nn.Module) -> Tensor:
-    if _same_kind(given[0], output):
+    if same_kind(given[0], output):
         return given[0]
     was, became = tuple(given[0].shape), tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given {was} and returns {became}")
@@ -160,7 +160,7 @@ def _add_nothing(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
     return (torch.zeros_like(output[0]), *output[1:])
 
 
-def _same_kind(one: Any, other: Any) -> bool:
+def same_kind(one: Any, other: Any) -> bool:
     return (
         isinstance(one, Tensor) and isinstance(other, Tensor) and (one.shape, one.dtype) == (other.shape, other.dtype)
     )

@@ -1,0 +1,111 @@
+"""Plans from the files of `depthprune score` and `depthprune search`, for the commands that drop layers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from depthprune.errors import PlanError
+from depthprune.plan import LayerPlan
+
+if TYPE_CHECKING:
+    from depthprune.sources import ModelSource
+
+
+def check_strategy(name: str) -> None:
+    """Refuse a strategy that does not exist, or that needs scores.
+
+    Raises:
+        UserError: it is so.
+    """
+    from depthprune.scores import registry as metrics
+    from depthprune.strategies import registry
+    from depthprune.strategies.searched import methods
+
+    if name in metrics.names():
+        raise PlanError(
+            f"--strategy {name} chooses by scores: run depthprune score MODEL --metric {name} --output scores.json, "
+            "then add --scores scores.json"
+        )
+    if name in methods.names():
+        raise PlanError(
+            f"--strategy {name} is a search: run depthprune search MODEL --method {name} --output found.json, "
+            "then add --search found.json"
+        )
+    registry.get(name)
+
+
+def check_alone(scores: Path | None, search: Path | None, *, layers, keep, original_indices: bool) -> None:
+    """Refuse a file beside another way to choose.
+
+    Raises:
+        PlanError: there is one.
+    """
+    given = [
+        flag
+        for flag, value in (("--scores", scores), ("--search", search), ("--layers", layers), ("--keep", keep))
+        if value
+    ]
+    if len(given) > 1:
+        raise PlanError(f"{' and '.join(given)} exclude each other; give one")
+    if original_indices:
+        raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
+
+
+def plan_from_file(
+    source: "ModelSource",
+    depths: Mapping[str, int],
+    scores: Path | None,
+    search: Path | None,
+    strategy: str | None,
+    *,
+    counts: Sequence[str] | None,
+    threshold: float | None = None,
+    select: str | None = None,
+    protect: str | None = None,
+) -> dict[str, LayerPlan]:
+    """Make a plan from scores or from what a search found.
+
+    Raises:
+        UserError: the file is of another model, or has no such plan.
+    """
+    from depthprune.scores import read_scores
+    from depthprune.strategies.found import read_found
+    from depthprune.strategies.scored import plan_scored
+
+    if search is not None:
+        if threshold is not None or select is not None or protect is not None or strategy is not None:
+            raise PlanError("--search goes with --count alone: the search has chosen already")
+        found = read_found(search)
+        found.check_model(source.identity)
+        count = _count(counts, found.stack)
+        if count is None:
+            raise PlanError(f"--search needs --count: it has plans for {', '.join(map(str, sorted(found.plans)))}")
+        return _of_stack(found.stack, found.plan(count), depths)
+    assert scores is not None
+    known = read_scores(scores)
+    known.check_model(source.identity)
+    plan = plan_scored(
+        known,
+        metric=strategy,
+        select=select,
+        count=_count(counts, known.stack),
+        threshold=threshold,
+        protect=protect,
+    )
+    return _of_stack(known.stack, plan, depths)
+
+
+def _count(counts: Sequence[str] | None, stack: str) -> int | None:
+    if not counts:
+        return None
+    name, _, number = counts[0].rpartition("=")
+    if len(counts) > 1 or not number.isdigit() or name not in ("", stack):
+        raise PlanError(f"--count {' '.join(counts)} is not a number of layers of the stack '{stack}'; write 3")
+    return int(number)
+
+
+def _of_stack(stack: str, plan: LayerPlan, depths: Mapping[str, int]) -> dict[str, LayerPlan]:
+    if depths.get(stack) != plan.depth:
+        known = ", ".join(f"'{name}' ({depth} layers)" for name, depth in depths.items())
+        raise PlanError(f"the file is about a stack '{stack}' of {plan.depth} layers, and the model has {known}")
+    return {stack: plan}

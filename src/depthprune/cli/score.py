@@ -1,0 +1,111 @@
+"""`depthprune score`: how much each layer matters, on calibration data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthprune.cli import options
+from depthprune.cli.options import engine_options, quiet_libraries
+
+Metric = Annotated[
+    str, typer.Option("--metric", help="How to score; `depthprune list` names them.", show_default=False)
+]
+Objective = Annotated[
+    str | None,
+    typer.Option("--objective", help="For --metric loss: loss, perplexity, kl, embedding or metric; else what fits."),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", help="first or last: where metrics of one token look; the sentence's token if left out."),
+]
+Plot = Annotated[bool, typer.Option("--plot", help="Draw the scores in the terminal.")]
+ScoresFile = Annotated[
+    Path | None, typer.Option("--output", help="Where to write the scores (JSON).", show_default=False)
+]
+
+
+def score(
+    model: options.Model,
+    metric: Metric,
+    data: options.Data,
+    output: ScoresFile = None,
+    plot: Plot = False,
+    figure: options.Figure = None,
+    objective: Objective = None,
+    token: Token = None,
+    stack: options.StackName = None,
+    dataset: options.Dataset = None,
+    config: options.DataConfig = None,
+    split: options.Split = None,
+    text_column: options.TextColumn = None,
+    samples: options.Samples = None,
+    length: options.Length = 128,
+    seed: options.SampleSeed = 42,
+    batch_size: options.ForwardBatch = 16,
+    dtype: options.Dtype = "auto",
+    layerwise: options.Layerwise = False,
+    cache_memory: options.CacheMemory = "2GB",
+    cache_dir: options.CacheDir = None,
+    device: options.Device = "auto",
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Score the layers of a model on calibration data; `depthprune drop --scores FILE` then chooses by them.
+
+    One pass gives all scores of similarity, so the file has them all.
+    """
+    from depthprune.result_file import check_file, write_json
+    from depthprune.scores import registry
+
+    registry.get(metric)
+    engine = engine_options(batch_size, device, dtype, cache_memory, cache_dir, layerwise=layerwise)
+    if output is not None:
+        check_file(output)
+    if figure is not None:
+        from depthprune.report.figures import check_figure
+
+        check_figure(figure)
+    from depthprune.tasks.calibration import CalibrationOptions
+
+    sample = CalibrationOptions(data, dataset, config, split, text_column, samples, length, seed)
+    quiet_libraries()
+    from depthprune.cli.display import console, progress
+    from depthprune.cli.pictures import bars_picture, scores_table, triangle_picture, windows_table
+    from depthprune.experiments.scoring import score_layers
+
+    with progress() as show:
+        scores = score_layers(
+            model,
+            metric,
+            sample,
+            stack=stack,
+            token=token,
+            objective=objective,
+            engine=engine,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            on_progress=show,
+        )
+    console.print(scores_table(scores))
+    chosen = scores.of()
+    if registry.get(metric).selects == "window":
+        console.print(windows_table(metric, chosen))
+    if plot:
+        console.print(bars_picture(metric, chosen), highlight=False)
+        if chosen.windows:
+            console.print(triangle_picture(chosen.windows, colours=console.is_terminal))
+    sampled = scores.calibration
+    console.print(
+        f"{sampled['samples']} {sampled['kind']}, {sampled['tokens']:,} tokens of {sampled['data']}"
+        f" ({sampled['fingerprint'][:19]}…), {scores.token} token",
+        highlight=False,
+    )
+    if output is not None:
+        write_json(output, scores.to_dict())
+        console.print(f"scores: {output}", highlight=False, soft_wrap=True)
+    if figure is not None:
+        from depthprune.report.figures import draw_scores
+
+        draw_scores(scores, figure)
+        console.print(f"picture: {figure}", highlight=False, soft_wrap=True)

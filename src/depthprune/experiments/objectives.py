@@ -1,0 +1,150 @@
+"""What a search minimises, opened on a model: a cost on calibration data, a task's metric, or a fine-tuned score."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthprune.errors import UserError
+from depthprune.experiments.scoring import Prepared, open_store
+from depthprune.plan import LayerPlan
+from depthprune.registry import unknown
+from depthprune.specs import HealSpec
+from depthprune.strategies.evaluator import BatchObjective, FunctionObjective
+
+if TYPE_CHECKING:
+    from depthprune.scores.leftout import LeftOut
+    from depthprune.scores.objectives import Objective
+
+METRIC, FINETUNED = "metric", "finetuned"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An objective by name.
+
+    Args:
+        name: what the command calls it.
+        cost: its sum over batches; None for a metric, which is no mean over examples.
+        unit: of its value.
+    """
+
+    name: str
+    cost: "Objective | None"
+    unit: str
+
+
+def objective_names() -> list[str]:
+    """Return the names of the objectives."""
+    from depthprune.scores.objectives import OBJECTIVES
+
+    return sorted([*OBJECTIVES, METRIC, FINETUNED])
+
+
+def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
+    """Return an objective that the model can have; what fits it where `name` is None.
+
+    Raises:
+        UserError: the model or the data cannot have it.
+    """
+    from depthprune.scores.objectives import OBJECTIVES, default_objective
+
+    labelled = prepared.calibration.labels is not None
+    name = name or default_objective(prepared.head, labelled)
+    if name in (METRIC, FINETUNED):
+        if not labelled:
+            raise UserError(f"the objective '{name}' needs a task with labels, such as --data mrpc")
+        if name == METRIC and prepared.head != "classes":
+            raise UserError(
+                f"the objective 'metric' needs a classifier, and '{prepared.source.name}' is a "
+                f"{type(prepared.model).__name__}; fine-tune it first: depthprune finetune"
+            )
+        task = prepared.calibration.task
+        return Chosen(name, None, f"1 − {task.primary}")
+    if name not in OBJECTIVES:
+        raise unknown("objective", name, objective_names())
+    cost = OBJECTIVES[name]
+    cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
+    return Chosen(name, cost, cost.unit)
+
+
+@contextmanager
+def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) -> Iterator[BatchObjective]:
+    """Open an objective on a model: it is run in part until the context ends.
+
+    Args:
+        reuse: keep states and begin where plans differ; without it every plan is run from its beginning.
+    """
+    from depthprune.scores.leftout import LeftOut
+    from depthprune.scores.objectives import OBJECTIVES
+    from depthprune.scores.states import StateStore
+    from depthprune.surgery.partial import partial_model
+
+    batches = prepared.batches(predict=True)
+    sample = batches[0].inputs
+    with (
+        partial_model(prepared.model, prepared.stack, sample) as runner,
+        open_store(prepared.engine) if reuse else StateStore(0) as store,
+    ):
+        runner.resumes = runner.resumes and reuse
+        leftout = LeftOut(runner, batches, chosen.cost or OBJECTIVES["kl"], store)
+        yield leftout if chosen.cost is not None else TaskMetric(leftout, prepared.calibration.task)
+
+
+class TaskMetric:
+    """One minus the primary metric of a classifier without training, over the whole sample at once."""
+
+    num_batches = 1
+
+    def __init__(self, leftout: "LeftOut", task: Any):
+        self._leftout, self._task = leftout, task
+
+    def batch(self, plan: LayerPlan, number: int) -> tuple[float, int]:
+        from depthprune.evaluation.classification import score
+
+        expected, predicted = [], []
+        for i in range(self._leftout.num_batches):
+            logits_BC, targets = self._leftout.output(plan, i)
+            expected += targets.tolist() if self._task.regression else targets.int().tolist()
+            predicted += (logits_BC[:, 0] if self._task.regression else logits_BC.argmax(-1)).tolist()
+        return 1 - score(self._task, expected, predicted)[self._task.metrics[0]], 1
+
+    def finish(self, mean: float) -> float:
+        return mean
+
+    def keep(self, plans: Iterable[LayerPlan]) -> None:
+        self._leftout.keep(plans)
+
+    def warm(self, plan: LayerPlan) -> None:
+        self._leftout.warm(plan)
+
+
+def finetuned_objective(
+    prepared: Prepared,
+    *,
+    heal: HealSpec,
+    seed: int,
+    store: Path,
+    device: str,
+    on_progress: Callable[[str, int, int], None],
+) -> FunctionObjective:
+    """Return the objective of Greedy Layer Pruning (arXiv:2105.14839): one minus the score after fine-tuning.
+
+    Every plan is a run of its own in the store, so nothing is trained twice.
+    """
+    from depthprune.experiments.prepare import make_spec
+    from depthprune.experiments.run import run
+    from depthprune.experiments.store import Store
+    from depthprune.tasks import TaskOptions, load_task
+
+    options = prepared.calibration.options
+    data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+    runs = Store(store)
+
+    def value(plan: LayerPlan) -> float:
+        spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length, seed=seed)
+        result = run(prepared.source, data, spec, plan, store=runs, device=device, on_progress=on_progress)
+        return 1 - result.score
+
+    return FunctionObjective(value)

@@ -1,0 +1,185 @@
+"""How much each layer matters, as a value and a file: higher always means keep.
+
+A score file holds every metric that was taken from the same sample by the same model, with what identifies both, so
+that plans can be made later without the model and two files can be told comparable. No torch here.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import LoadError, UserError
+from depthprune.registry import Registry, first_line
+
+FORMAT = "depthprune-scores/1"
+
+
+@dataclass(frozen=True)
+class LayerScores:
+    """The scores of one metric.
+
+    Args:
+        layers: one for each layer, higher means keep.
+        windows: number of layers → score of the window that begins at layer 0, 1, …; empty for a metric of single
+            layers.
+    """
+
+    layers: tuple[float, ...]
+    windows: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+
+    def best_window(self, count: int) -> int:
+        """Return the first layer of the window of `count` layers that matters least; the higher of two that tie."""
+        scores = self.windows[count]
+        return min(range(len(scores)), key=lambda start: (scores[start], -start))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a score file holds.
+
+    Args:
+        model: `name`, `identity` (as in a run's spec), `class`, and `weights`: `pre-trained` or `fine-tuned`.
+        stack: name of the stack.
+        depth: its layers.
+        metric: the metric that was asked for.
+        metrics: name → scores; those that came out of the same pass stand beside the one asked for.
+        calibration: what the scores were taken on, its `fingerprint` among it.
+        token: `first` or `last`: where the metrics of a single token look.
+    """
+
+    model: dict[str, Any]
+    stack: str
+    depth: int
+    metric: str
+    metrics: dict[str, LayerScores]
+    calibration: dict[str, Any]
+    token: str = "first"
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def of(self, metric: str | None = None) -> LayerScores:
+        """Return the scores of a metric, the one asked for by default.
+
+        Raises:
+            UserError: the file has no such scores.
+        """
+        name = metric or self.metric
+        if name not in self.metrics:
+            raise UserError(
+                f"the scores have no '{name}'; they have {', '.join(sorted(self.metrics))}: "
+                f"run depthprune score --metric {name}"
+            )
+        return self.metrics[name]
+
+    def check_model(self, identity: str) -> None:
+        """Refuse scores that were taken on another model.
+
+        Raises:
+            UserError: they were.
+        """
+        if self.model["identity"] != identity:
+            raise UserError(
+                f"the scores are those of another model, '{self.model['name']}' ({self.model['identity'][:19]}…), and "
+                f"not of this one ({identity[:19]}…); run depthprune score on it"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file's content."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "stack": self.stack,
+            "depth": self.depth,
+            "metric": self.metric,
+            "token": self.token,
+            "metrics": {
+                name: {"layers": list(scores.layers)}
+                | ({"windows": {str(n): list(w) for n, w in scores.windows.items()}} if scores.windows else {})
+                for name, scores in self.metrics.items()
+            },
+            "calibration": self.calibration,
+            "environment": self.environment,
+        }
+
+
+def read_scores(path: Path | str) -> Scores:
+    """Read a score file.
+
+    Raises:
+        LoadError: there is none, or it is none of ours.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LoadError(f"the scores '{path}' cannot be read ({error.strerror}); run depthprune score") from None
+    except ValueError:
+        raise LoadError(f"'{path}' is not a score file; run depthprune score MODEL --output {path}") from None
+    try:
+        return _parse(content)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise LoadError(f"'{path}' is not a score file ({FORMAT}); run depthprune score MODEL --output FILE") from None
+
+
+def _parse(content: Any) -> Scores:
+    depth = content["depth"]
+    if content["format"] != FORMAT or not isinstance(depth, int) or content["metric"] not in content["metrics"]:
+        raise ValueError
+    metrics = {}
+    for name, entry in content["metrics"].items():
+        layers = tuple(map(float, entry["layers"]))
+        windows = {int(n): tuple(map(float, w)) for n, w in entry.get("windows", {}).items()}
+        if len(layers) != depth or any(len(w) != depth - n + 1 for n, w in windows.items()):
+            raise ValueError
+        metrics[name] = LayerScores(layers, windows)
+    model, calibration = dict(content["model"]), dict(content["calibration"])
+    if not isinstance(model["identity"], str) or not isinstance(model["name"], str):
+        raise ValueError
+    return Scores(
+        model,
+        str(content["stack"]),
+        depth,
+        str(content["metric"]),
+        metrics,
+        calibration,
+        str(content["token"]),
+        dict(content["environment"]),
+    )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named way to score layers.
+
+    Args:
+        name: what the command calls it.
+        function: computes it; what it takes depends on `needs`.
+        needs: `pass` (from the sums of one forward pass), `objective` (a loss with layers left out), `gradient` (a
+            loss and its gradient), `weights` (nothing but the model).
+        paper: address of the publication it comes from.
+        selects: the selection that its strategy makes: `lowest` or `window`.
+    """
+
+    name: str
+    function: Callable[..., LayerScores]
+    needs: str
+    paper: str
+    selects: str = "lowest"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return first_line(self.function)
+
+
+registry: Registry[Metric] = Registry("metric", "depthprune.scores.metrics")
+
+
+def metric(name: str, *, needs: str, paper: str, selects: str = "lowest") -> Callable[[Callable], Callable]:
+    """Register a metric; the function itself is returned unchanged."""
+
+    def register(function: Callable) -> Callable:
+        registry.add(name, Metric(name, function, needs, paper, selects))
+        return function
+
+    return register

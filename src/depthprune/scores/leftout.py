@@ -1,0 +1,111 @@
+"""The cost of plans: the model run with layers left out, from the last state that an earlier plan shares.
+
+Candidates of a search differ in a few layers, so most of what they compute is the same. The state that a layer is given
+depends only on the layers that ran before it; it is kept under these, and a plan begins where the longest such prefix
+ends. The winner of a round finds its states already there.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from depthprune.plan import LayerPlan
+from depthprune.scores.batches import Batch, Batches
+from depthprune.scores.objectives import Objective, Part, check_finite, logits_of
+from depthprune.scores.states import StateStore
+from depthprune.surgery.partial import PartialModel
+
+REFERENCE = (-1,)  # key of the full model's logits, where they cannot be made again from its last state
+
+
+class LeftOut:
+    """An objective for a search (`strategies.evaluator`): a cost, batch by batch.
+
+    Args:
+        runner: in its context, and having learnt.
+        batches: the sample.
+        objective: what is summed.
+        store: for the states; give one of no memory to run every plan from its beginning.
+
+    Attributes:
+        num_batches: of the sample.
+    """
+
+    def __init__(self, runner: PartialModel, batches: Batches, objective: Objective, store: StateStore):
+        self._runner, self._batches, self._objective, self._store = runner, batches, objective, store
+        self._made: dict[int, Batch] = {}
+        self._all = tuple(range(runner.depth))
+        self.num_batches = len(batches)
+
+    def batch(self, plan: LayerPlan, number: int) -> Part:
+        """Return the sum of the cost of `plan` on a batch, and over how many predictions.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        with torch.inference_mode():
+            full = self._full(number) if self._objective.against_full else None
+            output = self._run(plan.kept, number)
+            total, count = self._objective.function(output, self._batch(number), self._batches.head, full)
+        check_finite(total, number, plan.dropped)
+        return total, count
+
+    def output(self, plan: LayerPlan, number: int) -> tuple[Tensor, Tensor]:
+        """Return the logits of a plan on a batch, and the targets."""
+        with torch.inference_mode():
+            logits = logits_of(self._run(plan.kept, number))
+        targets = self._batch(number).targets
+        assert targets is not None
+        return logits, targets
+
+    def finish(self, mean: float) -> float:
+        """Return the objective's value for the mean over all predictions."""
+        return self._objective.finish(mean)
+
+    def keep(self, plans: Iterable[LayerPlan]) -> None:
+        """Forget the states that none of these plans runs through."""
+        self._store.keep([plan.kept for plan in plans], also=(self._all, REFERENCE))
+
+    def warm(self, plan: LayerPlan) -> None:
+        """Keep every state on the way of `plan`, on the disk if need be; candidates will begin there."""
+        if self._runner.resumes:
+            with torch.inference_mode():
+                for number in range(self.num_batches):
+                    self._run(plan.kept, number, spill=True)
+
+    def _batch(self, number: int) -> Batch:
+        if number not in self._made:
+            self._made[number] = self._batches[number]
+        return self._made[number]
+
+    def _run(self, kept: tuple[int, ...], number: int, *, spill: bool = False) -> Any:
+        """Run the layers `kept` on a batch; with `spill`, only to keep their states."""
+        start, state, dropped = 0, None, frozenset(self._all) - set(kept)
+        inputs = self._batch(number).inputs
+        if not self._runner.resumes:
+            return self._runner.run(inputs, dropped)
+        for n in range(len(kept), 0, -1):
+            if (kept[:n], number) in self._store:
+                start, state = kept[n - 1] + 1, self._store.get((kept[:n], number))
+                break
+        if spill and start == kept[-1] + 1:
+            return None
+
+        def record(i: int, after: Tensor) -> None:
+            if i - 1 not in dropped:
+                self._store.put((kept[: kept.index(i - 1) + 1], number), after, spill=spill)
+
+        return self._runner.run(
+            inputs, dropped, start=start, state=state, record=record, stop=kept[-1] + 1 if spill else None
+        )
+
+    def _full(self, number: int) -> Any:
+        """Return the full model's output on a batch: made again by its head, or kept."""
+        if self._runner.resumes:
+            return self._run(self._all, number)
+        key = (REFERENCE, number)
+        if key not in self._store:
+            self._store.put(key, logits_of(self._run(self._all, number)), spill=True)
+        return (self._store.get(key),) if key in self._store else self._run(self._all, number)

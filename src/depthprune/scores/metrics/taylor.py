@@ -1,0 +1,34 @@
+"""First-order Taylor importance (Kim et al., arXiv:2402.02834, after Molchanov et al., arXiv:1611.06440)."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from depthprune.scores.base import LayerScores, metric
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@metric("taylor", needs="gradient", paper="https://arxiv.org/abs/2402.02834")
+def taylor(layers: Sequence[Sequence["nn.Module"]], add_gradients: Callable[[], int]) -> LayerScores:
+    """First-order estimate of what leaving a layer out does to the loss: |gradient × weight|, summed over its weights.
+
+    The gradient is that of the mean loss over all calibration data.
+
+    Args:
+        layers: the modules of each layer; their parameters require gradients.
+        add_gradients: adds the gradients of the summed loss, and returns over how many predictions.
+    """
+    count = add_gradients()
+    return LayerScores(
+        tuple(
+            sum(
+                (weight.grad.double() * weight.detach().double()).abs().sum().item()
+                for module in modules
+                for weight in module.parameters()
+                if weight.grad is not None
+            )
+            / count
+            for modules in layers
+        )
+    )

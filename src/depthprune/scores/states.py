@@ -1,0 +1,120 @@
+"""Hidden states kept for reuse: in memory up to a bound, then on the disk.
+
+A state depends only on the batch and on the layers that ran so far, so these are its key; every plan that begins with
+the same layers finds it.
+"""
+
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+from torch import Tensor
+
+from depthprune.errors import UserError
+
+Key = tuple[tuple[int, ...], int]  # layers that ran, in order; number of the batch
+
+DEFAULT_MEMORY = 2 << 30
+
+
+class StateStore:
+    """A bounded store of tensors; use it as a context, which removes its files.
+
+    Args:
+        memory: bytes to keep in memory.
+        folder: where states go that do not fit; a temporary folder inside it, made when it is needed. None: they are
+            not kept, and run again.
+    """
+
+    def __init__(self, memory: int = DEFAULT_MEMORY, folder: Path | None = None):
+        self._limit, self._parent = memory, folder
+        self._folder: Path | None = None
+        self._tensors: OrderedDict[Key, Tensor] = OrderedDict()  # least recently used first
+        self._files: dict[Key, tuple[Path, str]] = {}
+        self._written = 0
+        self.bytes = 0
+
+    def __enter__(self) -> "StateStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.keep(())
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._tensors or key in self._files
+
+    def put(self, key: Key, state: Tensor, *, spill: bool) -> None:
+        """Keep a state.
+
+        Args:
+            spill: make room for it by moving others to the disk; otherwise it is kept only where there is room.
+
+        Raises:
+            UserError: there is no room on the disk either.
+        """
+        if key in self:
+            return
+        size = state.numel() * state.element_size()
+        if self.bytes + size > self._limit and not (spill and self._parent is not None):
+            return
+        while self._tensors and self.bytes + size > self._limit:
+            oldest, tensor = self._tensors.popitem(last=False)
+            self.bytes -= tensor.numel() * tensor.element_size()
+            self._write(oldest, tensor)
+        if self.bytes + size > self._limit:
+            self._write(key, state)
+            return
+        self._tensors[key] = state
+        self.bytes += size
+
+    def get(self, key: Key) -> Tensor:
+        """Return a state that is in the store, on the device that it came from."""
+        if key in self._tensors:
+            self._tensors.move_to_end(key)
+            return self._tensors[key]
+        from safetensors.torch import load_file
+
+        file, device = self._files[key]
+        return load_file(file, device=device)["state"]
+
+    def take(self, key: Key) -> Tensor:
+        """Return a state that is in the store, and forget it."""
+        state = self.get(key)
+        if key in self._tensors:
+            del self._tensors[key]
+            self.bytes -= state.numel() * state.element_size()
+        else:
+            self._files.pop(key)[0].unlink(missing_ok=True)
+        return state
+
+    def keep(self, prefixes: Iterable[tuple[int, ...]], *, also: Iterable[tuple[int, ...]] = ()) -> None:
+        """Forget every state that none of the given sequences of layers begins with, save those of `also` itself."""
+        wanted = {sequence[:n] for sequence in prefixes for n in range(len(sequence) + 1)} | set(also)
+        for key in [key for key in self._tensors if key[0] not in wanted]:
+            tensor = self._tensors.pop(key)
+            self.bytes -= tensor.numel() * tensor.element_size()
+        for key in [key for key in self._files if key[0] not in wanted]:
+            self._files.pop(key)[0].unlink(missing_ok=True)
+
+    def _write(self, key: Key, state: Tensor) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import save_file
+
+        assert self._parent is not None
+        try:
+            if self._folder is None:
+                self._parent.mkdir(parents=True, exist_ok=True)
+                self._folder = Path(tempfile.mkdtemp(prefix="depthprune-states-", dir=self._parent))
+            file = self._folder / f"{self._written}.safetensors"
+            self._written += 1
+            save_file({"state": state.contiguous()}, file)
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"no room for hidden states in '{self._parent}' ({str(error).splitlines()[0]}); "
+                "give another --cache-dir, more --cache-memory or fewer --samples"
+            ) from None
+        self._files[key] = (file, str(state.device))

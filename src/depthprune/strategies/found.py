@@ -1,0 +1,105 @@
+"""What a search found, as a value and a file. No torch."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import LoadError, PlanError, UserError
+from depthprune.plan import LayerPlan
+
+FORMAT = "depthprune-search/1"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a search.
+
+    Args:
+        model: `name`, `identity`, `class`, `weights`, as in a score file.
+        stack: name of the stack.
+        depth: its layers.
+        method: `greedy`, …
+        objective: its name and unit.
+        plans: number of layers → dropped layers and value; lower is better.
+        full: the value of the full model.
+        calibration: what was searched on.
+        settings: seed, protected layers and so on.
+        trials: plans evaluated; `seconds`: the time that took, over all sittings.
+    """
+
+    model: dict[str, Any]
+    stack: str
+    depth: int
+    method: str
+    objective: dict[str, str]
+    plans: dict[int, tuple[tuple[int, ...], float]]
+    full: float
+    calibration: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    trials: int = 0
+    seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def plan(self, count: int) -> LayerPlan:
+        """Return the best plan that drops `count` layers.
+
+        Raises:
+            PlanError: the search did not look for one.
+        """
+        if count not in self.plans:
+            known = ", ".join(map(str, sorted(self.plans)))
+            raise PlanError(f"the search has no plan for --count {count}; it has {known}: run depthprune search again")
+        return LayerPlan(self.depth, self.plans[count][0])
+
+    def check_model(self, identity: str) -> None:
+        """Refuse a search on another model.
+
+        Raises:
+            UserError: it is one.
+        """
+        if self.model["identity"] != identity:
+            raise UserError(
+                f"the search is of another model, '{self.model['name']}' ({self.model['identity'][:19]}…), and not of "
+                f"this one ({identity[:19]}…); run depthprune search on it"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file's content."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            "stack": self.stack,
+            "depth": self.depth,
+            "method": self.method,
+            "objective": self.objective,
+            "full": self.full,
+            "plans": {str(k): {"dropped": list(dropped), "value": v} for k, (dropped, v) in self.plans.items()},
+            "calibration": self.calibration,
+            "settings": self.settings,
+            "trials": self.trials,
+            "seconds": self.seconds,
+            "environment": self.environment,
+        }
+
+
+def read_found(path: Path | str) -> Found:
+    """Read what a search found.
+
+    Raises:
+        LoadError: there is no such file, or it is none of ours.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if content["format"] != FORMAT:
+            raise ValueError
+        plans = {int(k): (tuple(entry["dropped"]), float(entry["value"])) for k, entry in content["plans"].items()}
+        names = ("model", "stack", "depth", "method", "objective", "full", "calibration")
+        more = ("settings", "trials", "seconds", "environment")
+        return Found(plans=plans, **{name: content[name] for name in (*names, *more)})
+    except OSError as error:
+        raise LoadError(f"the search '{path}' cannot be read ({error.strerror}); run depthprune search") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LoadError(
+            f"'{path}' is not the file of a search ({FORMAT}); run depthprune search --output FILE"
+        ) from None

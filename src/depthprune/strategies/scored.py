@@ -1,0 +1,133 @@
+"""Choose layers by their scores: the lowest, those under a threshold, or the window that matters least. No torch."""
+
+from depthprune.errors import PlanError
+from depthprune.plan import LayerPlan, format_layers
+from depthprune.scores.base import LayerScores, Scores
+from depthprune.scores.base import registry as metrics
+
+SELECTIONS = ("lowest", "window")
+ON_THE_COSINE = ("contribution", "block-influence")
+
+
+def lowest(scores: LayerScores, count: int, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """Drop the `count` layers that score lowest; of two that tie, the one nearer the output.
+
+    >>> lowest(LayerScores((0.3, 0.1, 0.2, 0.1)), 2)
+    (1, 3)
+    """
+    free = [i for i in range(len(scores.layers)) if i not in protected]
+    _check_count(count, free, len(scores.layers), protected)
+    return tuple(sorted(sorted(free, key=lambda i: (scores.layers[i], -i))[:count]))
+
+
+def window(scores: LayerScores, count: int, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """Drop the `count` layers in a row whose window scores lowest (Gromov et al., 2024).
+
+    Raises:
+        PlanError: every window holds a protected layer.
+    """
+    depth = len(scores.layers)
+    _check_count(count, range(depth), depth, protected)
+    free = [start for start in range(depth - count + 1) if not protected & set(range(start, start + count))]
+    if not free:
+        raise PlanError(f"every {count} layers in a row hold a protected one ({format_layers(protected)})")
+    values = scores.windows[count]
+    start = min(free, key=lambda start: (values[start], -start))
+    return tuple(range(start, start + count))
+
+
+def under(scores: LayerScores, threshold: float, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
+    """Drop the layers whose mean cosine of input and output is above `threshold` (Sajjad et al., 3.6).
+
+    A score is one minus the cosine; how many layers go is the outcome.
+
+    >>> under(LayerScores((0.3, 0.04, 0.06)), 0.95)
+    (1,)
+
+    Raises:
+        PlanError: that is no layer, or all of them; the message says what the scores are.
+    """
+    if not -1 < threshold < 1:
+        raise PlanError(f"--threshold {threshold:g} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+    depth = len(scores.layers)
+    dropped = tuple(i for i in range(depth) if scores.layers[i] < 1 - threshold and i not in protected)
+    if not dropped or len(dropped) == depth:
+        cosines = ", ".join(f"{1 - score:.3f}" for score in scores.layers)
+        what = "no layer" if not dropped else "every layer"
+        raise PlanError(
+            f"--threshold {threshold:g} drops {what}: the mean cosines of layers 0 to {depth - 1} are {cosines}"
+        )
+    return dropped
+
+
+def plan_scored(
+    scores: Scores,
+    *,
+    metric: str | None = None,
+    select: str | None = None,
+    count: int | None = None,
+    threshold: float | None = None,
+    protect: str | None = None,
+) -> LayerPlan:
+    """Make a plan from scores, without the model.
+
+    Args:
+        scores: of `depthprune score`.
+        metric: which of the metrics in them; the one they were taken for by default.
+        select: `lowest` or `window`; what the metric's paper does by default.
+        count: how many layers to drop, or
+        threshold: drop the layers whose mean cosine is above it.
+        protect: layers that stay, such as `0,-1`.
+
+    Raises:
+        PlanError: there is no such plan.
+        UserError: the scores have no such metric.
+    """
+    name = metric or scores.metric
+    chosen = scores.of(name)
+    protected = parse_protected(protect, scores.depth)
+    if (count is None) == (threshold is None):
+        raise PlanError("scores need --count, how many layers to drop, or --threshold; give one of them")
+    if threshold is not None:
+        if name not in ON_THE_COSINE or select is not None:
+            raise PlanError(f"--threshold is a cosine: it goes with {' or '.join(ON_THE_COSINE)}, and without --select")
+        return LayerPlan(scores.depth, under(chosen, threshold, protected))
+    assert count is not None
+    select = select or metrics.get(name).selects
+    if select not in SELECTIONS:
+        raise PlanError(f"there is no --select '{select}'; it is one of {', '.join(SELECTIONS)}")
+    if select == "window":
+        if not chosen.windows:
+            raise PlanError(f"'{name}' scores single layers; --select window goes with angular or contribution")
+        return LayerPlan(scores.depth, window(chosen, count, protected))
+    return LayerPlan(scores.depth, lowest(chosen, count, protected))
+
+
+def parse_protected(text: str | None, depth: int) -> frozenset[int]:
+    """Read layers that are to stay; negative ones count from the last.
+
+    >>> sorted(parse_protected("0,-1", 6))
+    [0, 5]
+
+    Raises:
+        PlanError: the text is no such list, or a layer does not exist.
+    """
+    layers = set()
+    for part in (text or "").replace(" ", "").split(",") if text else ():
+        first, dash, last = part.partition("-") if not part.startswith("-") else (part, "", "")
+        try:
+            start = int(first)
+            stop = int(last) if dash else start
+        except ValueError:
+            raise PlanError(f"--protect {text} is not a list of layers: '{part}'; write 0,-1 or 0-2") from None
+        if not -depth <= start <= stop < depth:
+            raise PlanError(f"--protect {text}: layer {part} does not exist; the stack has layers 0 to {depth - 1}")
+        layers |= {layer % depth for layer in range(start, stop + 1)}
+    return frozenset(layers)
+
+
+def _check_count(count: int, free, depth: int, protected: frozenset[int]) -> None:
+    most = min(len(free), depth - 1)
+    if not 1 <= count <= most:
+        kept = f" with {len(protected)} protected" if protected else ""
+        raise PlanError(f"cannot drop {count} of {depth} layers{kept}; --count is 1 to {most}")

@@ -1,0 +1,259 @@
+"""Run a model without some of its layers, from any layer on: what search and layer-wise scores stand on.
+
+A bypass (`bypass.py`) runs every layer and throws away what some add. Here the layers that are left out do not run,
+and neither do those before the first one that differs from an earlier run, whose states were kept. Both are learnt
+from one small batch and checked against the bypass, bit for bit, before they are trusted: a layer that makes something
+that others use (T5's first makes the position bias) goes on running, and a model that does something between its layers
+is run from its beginning.
+
+Shapes: B sequences, T tokens, D hidden size.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from depthprune.errors import CannotDropError
+from depthprune.surgery.bypass import bypass_lists, given_states, hand_on
+from depthprune.surgery.modules import REFUSALS
+from depthprune.surgery.stacks import Stack
+
+Record = Callable[[int, Tensor], None]
+NOTHING: frozenset[int] = frozenset()
+
+
+class _Stop(Exception):
+    """Ends a forward pass once the layer that was asked for has run."""
+
+
+class PartialModel:
+    """A model whose layers can be left out, or begun at, one call at a time.
+
+    Use it as a context; the model is as it was afterwards.
+
+    Args:
+        model: in evaluation mode; it is not copied.
+        stack: the stack whose layers are left out.
+
+    Attributes:
+        layer_runs: how many layers ran, over all calls: the cost that a search saves.
+        resumes: whether a run can begin at a layer; known after `learn`.
+        skipped: layers that are not run when they are left out; the others run and are bypassed.
+    """
+
+    def __init__(self, model: PreTrainedModel, stack: Stack):
+        self.model, self.stack, self.depth = model, stack, stack.depth
+        self.layer_runs = 0
+        self.resumes = False
+        self.skipped: frozenset[int] = NOTHING
+        self._layouts: dict[int, Callable[[list[Tensor]], Any]] = {}
+        self._dropped: frozenset[int] = NOTHING
+        self._start, self._state = 0, None
+        self._stop: int | None = None
+        self._learning: frozenset[int] = NOTHING
+        self._record: Record | None = None
+
+    def __enter__(self) -> "PartialModel":
+        for i in range(self.depth) if self.layers() is not None else ():
+            self._patch(i)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self.layers() or ():
+            layer.__dict__.pop("forward", None)
+
+    def layers(self) -> list[nn.Module] | None:
+        """Return the layers, or None where a layer is no module of its own (XLM) or one serves several times."""
+        if len(self.stack.paths) != 1:
+            return None
+        found = [self.model.get_submodule(f"{self.stack.path}.{i}") for i in range(self.depth)]
+        return found if len(set(map(id, found))) == self.depth else None
+
+    def replace(self, layer: int, module: nn.Module) -> None:
+        """Put another module in the place of a layer: one whose weights were just loaded."""
+        self.model.get_submodule(self.stack.path)[layer] = module  # pyright: ignore[reportIndexIssue]
+        self._patch(layer)
+
+    @contextmanager
+    def learning(self, *which: int) -> Iterator[None]:
+        """Learn, from the runs inside the context, how the outputs of some layers are put together."""
+        self._learning = frozenset(which)
+        try:
+            yield
+        finally:
+            self._learning = NOTHING
+
+    def knows(self, layer: int) -> bool:
+        """Tell whether a layer can be passed over: what it returns is made of what it is given."""
+        return layer in self._layouts
+
+    def learn(self, batch: Mapping[str, Tensor]) -> None:
+        """Find out, on a small batch, which layers can be skipped and whether a run can begin at a layer.
+
+        Args:
+            batch: what the model takes; a row or two will do.
+        """
+        if self.layers() is None:
+            return
+        states: dict[int, Tensor] = {}
+        calls = self.layer_runs
+        with self.learning(*range(self.depth)):
+            full = self.run(batch, record=lambda i, state: states.update({i: state}))
+        if len(states) != self.depth:  # the layers do not run once each, in their order
+            self.layer_runs = calls
+            return
+        trusted = set()
+        for i in self._layouts:
+            wanted = self._bypassed(batch, i)
+            self.skipped = frozenset({i})
+            if wanted is not None and _equal(self._tried(batch, frozenset({i})), wanted):
+                trusted.add(i)
+        self.skipped = frozenset(trusted)
+        self.resumes = True
+        for start in {1, self.depth // 2, self.depth} - {0}:
+            self.resumes = self.resumes and _equal(self._tried(batch, NOTHING, start, states[start]), full)
+        self.layer_runs = calls
+
+    def run(
+        self,
+        batch: Mapping[str, Tensor],
+        dropped: frozenset[int] = NOTHING,
+        *,
+        start: int = 0,
+        state: Tensor | None = None,
+        stop: int | None = None,
+        record: Record | None = None,
+    ) -> Any:
+        """Run the model on a batch without the layers `dropped`.
+
+        Args:
+            batch: what the model takes.
+            dropped: layers to leave out.
+            start: the first layer to run; `state` is what enters it.
+            state: [B, T, D].
+            stop: end before this layer; nothing is returned then.
+            record: called with (i + 1, the state that leaves layer i) for every layer from `start` on.
+
+        Returns:
+            The model's output, or None with `stop`.
+        """
+        if self.layers() is None:
+            assert start == 0 and stop is None and record is None
+            self.layer_runs += self.depth
+            lists = [self.model.get_submodule(path) for path in self.stack.paths]
+            with bypass_lists(lists, sorted(dropped)):
+                return self.model(**batch)
+        self._dropped, self._start, self._state = dropped, start, state
+        self._stop, self._record = stop, record
+        try:
+            return self.model(**batch)
+        except _Stop:
+            return None
+        finally:
+            self._dropped, self._start, self._state, self._stop, self._record = NOTHING, 0, None, None, None
+
+    def _patch(self, i: int) -> None:
+        layer = self.model.get_submodule(f"{self.stack.path}.{i}")
+        original = layer.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            output = self._forward(i, layer, original, args, kwargs)
+            if self._record is not None and i >= self._start:
+                self._record(i + 1, leaving(output))
+            if self._stop == i + 1:
+                raise _Stop
+            return output
+
+        layer.forward = forward
+
+    def _forward(self, i: int, layer: nn.Module, original: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        early, gone = i < self._start, i in self._dropped
+        if not early and not gone:
+            self.layer_runs += 1
+            output = original(*args, **kwargs)
+            if i in self._learning:
+                self._learn_layout(i, layer, args, kwargs, output)
+            return output
+        given = given_states(args, kwargs)
+        if early and self._state is not None:
+            given = [self._state, *given[1:]]
+        if i in self.skipped or (early and i in self._layouts):
+            return self._layouts[i](given)
+        self.layer_runs += 1
+        output = hand_on(layer, args, kwargs, original(*args, **kwargs))
+        return _with_state(output, self._state) if early and self._state is not None else output
+
+    def _learn_layout(self, i: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        try:
+            layout = _layout(hand_on(layer, args, kwargs, output), given_states(args, kwargs))
+        except CannotDropError:
+            return
+        if layout is not None:
+            self._layouts[i] = layout
+
+    def _bypassed(self, batch: Mapping[str, Tensor], layer: int) -> Any:
+        """Run the plain bypass of one layer; None where there is no such thing."""
+        try:
+            with bypass_lists([self.model.get_submodule(self.stack.path)], (layer,)):
+                return self.run(batch)
+        except CannotDropError:
+            return None
+
+    def _tried(self, batch: Mapping[str, Tensor], dropped: frozenset[int], start: int = 0, state=None) -> Any:
+        """Run, or return None where the model does not work so (a later layer may need what an earlier one left)."""
+        try:
+            return self.run(batch, dropped, start=start, state=state)
+        except REFUSALS:
+            return None
+
+
+def leaving(output: Any) -> Tensor:
+    """Return the states in what a layer returns."""
+    if isinstance(output, Tensor):
+        return output
+    first = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
+    return first if isinstance(first, Tensor) else first[0]
+
+
+def _with_state(output: Any, state: Tensor) -> Any:
+    if isinstance(output, Tensor):
+        return state
+    return type(output)((state, *output[1:]))
+
+
+def _layout(handed: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any] | None:
+    """Return what makes a bypassed layer's output of the states it is given; None where more than those is in it."""
+    if isinstance(handed, Tensor):
+        return lambda now: now[0]
+    if not isinstance(handed, tuple | list) or isinstance(handed, Mapping) or type(handed) not in (tuple, list):
+        return None
+    places: list[tuple[int | None, Any]] = []
+    for item in handed:
+        if isinstance(item, Tensor):
+            at = next((n for n, tensor in enumerate(given) if tensor is item), None)
+            if at is None:
+                return None
+            places.append((at, None))
+        elif item is None or isinstance(item, bool | int | float | str):
+            places.append((None, item))
+        else:
+            return None
+    kind = type(handed)
+    return lambda now: kind(now[at] if at is not None else constant for at, constant in places)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Compare the first tensor of two outputs, bit for bit; NaN equals nothing."""
+    return one is not None and torch.equal(one[0], other[0])
+
+
+@contextmanager
+def partial_model(model: PreTrainedModel, stack: Stack, sample: Mapping[str, Tensor]) -> Iterator[PartialModel]:
+    """Make a `PartialModel` that has learnt from the first two rows of `sample`."""
+    with PartialModel(model, stack) as runner, torch.inference_mode():
+        runner.learn({name: value[:2] if isinstance(value, Tensor) else value for name, value in sample.items()})
+        yield runner

@@ -1,0 +1,230 @@
+"""Calibration data: a sample on which layers are scored and plans are tried.
+
+Language models get blocks of running text, each exactly as long as asked for; everything else gets examples. The sample
+has a fingerprint over its texts, whatever the model, so that two score files can be told comparable. No torch here.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from depthprune.errors import LoadError, UserError
+from depthprune.tasks.base import Task, TaskOptions, load_task, read_dataset, registry
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+DEFAULT_SAMPLES = 256
+DEFAULT_LENGTH = 128
+STANDARD_INPUT = "-"
+BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
+CHARACTERS_A_TOKEN = 8  # more than a token has on average, so that a block's text is long enough
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What a person can say about the sample.
+
+    Args:
+        data: a task's name, a file (text, CSV, JSON lines, parquet), a folder or Hub id of `datasets`, or `-` for
+            standard input.
+        dataset: where the data of a task lies.
+        config: name of a data set's configuration.
+        split: of a task or a data set; a task's own evaluation split, or `train`, by default.
+        text_column: of a table; `text`, or the only column with text, by default.
+        samples: examples or blocks; by default 256 of a text and all rows of a task.
+        length: tokens of a block, or to which an example is cut.
+        seed: of the choice.
+    """
+
+    data: str
+    dataset: str | None = None
+    config: str | None = None
+    split: str | None = None
+    text_column: str | None = None
+    samples: int | None = None
+    length: int = DEFAULT_LENGTH
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A sample, tokenised and not padded.
+
+    Args:
+        ids: token ids of each example or block.
+        types: token type ids, for tokenizers that make them.
+        labels: of each example, for a task.
+        task: the task whose rows these are.
+        kind: `blocks` or `examples`.
+        fingerprint: `sha256:…` over texts, labels, kind and length.
+        options: what was asked for.
+    """
+
+    ids: list[np.ndarray]
+    kind: str
+    fingerprint: str
+    options: CalibrationOptions
+    types: list[np.ndarray] | None = None
+    labels: list[float] | None = None
+    task: Task | None = field(default=None, repr=False)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all."""
+        return sum(map(len, self.ids))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a score file says about the sample."""
+        return {
+            "fingerprint": self.fingerprint,
+            "data": Path(self.options.data).name if self.options.data != STANDARD_INPUT else "standard input",
+            "split": self.options.split,
+            "kind": self.kind,
+            "samples": len(self.ids),
+            "tokens": self.tokens,
+            "length": self.options.length,
+            "seed": self.options.seed,
+        }
+
+
+def load_calibration(options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase", *, blocks: bool) -> Calibration:
+    """Read and tokenise a sample.
+
+    Args:
+        options: which one.
+        tokenizer: the model's.
+        blocks: cut running text into blocks, as language models want it; a task's rows are always examples.
+
+    Raises:
+        LoadError: the data cannot be read.
+        UserError: it is empty, or too short for the sample asked for.
+    """
+    if options.samples is not None and options.samples < 1:
+        raise UserError(f"--samples {options.samples} is no sample; give 1 or more")
+    if options.length < 4:
+        raise UserError(f"--length {options.length} is too short to say anything; give 4 or more")
+    longest = tokenizer.model_max_length
+    if options.length > longest:
+        raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
+    if options.data in registry.names():
+        return _task_rows(options, tokenizer)
+    lines = [line for line in _read_lines(options) if line.strip()]
+    if not lines:
+        raise UserError(f"the calibration data '{options.data}' is empty; give some text")
+    wanted = options.samples or DEFAULT_SAMPLES
+    if blocks:
+        return _blocks(lines, options, tokenizer, wanted)
+    chosen = _choose(len(lines), options.samples or min(wanted, len(lines)), options)
+    texts = [lines[i] for i in chosen]
+    encoded = tokenizer(texts, truncation=True, max_length=options.length)
+    return _calibration(encoded, "examples", [texts], options)
+
+
+def _task_rows(options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
+    data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+    split = options.split or next(iter(data.task.eval_splits.values()))
+    if split not in data.splits:
+        raise UserError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, sorted(data.splits)))}")
+    rows = data.splits[split]
+    rows = rows.select(_choose(len(rows), options.samples or len(rows), options))
+    columns: Any = [rows[column][:] for column in data.task.text_columns]
+    labels = [float(label) for label in rows[data.task.label_column]]
+    encoded = tokenizer(*columns, truncation=True, max_length=options.length)
+    return _calibration(encoded, "examples", [*columns, labels], options, labels=labels, task=data.task)
+
+
+def _choose(available: int, wanted: int, options: CalibrationOptions) -> list[int]:
+    if wanted > available:
+        raise UserError(f"'{options.data}' has {available} examples, not {wanted}; give --samples {available} or less")
+    return sorted(np.random.default_rng(options.seed).permutation(available)[:wanted].tolist())
+
+
+def _blocks(
+    lines: Sequence[str], options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase", wanted: int
+) -> Calibration:
+    """Cut the text into stretches, and take the first `length` tokens of as many as are wanted, in a seeded order."""
+    stretches = list(_stretches(lines, options.length * CHARACTERS_A_TOKEN))
+    chosen, ids = [], []
+    for i in np.random.default_rng(options.seed).permutation(len(stretches)):
+        if len(ids) == wanted:
+            break
+        tokens = tokenizer(stretches[i], truncation=True, max_length=options.length)["input_ids"]
+        if len(tokens) == options.length:
+            chosen.append(stretches[i])
+            ids.append(tokens)
+    if not ids or (options.samples is not None and len(ids) < options.samples):
+        raise UserError(
+            f"the calibration data '{options.data}' has {len(ids)} blocks of {options.length} tokens, not {wanted}; "
+            + (f"give --samples {len(ids)}, " if ids else "give ")
+            + "a smaller --length or more text"
+        )
+    return _calibration({"input_ids": ids}, "blocks", [chosen], options)
+
+
+def _stretches(lines: Sequence[str], characters: int) -> Iterator[str]:
+    current: list[str] = []
+    size = 0
+    for line in lines:
+        current.append(line.rstrip("\n"))
+        size += len(line) + 1
+        if size >= characters:
+            yield "\n".join(current)
+            current, size = [], 0
+    if current:
+        yield "\n".join(current)
+
+
+def _calibration(encoded: Any, kind: str, content: list, options: CalibrationOptions, **more: Any) -> Calibration:
+    text = json.dumps([kind, options.length, content], ensure_ascii=False)
+    types = encoded.get("token_type_ids")
+    return Calibration(
+        ids=[np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]],
+        types=None if types is None else [np.asarray(row, dtype=np.int8) for row in types],
+        kind=kind,
+        fingerprint=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
+        options=options,
+        **more,
+    )
+
+
+def _read_lines(options: CalibrationOptions) -> Sequence[str]:
+    if options.data == STANDARD_INPUT:
+        return sys.stdin.read().splitlines()
+    path = Path(options.data).expanduser()
+    if path.is_file():
+        if path.name.endswith(TEXT_SUFFIXES):
+            return read_dataset("text", data_files=str(path))["train"]["text"][:]
+        builder = BUILDERS.get(path.suffix)
+        if builder is None:
+            known = ", ".join((*TEXT_SUFFIXES, *BUILDERS))
+            raise LoadError(f"'{options.data}' is not a file this reads ({known}); convert it")
+        more = {"sep": "\t"} if path.suffix == ".tsv" else {}
+        rows = read_dataset(builder, data_files=str(path), **more)["train"]
+    else:
+        splits = read_dataset(str(path) if path.is_dir() else options.data, options.config)
+        split = options.split or "train"
+        if split not in splits:
+            raise LoadError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, splits))}")
+        rows = splits[split]
+    return [str(text) for text in rows[_text_column(rows, options)] if text is not None]
+
+
+def _text_column(rows: Any, options: CalibrationOptions) -> str:
+    if options.text_column is not None:
+        if options.text_column not in rows.column_names:
+            known = ", ".join(map(repr, rows.column_names))
+            raise LoadError(f"'{options.data}' has no column '{options.text_column}'; it has {known}")
+        return options.text_column
+    texts = [name for name, kind in rows.features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
+    if "text" in texts or len(texts) == 1:
+        return "text" if "text" in texts else texts[0]
+    known = ", ".join(map(repr, rows.column_names))
+    raise LoadError(f"say which column of '{options.data}' has the text: --text-column; it has {known}")
