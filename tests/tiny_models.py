@@ -173,3 +173,26 @@ def tiny_checkpoint(path: Path, model_type: str = "bert", head: str = "base", nu
     tiny_model(model_type, head, num_layers).save_pretrained(path)
     tiny_tokenizer(pads_left=ARCHITECTURES[model_type].pads_left).save_pretrained(path)
     return path
+
+
+def tiny_decoder(path: Path, num_layers: int = 4, kind: str = "llama") -> Path:
+    """Write a causal language model and a tokenizer without a sentence token to the folder `path` and return it."""
+    more: dict[str, Any] = {"num_key_value_heads": 2} if kind == "llama" else {"num_local_experts": 2}
+    config = getattr(transformers, kind.capitalize() + "Config")(
+        **{**SIZES, "num_hidden_layers": num_layers, "num_key_value_heads": 2, **more}
+    )
+    build(getattr(transformers, kind.capitalize() + "ForCausalLM"), config).save_pretrained(path)
+    tokenizer = Tokenizer(models.WordLevel(dict(TOKEN_IDS), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=MAX_LENGTH
+    ).save_pretrained(path)
+    return path
+
+
+def words(count: int, *, line: int = 12, seed: int = 0) -> str:
+    """Return a text of `count` of the tokenizers' words, some to a line."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = [WORDS[int(i)] for i in torch.randint(0, len(WORDS), (count,), generator=generator)]
+    return "\n".join(" ".join(chosen[start : start + line]) for start in range(0, count, line)) + "\n"

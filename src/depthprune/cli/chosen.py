@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
@@ -62,8 +62,11 @@ def plan_from_file(
     threshold: float | None = None,
     select: str | None = None,
     protect: str | None = None,
-) -> dict[str, LayerPlan]:
+) -> tuple[dict[str, LayerPlan], dict[str, Any]]:
     """Make a plan from scores or from what a search found.
+
+    Returns:
+        The plan of the stack; and `strategy`, and `scores` where there are any, for the checkpoint's history.
 
     Raises:
         UserError: the file is of another model, or has no such plan.
@@ -80,7 +83,8 @@ def plan_from_file(
         count = _count(counts, found.stack)
         if count is None:
             raise PlanError(f"--search needs --count: it has plans for {', '.join(map(str, sorted(found.plans)))}")
-        return _of_stack(found.stack, found.plan(count), depths)
+        name = f"{found.method} search ({found.objective['name']})"
+        return _of_stack(found.stack, found.plan(count), depths), {"strategy": name}
     assert scores is not None
     known = read_scores(scores)
     known.check_model(source.identity)
@@ -92,7 +96,11 @@ def plan_from_file(
         threshold=threshold,
         protect=protect,
     )
-    return _of_stack(known.stack, plan, depths)
+    metric = strategy or known.metric
+    return _of_stack(known.stack, plan, depths), {
+        "strategy": metric,
+        "scores": {known.stack: known.of(metric).layers},
+    }
 
 
 def _count(counts: Sequence[str] | None, stack: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -105,19 +105,14 @@ def drop(
     transformer = find_transformer(root) if root.is_dir() else None
     source = locate(str(transformer or model), allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
+    told: dict[str, Any] = {"strategy": strategy}  # what chose the layers, for depthprune.json
+
     def choose(depths: dict[str, int]) -> dict[str, LayerPlan]:
         if by_file:
-            return plan_from_file(
-                source,
-                depths,
-                scores,
-                search,
-                strategy,
-                counts=count,
-                threshold=threshold,
-                select=select,
-                protect=protect,
-            )
+            options_of = {"counts": count, "threshold": threshold, "select": select, "protect": protect}
+            plans, chosen_by = plan_from_file(source, depths, scores, search, strategy, **options_of)
+            told.update(chosen_by)
+            return plans
 
         def say(of: Mapping[str, int]) -> dict[str, LayerPlan]:
             return plan_stacks(of, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
@@ -126,7 +121,7 @@ def drop(
 
     if source.weights[0].suffix == ".safetensors":
         folders = (root if transformer is not None else None, tuple(adapter or ()))
-        _stream(source, choose, output, folders, dry_run=dry_run, verify=verify, strategy=strategy)
+        _stream(source, choose, output, folders, dry_run=dry_run, verify=verify, told=told)
     elif dry_run or verify != "headers" or adapter:
         raise UserError("--dry-run, --verify and --adapter need safetensors files; save the model with save_pretrained")
     else:
@@ -135,7 +130,7 @@ def drop(
 
 
 def _stream(
-    source: "ModelSource", choose, output: Path | None, folders, *, dry_run: bool, verify: str, strategy
+    source: "ModelSource", choose, output: Path | None, folders, *, dry_run: bool, verify: str, told: Mapping[str, Any]
 ) -> None:
     from depthprune.surgery.cut import plan_cut
     from depthprune.surgery.publish import publish, said
@@ -152,7 +147,7 @@ def _stream(
             _show_tensors(cut)
         else:
             assert output is not None
-            answer = publish(given, cut, output, root=root, adapters=adapters, strategy=strategy, verify=verify)
+            answer = publish(given, cut, output, root=root, adapters=adapters, verify=verify, **told)
     _show_plans(plans)
     _say_if_shared(given.stacks.values())
     before, after = cut.parameters

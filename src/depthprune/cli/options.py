@@ -66,7 +66,9 @@ TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column wi
 Samples = Annotated[
     int | None, typer.Option("--samples", help="Examples or blocks of text; 256, or all rows of a task, if left out.")
 ]
-Length = Annotated[int, typer.Option("--length", help="Tokens of a block, or to which an example is cut.")]
+Length = Annotated[
+    int | None, typer.Option("--length", help="Tokens of a block, or to which an example is cut; 128 if left out.")
+]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Of the choice of samples, and of a search.")]
 StackName = Annotated[
     str | None, typer.Option("--stack", help="Which stack, such as encoder, where there are several.")

@@ -44,7 +44,7 @@ def search(
     split: options.Split = None,
     text_column: options.TextColumn = None,
     samples: options.Samples = None,
-    length: options.Length = 128,
+    length: options.Length = None,
     seed: options.SampleSeed = 42,
     batch_size: options.ForwardBatch = 16,
     dtype: options.Dtype = "auto",

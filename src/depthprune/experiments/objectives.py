@@ -137,13 +137,14 @@ def finetuned_objective(
     from depthprune.experiments.run import run
     from depthprune.experiments.store import Store
     from depthprune.tasks import TaskOptions, load_task
+    from depthprune.tasks.calibration import DEFAULT_LENGTH
 
     options = prepared.calibration.options
     data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
     runs = Store(store)
 
     def value(plan: LayerPlan) -> float:
-        spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length, seed=seed)
+        spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length or DEFAULT_LENGTH, seed=seed)
         result = run(prepared.source, data, spec, plan, store=runs, device=device, on_progress=on_progress)
         return 1 - result.score
 

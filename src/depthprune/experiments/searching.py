@@ -113,16 +113,8 @@ def search_layers(
             return plans, evaluator
 
     if objective.name == FINETUNED:
-        plans, evaluator = look(
-            finetuned_objective(
-                prepared,
-                heal=options.heal,
-                seed=options.seed,
-                store=options.store,
-                device=str(prepared.model.device),
-                on_progress=on_progress,
-            )
-        )
+        how = {"heal": options.heal, "seed": options.seed, "store": options.store, "on_progress": on_progress}
+        plans, evaluator = look(finetuned_objective(prepared, device=str(prepared.model.device), **how))
     else:
         with opened_objective(prepared, objective, reuse=options.reuse) as opened:
             plans, evaluator = look(opened)

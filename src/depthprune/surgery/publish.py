@@ -31,6 +31,7 @@ def publish(
     root: Path | None = None,
     adapters: Sequence[Path] = (),
     strategy: str | None = None,
+    scores: Mapping[str, Sequence[float]] | None = None,
     verify: str = "headers",
 ) -> dict[str, Any]:
     """Write and prove a cut, with its card and history, whole or not at all.
@@ -42,6 +43,7 @@ def publish(
         root: the sentence-transformers folder that the source is the transformer of, if it is.
         adapters: PEFT folders made for the source; each goes to `adapters/NAME` in the target.
         strategy: what chose the layers, if anything did.
+        scores: stack → the scores of its layers, where it chose by these.
         verify: see `stream.fill`.
 
     Returns:
@@ -53,7 +55,7 @@ def publish(
     whole = root or given.source.path
     check_outside(target, whole)
     plans = {stack.name: plan for stack, plan in cut.plans.items()}
-    history = provenance(given.source, plans, strategy=strategy)
+    history = provenance(given.source, plans, strategy=strategy, scores=scores)
     with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
         inside = partial / given.source.path.relative_to(whole)
         inside.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class CalibrationOptions:
         split: of a task or a data set; a task's own evaluation split, or `train`, by default.
         text_column: of a table; `text`, or the only column with text, by default.
         samples: examples or blocks; by default 256 of a text and all rows of a task.
-        length: tokens of a block, or to which an example is cut.
+        length: tokens of a block, or to which an example is cut; 128 by default, or what the model takes.
         seed: of the choice.
     """
 
@@ -50,7 +50,7 @@ class CalibrationOptions:
     split: str | None = None
     text_column: str | None = None
     samples: int | None = None
-    length: int = DEFAULT_LENGTH
+    length: int | None = None
     seed: int = 42
 
 
@@ -109,9 +109,12 @@ def load_calibration(options: CalibrationOptions, tokenizer: "PreTrainedTokenize
     """
     if options.samples is not None and options.samples < 1:
         raise UserError(f"--samples {options.samples} is no sample; give 1 or more")
+    longest = tokenizer.model_max_length
+    if options.length is None:
+        options = replace(options, length=min(DEFAULT_LENGTH, longest))
+    assert options.length is not None
     if options.length < 4:
         raise UserError(f"--length {options.length} is too short to say anything; give 4 or more")
-    longest = tokenizer.model_max_length
     if options.length > longest:
         raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
     if options.data in registry.names():
@@ -151,6 +154,7 @@ def _blocks(
     lines: Sequence[str], options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase", wanted: int
 ) -> Calibration:
     """Cut the text into stretches, and take the first `length` tokens of as many as are wanted, in a seeded order."""
+    assert options.length is not None
     stretches = list(_stretches(lines, options.length * CHARACTERS_A_TOKEN))
     chosen, ids = [], []
     for i in np.random.default_rng(options.seed).permutation(len(stretches)):
@@ -200,6 +204,8 @@ def _read_lines(options: CalibrationOptions) -> Sequence[str]:
         return sys.stdin.read().splitlines()
     path = Path(options.data).expanduser()
     if path.is_file():
+        if not path.stat().st_size:
+            return []
         if path.name.endswith(TEXT_SUFFIXES):
             return read_dataset("text", data_files=str(path))["train"]["text"][:]
         builder = BUILDERS.get(path.suffix)
