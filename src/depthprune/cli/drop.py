@@ -44,9 +44,6 @@ ScoreFile = Annotated[
 SearchFile = Annotated[
     Path | None, typer.Option("--search", help="Drop what this search found (depthprune search), with --count.")
 ]
-Threshold = Annotated[
-    float | None, typer.Option("--threshold", help="With --scores: drop layers whose mean cosine is above it, as 0.95.")
-]
 Select = Annotated[
     str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the metric's paper does.")
 ]
@@ -62,7 +59,7 @@ def drop(
     keep: Keep = None,
     scores: ScoreFile = None,
     search: SearchFile = None,
-    threshold: Threshold = None,
+    threshold: options.Threshold = None,
     select: Select = None,
     protect: options.Protect = None,
     original_indices: Original = False,

@@ -82,7 +82,10 @@ CacheMemory = Annotated[str, typer.Option("--cache-memory", help="Memory for hid
 CacheDir = Annotated[
     Path | None, typer.Option("--cache-dir", help="Where hidden states go that do not fit.", show_default=False)
 ]
-Protect = Annotated[str | None, typer.Option("--protect", help="Layers that stay; -1 is the last: 0,-1.")]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="With scores: drop layers whose mean cosine is above it, as 0.95.")
+]
+Protect = Annotated[str | None, typer.Option("--protect", help="By scores or search: layers that stay, as 0,-1.")]
 Figure = Annotated[
     Path | None, typer.Option("--figure", help="Draw a picture into this file, .svg or .png.", show_default=False)
 ]

@@ -11,7 +11,7 @@ from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
-from depthprune.strategies import plan_layers, registry
+from depthprune.strategies import plan_layers
 from depthprune.surgery.anatomy import depth_keys
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -93,6 +93,8 @@ def compare(
     count: int | None = None,
     layers: str | None = None,
     keep: str | None = None,
+    threshold: float | None = None,
+    protect: str | None = None,
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
     max_length: int = 128,
@@ -112,10 +114,13 @@ def compare(
     Args:
         model: a local folder or a Hub id.
         task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
-        strategy: how to choose the layers, with `count`; or give `layers` or `keep` instead.
+        strategy: how to choose the layers, with `count`: by position, or by a score, which is then taken on the
+            task's development set; or give `layers` or `keep` instead.
         count: how many layers to drop.
         layers: layers to drop, such as `"8,9-11"`.
         keep: layers to keep, in the same form.
+        threshold: with a score on the cosine, instead of `count`: layers whose mean cosine is above it go.
+        protect: with a score: layers that stay, such as `"0,-1"`.
         options: where the task's data lies, and its columns.
         heal: epochs, learning rate, batch size; the paper's example by default.
         max_length: tokens to which an example is cut.
@@ -129,12 +134,26 @@ def compare(
     Raises:
         UserError: anything a user can cause, in one line.
     """
-    if strategy is not None:
-        registry.get(strategy)  # before anything is loaded
+    from depthprune.experiments.choosing import Choice, choose_plan  # which score layers, which needs this module
+
+    choice = Choice(strategy, count, layers, keep, threshold, protect)
+    choice.check()  # before anything is loaded
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    plan = plan_layers(stack_depth(source), strategy=strategy, count=count, layers=layers, keep=keep)
+    depth = stack_depth(source)
+    plan = None if choice.by_score else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
     data = load_task(task, options or TaskOptions(seed=seed))
+    if plan is None:
+        plan = choose_plan(
+            choice,
+            depth,
+            source,
+            data,
+            max_length=max_length,
+            store=Path(store),
+            device=device,
+            on_progress=on_progress,
+        )
     heal = heal or HealSpec()
     runs = Store(store)
 

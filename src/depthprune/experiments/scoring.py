@@ -13,6 +13,7 @@ from depthprune.loading import load_model, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.scores.base import LayerScores, Metric, Scores, registry
 from depthprune.sources import ModelSource, locate
+from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions, load_calibration
 
 if TYPE_CHECKING:
@@ -61,8 +62,14 @@ class Prepared:
         }
 
 
-def prepare(source: ModelSource, options: CalibrationOptions, engine: Engine, stack: str | None) -> Prepared:
-    """Load a model and a sample.
+def prepare(
+    source: ModelSource,
+    options: CalibrationOptions,
+    engine: Engine,
+    stack: str | None,
+    task_data: TaskData | None = None,
+) -> Prepared:
+    """Load a model and a sample, of a task's rows where these were read before.
 
     Raises:
         UserError: anything a user can cause.
@@ -89,7 +96,8 @@ def prepare(source: ModelSource, options: CalibrationOptions, engine: Engine, st
             model = model.to(getattr(torch, engine.dtype))
         model = model.eval().to(device)  # pyright: ignore[reportArgumentType]
         chosen = _choose(find_stacks(model), stack)
-    calibration = load_calibration(options, tokenizer, blocks=is_decoder(model) and tokenizer.cls_token_id is None)
+    blocks = is_decoder(model) and tokenizer.cls_token_id is None
+    calibration = load_calibration(options, tokenizer, blocks=blocks, task_data=task_data)
     return Prepared(source, model, tokenizer, chosen, calibration, engine, pieces)
 
 
@@ -102,6 +110,7 @@ def score_layers(
     token: str | None = None,
     objective: str | None = None,
     engine: Engine | None = None,
+    task_data: TaskData | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = lambda stage, done, total: None,
@@ -117,6 +126,7 @@ def score_layers(
         objective: for the metric `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; what fits the model by
             default.
         engine: how the model is run.
+        task_data: the rows of the task that `data` names, where they were read before.
         on_progress: called with the stage's name and how far it is.
 
     Returns:
@@ -134,7 +144,7 @@ def score_layers(
     options = CalibrationOptions(data) if isinstance(data, str) else data
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     on_progress("load", 0, 1)
-    prepared = prepare(source, options, engine, stack)
+    prepared = prepare(source, options, engine, stack, task_data)
     from depthprune.scores.batches import sentence_token
 
     token = token or sentence_token(prepared.model, prepared.tokenizer, prepared.stack.name)

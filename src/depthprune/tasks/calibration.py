@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthprune.errors import LoadError, UserError
-from depthprune.tasks.base import Task, TaskOptions, load_task, read_dataset, registry
+from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, read_dataset, registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,13 +95,20 @@ class Calibration:
         }
 
 
-def load_calibration(options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase", *, blocks: bool) -> Calibration:
+def load_calibration(
+    options: CalibrationOptions,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    blocks: bool,
+    task_data: TaskData | None = None,
+) -> Calibration:
     """Read and tokenise a sample.
 
     Args:
         options: which one.
         tokenizer: the model's.
         blocks: cut running text into blocks, as language models want it; a task's rows are always examples.
+        task_data: the rows of the task that `options.data` names, where they were read before.
 
     Raises:
         LoadError: the data cannot be read.
@@ -117,8 +124,10 @@ def load_calibration(options: CalibrationOptions, tokenizer: "PreTrainedTokenize
         raise UserError(f"--length {options.length} is too short to say anything; give 4 or more")
     if options.length > longest:
         raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
-    if options.data in registry.names():
-        return _task_rows(options, tokenizer)
+    if task_data is None and options.data in registry.names():
+        task_data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+    if task_data is not None:
+        return _task_rows(task_data, options, tokenizer)
     lines = [line for line in _read_lines(options) if line.strip()]
     if not lines:
         raise UserError(f"the calibration data '{options.data}' is empty; give some text")
@@ -131,8 +140,7 @@ def load_calibration(options: CalibrationOptions, tokenizer: "PreTrainedTokenize
     return _calibration(encoded, "examples", [texts], options)
 
 
-def _task_rows(options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
-    data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
     split = options.split or next(iter(data.task.eval_splits.values()))
     if split not in data.splits:
         raise UserError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, sorted(data.splits)))}")

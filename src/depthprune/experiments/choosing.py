@@ -1,0 +1,127 @@
+"""Choose the layers of a run: by position, by name, or by scores that are taken on the task's development set."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthprune.errors import PlanError
+from depthprune.experiments.engine import Engine
+from depthprune.plan import LayerPlan
+from depthprune.result_file import write_json
+from depthprune.scores import Scores, read_scores
+from depthprune.scores import registry as metrics
+from depthprune.sources import ModelSource
+from depthprune.strategies import plan_layers, registry
+from depthprune.strategies.scored import plan_scored
+from depthprune.tasks import TaskData
+from depthprune.tasks.calibration import CalibrationOptions
+
+SCORES_FOLDER = "scores"  # of a store
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How layers are chosen, as a person says it.
+
+    Args:
+        strategy: by position (`top`, …) or by a score (`contribution`, …).
+        count: how many layers to drop.
+        layers: layers to drop, such as `8,9-11`.
+        keep: layers to keep, in the same form.
+        threshold: with a score: drop the layers whose mean cosine is above it.
+        protect: with a score: layers that stay, such as `0,-1`.
+    """
+
+    strategy: str | None = None
+    count: int | None = None
+    layers: str | None = None
+    keep: str | None = None
+    threshold: float | None = None
+    protect: str | None = None
+
+    @property
+    def by_score(self) -> bool:
+        """Whether layers have to be scored first."""
+        return self.strategy is not None and self.strategy in metrics.names()
+
+    def check(self) -> None:
+        """Refuse what cannot be a choice, before anything is loaded.
+
+        Raises:
+            UserError: no such strategy, or a threshold without a score.
+        """
+        if self.by_score:
+            if self.layers is not None or self.keep is not None:
+                raise PlanError("--strategy, --layers and --keep exclude each other; give one")
+            if (self.count is None) == (self.threshold is None):
+                raise PlanError(f"--strategy {self.strategy} needs --count, or a --threshold on the cosine; give one")
+            return
+        if self.threshold is not None or self.protect is not None:
+            raise PlanError("--threshold and --protect go with a strategy by scores, such as contribution")
+        if self.strategy is not None:
+            registry.get(self.strategy)
+
+
+def choose_plan(
+    choice: Choice,
+    depth: int,
+    source: ModelSource,
+    data: TaskData,
+    *,
+    max_length: int,
+    store: Path,
+    device: str,
+    on_progress: Progress,
+) -> LayerPlan:
+    """Return the plan of a choice; scores are those of the model as it is given, on the task's development set.
+
+    Scores are kept in the store, so another count needs no pass.
+
+    Raises:
+        UserError: there is no such plan, or the model cannot be scored so.
+    """
+    if not choice.by_score:
+        return plan_layers(depth, strategy=choice.strategy, count=choice.count, layers=choice.layers, keep=choice.keep)
+    assert choice.strategy is not None
+    scores = task_scores(
+        source, choice.strategy, data, max_length=max_length, store=store, device=device, on_progress=on_progress
+    )
+    return plan_scored(
+        scores, metric=choice.strategy, count=choice.count, threshold=choice.threshold, protect=choice.protect
+    )
+
+
+def task_scores(
+    source: ModelSource,
+    metric: str,
+    data: TaskData,
+    *,
+    max_length: int,
+    store: Path,
+    device: str,
+    on_progress: Progress,
+) -> Scores:
+    """Return the scores of a model on a task's development set, from the store where it has them."""
+    from depthprune.experiments.scoring import score_layers
+
+    group = "pass" if metrics.get(metric).needs == "pass" else metric
+    key = json.dumps([source.identity, group, data.fingerprint, max_length])
+    file = store / SCORES_FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    if file.is_file():
+        return read_scores(file)
+    scores = score_layers(
+        source.name,
+        metric,
+        CalibrationOptions(data.task.name, length=max_length),
+        engine=Engine(device=device),
+        task_data=data,
+        allow_pickle=source.allow_pickle,
+        trust_remote_code=source.trust_remote_code,
+        on_progress=lambda stage, done, total: on_progress(f"scores: {stage}", done, total),
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, scores.to_dict())
+    return scores
