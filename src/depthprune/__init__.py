@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from depthprune import strategies as strategies
     from depthprune.errors import UserError as UserError
+    from depthprune.experiments.engine import Engine as Engine
     from depthprune.experiments.prepare import Comparison as Comparison
     from depthprune.experiments.prepare import compare as run
+    from depthprune.experiments.scoring import score_layers as score
+    from depthprune.experiments.searching import SearchOptions as SearchOptions
+    from depthprune.experiments.searching import search_layers as search
     from depthprune.plan import LayerPlan as LayerPlan
+    from depthprune.scores import read_scores as read_scores
     from depthprune.specs import HealSpec as HealSpec
     from depthprune.surgery.bypass import bypassed as bypassed
     from depthprune.surgery.drop import drop_layers as drop_layers
     from depthprune.surgery.modules import find_stacks as find_stacks
     from depthprune.surgery.save import save_checkpoint as save_checkpoint
     from depthprune.tasks import TaskOptions as TaskOptions
+    from depthprune.tasks.calibration import CalibrationOptions as CalibrationOptions
 
 _HOMES = {
     "Comparison": ("experiments.prepare", "Comparison"),
@@ -32,21 +38,33 @@ _HOMES = {
     "drop_layers": ("surgery.drop", "drop_layers"),
     "find_stacks": ("surgery.modules", "find_stacks"),
     "run": ("experiments.prepare", "compare"),
+    "score": ("experiments.scoring", "score_layers"),
+    "search": ("experiments.searching", "search_layers"),
+    "SearchOptions": ("experiments.searching", "SearchOptions"),
+    "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
+    "Engine": ("experiments.engine", "Engine"),
+    "read_scores": ("scores", "read_scores"),
     "save_checkpoint": ("surgery.save", "save_checkpoint"),
     "strategies": ("strategies", None),
 }
 
 __all__ = [
+    "CalibrationOptions",
     "Comparison",
+    "Engine",
     "HealSpec",
     "LayerPlan",
+    "SearchOptions",
     "TaskOptions",
     "UserError",
     "bypassed",
     "drop_layers",
     "find_stacks",
+    "read_scores",
     "run",
     "save_checkpoint",
+    "score",
+    "search",
     "strategies",
 ]
 

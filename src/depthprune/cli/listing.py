@@ -36,7 +36,7 @@ def list_parts(
 
 
 def strategies_table() -> str:
-    """Return every strategy as a row of a Markdown table."""
+    """Return every strategy, score and search as a row of a Markdown table."""
     from depthprune.plan import format_layers
     from depthprune.strategies import choose, registry
 
@@ -44,4 +44,19 @@ def strategies_table() -> str:
     for name, strategy in registry.items():
         dropped = format_layers(choose(name, EXAMPLE_DEPTH, EXAMPLE_COUNT).dropped)
         lines.append(f"| `{name}` | {strategy.summary} | {dropped} | [paper]({strategy.paper}) |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_data_table()])
+
+
+def _data_table() -> list[str]:
+    """Return the metrics and searches as the lines of a Markdown table."""
+    from depthprune.scores import registry as metrics
+    from depthprune.strategies.searched import methods
+
+    lines = ["| score | what it is; higher means keep | its strategy drops | from |", "|---|---|---|---|"]
+    what = {"lowest": "the lowest layers", "window": "the lowest window"}
+    for name, metric in metrics.items():
+        lines.append(f"| `{name}` | {metric.summary} | {what[metric.selects]} | [paper]({metric.paper}) |")
+    lines += ["", "| search | how | from |", "|---|---|---|"]
+    for name, method in methods.items():
+        lines.append(f"| `{name}` | {method.summary} | [paper]({method.paper}) |")
+    return lines

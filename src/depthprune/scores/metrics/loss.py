@@ -8,7 +8,7 @@ from depthprune.scores.base import LayerScores, metric
 
 @metric("loss", needs="objective", paper="https://arxiv.org/abs/2402.02834")
 def loss(depth: int, value: Callable[[LayerPlan], float]) -> LayerScores:
-    """The rise in loss, perplexity or another objective when the layer is left out, one at a time.
+    """Rise of the loss, perplexity or another objective when the layer alone is left out.
 
     Args:
         depth: layers of the stack.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @metric("taylor", needs="gradient", paper="https://arxiv.org/abs/2402.02834")
 def taylor(layers: Sequence[Sequence["nn.Module"]], add_gradients: Callable[[], int]) -> LayerScores:
-    """First-order estimate of what leaving a layer out does to the loss: |gradient × weight|, summed over its weights.
+    """Sum of abs(gradient × weight) over a layer's weights: the first-order change of the loss.
 
     The gradient is that of the mean loss over all calibration data.
 
