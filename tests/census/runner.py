@@ -122,8 +122,13 @@ def _model_that_runs(model_type: str, record: dict[str, Any], report: Any) -> An
     return best[:2]
 
 
-def _shapes(call: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v.shape) if isinstance(v, torch.Tensor) else v for k, v in call.items()}
+def _shapes(value: Any) -> Any:
+    """Put shapes in the place of tensors, wherever they are: a model can be given a list of them."""
+    if isinstance(value, torch.Tensor):
+        return list(value.shape)
+    if isinstance(value, dict):
+        return {key: _shapes(inner) for key, inner in value.items()}
+    return [_shapes(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def run_types(model_types: Iterable[str], results: Path, options: Options, *, jobs: int = 1, say: Any = None) -> None:
