@@ -89,6 +89,14 @@ def limited(command: list[str], limit: int) -> tuple[float, int, int]:
     return time.perf_counter() - start, peak, done.returncode
 
 
+def forget(folder: Path) -> None:
+    """Take files out of the page cache: pages that this process put there would not count against the limit."""
+    for file in folder.iterdir():
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def forward_seconds(model: Path, data: str, samples: int, length: int, batch_size: int) -> float:
     """Time a plain forward through the layers in memory, over the batches that are scored."""
     from depthprune.experiments.engine import Engine
@@ -130,9 +138,10 @@ def main() -> None:
         sample += ["--batch-size", str(arguments.batch_size)]
         command = [str(Path(sys.executable).with_name("depthprune")), "score", str(model), "--metric", "angular"]
         command += ["--data", arguments.data, *sample, "--device", "cpu"]
-        subprocess.run(["sync"], check=False)
+        forget(model)
         files = [str(file) for file in sorted(model.glob("*.safetensors"))]
         read, _, _ = limited(["sh", "-c", 'cat "$@" > /dev/null', "sh", *files], int(arguments.limit_gigabytes * 1e9))
+        forget(model)
         by_layer = [*command, "--layerwise", "--cache-memory", "200MB", "--cache-dir", str(states)]
         by_layer += ["--output", str(Path(folder) / "one.json")]
         seconds, peak, status = limited(by_layer, int(arguments.limit_gigabytes * 1e9))

@@ -19,7 +19,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
-BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file")
+BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "registry": ("errors",),
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "loading": ("errors", "sources"),
     "output": ("errors",),
     "result_file": ("errors",),
+    "quiet": (),
     "surgery": ("errors", "plan", "sources", "loading", "output"),
     "scores": ("errors", "registry", "plan", "surgery", "tasks"),
     "strategies": ("errors", "registry", "plan", "scores"),
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "healing": ("errors", "optional", "tasks"),
     "profiling": ("errors",),
     "experiments": (*BASICS, *STAGES),
-    "report": ("errors", "optional", "scores", "strategies"),
+    "report": ("errors", "optional", "plan", "scores", "strategies", "experiments"),
     "cli": (*BASICS, *STAGES, "experiments", "report"),
     "__init__": (*BASICS, *STAGES, "experiments"),  # the public names
 }
@@ -56,6 +57,9 @@ TORCH_FREE = (
     "depthprune.strategies.scored",
     "depthprune.scores.metrics.angular",
     "depthprune.report.figures",
+    "depthprune.report.page",
+    "depthprune.report.formats",
+    "depthprune.experiments.summary",
     "depthprune.tasks.calibration",
     "depthprune.experiments.engine",
     "depthprune.surgery.adapter_config",
@@ -78,6 +82,12 @@ TORCH_FREE = (
     "depthprune.tasks",
     "depthprune.experiments.provenance",
     "depthprune.experiments.store",
+    "depthprune.experiments.claims",
+    "depthprune.experiments.sweep",
+    "depthprune.experiments.sweep_spec",
+    "depthprune.experiments.executors.local",
+    "depthprune.experiments.executors.ray",
+    "depthprune.quiet",
     "depthprune.cli.main",
 )
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60

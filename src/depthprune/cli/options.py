@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from depthprune.quiet import quiet_libraries as quiet_libraries
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
 TaskName = Annotated[
     str,
@@ -142,22 +144,3 @@ def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
         raise UserError(f"--learning-rate {learning_rate:g} is out of range; 2e-5 to 5e-4 are usual")
     if precision not in ("auto", "float32", "bfloat16"):
         raise UserError(f"there is no precision '{precision}'; it is one of auto, float32, bfloat16")
-
-
-def quiet_libraries() -> None:
-    """Silence the progress bars and reports of libraries; the command has its own. Downloads still show theirs."""
-    import os
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, about their own dependencies
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    import datasets
-    import huggingface_hub
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()  # its retries, when there is no network

@@ -107,9 +107,7 @@ def task_scores(
     """Return the scores of a model on a task's development set, from the store where it has them."""
     from depthprune.experiments.scoring import score_layers
 
-    group = "pass" if metrics.get(metric).needs == "pass" else metric
-    key = json.dumps([source.identity, group, data.fingerprint, max_length])
-    file = store / SCORES_FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+    file = score_file(store, source, metric, data, max_length)
     if file.is_file():
         return read_scores(file)
     scores = score_layers(
@@ -125,3 +123,10 @@ def task_scores(
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, scores.to_dict())
     return scores
+
+
+def score_file(store: Path, source: ModelSource, metric: str, data: TaskData, max_length: int) -> Path:
+    """Return where a store keeps the scores of a model on a task; all metrics of one pass share a file."""
+    group = "pass" if metrics.get(metric).needs == "pass" else metric
+    key = json.dumps([source.identity, group, data.fingerprint, max_length])
+    return store / SCORES_FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

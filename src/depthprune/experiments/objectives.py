@@ -85,7 +85,7 @@ def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) 
     sample = batches[0].inputs
     with (
         partial_model(prepared.model, prepared.stack, sample) as runner,
-        open_store(prepared.engine) if reuse else StateStore(0) as store,
+        open_store(prepared.engine) if reuse else StateStore(prepared.engine.cache_memory) as store,
     ):
         runner.resumes = runner.resumes and reuse
         leftout = LeftOut(runner, batches, chosen.cost or OBJECTIVES["kl"], store)

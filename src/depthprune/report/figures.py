@@ -27,7 +27,7 @@ def check_figure(path: Path) -> None:
         raise OutputError(f"'{path}' is no picture this writes; end it in {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise OutputError(f"there is no folder '{path.parent}' for the picture; make it first")
-    require("matplotlib", extra="plots", purpose="drawing a picture")
+    require("matplotlib", extra="report", purpose="drawing a picture")
 
 
 def draw_scores(scores: Scores, path: Path, *, metric: str | None = None) -> None:
@@ -97,7 +97,7 @@ def draw_search(found: Found, trace: Sequence[Mapping[str, Any]], path: Path) ->
 
 
 def _figure(columns: int, width: float = 5.0) -> tuple[Any, Any]:
-    figures = require("matplotlib.figure", extra="plots", purpose="drawing a picture")
+    figures = require("matplotlib.figure", extra="report", purpose="drawing a picture")
     figure = figures.Figure(figsize=(width * columns, 3.6), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for axis in axes:
@@ -106,12 +106,12 @@ def _figure(columns: int, width: float = 5.0) -> tuple[Any, Any]:
 
 
 def _whole_numbers(axis: Any) -> None:
-    ticker = require("matplotlib.ticker", extra="plots", purpose="drawing a picture")
+    ticker = require("matplotlib.ticker", extra="report", purpose="drawing a picture")
     axis.set_major_locator(ticker.MaxNLocator(integer=True))
 
 
 def _save(figure: Any, path: Path) -> None:
-    matplotlib = require("matplotlib", extra="plots", purpose="drawing a picture")
+    matplotlib = require("matplotlib", extra="report", purpose="drawing a picture")
     metadata = {"Date": None} if path.suffix == ".svg" else None
     try:
         with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthprune"}):

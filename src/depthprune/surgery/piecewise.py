@@ -5,6 +5,7 @@ transformers does the loading, its renaming and fusing of tensors included: it i
 empty, and only the tensors that are left.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,6 +58,7 @@ class PiecewiseModel:
         self._checkpoint, self._layers = checkpoint, Stack("", (prefix,), "", self.stack.depth)
         outside = [name for name in checkpoint.tensors if self._layers.layer_of(name) is None]
         self._outside = self._read(outside)
+        self._advise(0, "POSIX_FADV_WILLNEED")
         self.model = self._load(self._outside, keep=None)
 
     def layer(self, index: int) -> nn.Module:
@@ -65,9 +67,22 @@ class PiecewiseModel:
         Returns:
             The module, in evaluation mode, with its weights on the CPU.
         """
-        names = [name for name in self._checkpoint.tensors if (self._layers.layer_of(name) or (-1,))[0] == index]
-        loaded = self._load({**self._outside, **self._read(names)}, keep=index)
+        loaded = self._load({**self._outside, **self._read(self._names(index))}, keep=index)
+        self._advise(index + 1, "POSIX_FADV_WILLNEED")
+        self._advise(index - 1, "POSIX_FADV_DONTNEED")
         return loaded.get_submodule(f"{self.stack.path}.{index}")
+
+    def _names(self, index: int) -> list[str]:
+        return [name for name in self._checkpoint.tensors if (self._layers.layer_of(name) or (-1,))[0] == index]
+
+    def _advise(self, index: int, advice: str) -> None:
+        """Tell the system which layer's bytes come next, so that it reads them while this one computes."""
+        if not hasattr(os, "posix_fadvise"):
+            return
+        for name in self._names(index):
+            tensor = self._checkpoint.tensors[name]
+            with tensor.file.open("rb") as opened:
+                os.posix_fadvise(opened.fileno(), tensor.start, tensor.num_bytes, getattr(os, advice))
 
     def _read(self, names: Iterable[str]) -> dict[str, Tensor]:
         by_file: dict[Any, list[str]] = {}

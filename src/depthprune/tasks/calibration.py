@@ -25,6 +25,7 @@ DEFAULT_LENGTH = 128
 STANDARD_INPUT = "-"
 BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
+TOKENISED_AT_ONCE = 256
 CHARACTERS_A_TOKEN = 8  # more than a token has on average, so that a block's text is long enough
 
 
@@ -135,9 +136,7 @@ def load_calibration(
     if blocks:
         return _blocks(lines, options, tokenizer, wanted)
     chosen = _choose(len(lines), options.samples or min(wanted, len(lines)), options)
-    texts = [lines[i] for i in chosen]
-    encoded = tokenizer(texts, truncation=True, max_length=options.length)
-    return _calibration(encoded, "examples", [texts], options)
+    return _examples([[lines[i] for i in chosen]], [], options, tokenizer)
 
 
 def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
@@ -146,10 +145,26 @@ def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrain
         raise UserError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, sorted(data.splits)))}")
     rows = data.splits[split]
     rows = rows.select(_choose(len(rows), options.samples or len(rows), options))
-    columns: Any = [rows[column][:] for column in data.task.text_columns]
+    columns = [rows[column][:] for column in data.task.text_columns]
     labels = [float(label) for label in rows[data.task.label_column]]
-    encoded = tokenizer(*columns, truncation=True, max_length=options.length)
-    return _calibration(encoded, "examples", [*columns, labels], options, labels=labels, task=data.task)
+    return _examples(columns, [labels], options, tokenizer, labels=labels, task=data.task)
+
+
+def _examples(
+    columns: list[list[str]],
+    more: list,
+    options: CalibrationOptions,
+    tokenizer: "PreTrainedTokenizerBase",
+    **about: Any,
+) -> Calibration:
+    """Tokenise examples, some at a time: what a tokenizer makes of a text is a hundred times its ids."""
+    encoded: dict[str, list] = {}
+    for start in range(0, len(columns[0]), TOKENISED_AT_ONCE):
+        part: Any = [column[start : start + TOKENISED_AT_ONCE] for column in columns]
+        for name, rows in tokenizer(*part, truncation=True, max_length=options.length).items():
+            kind = np.int8 if name == "token_type_ids" else np.int32
+            encoded.setdefault(name, []).extend(np.asarray(row, dtype=kind) for row in rows)
+    return _calibration(encoded, "examples", [*columns, *more], options, **about)
 
 
 def _choose(available: int, wanted: int, options: CalibrationOptions) -> list[int]:
@@ -195,13 +210,16 @@ def _stretches(lines: Sequence[str], characters: int) -> Iterator[str]:
 
 
 def _calibration(encoded: Any, kind: str, content: list, options: CalibrationOptions, **more: Any) -> Calibration:
-    text = json.dumps([kind, options.length, content], ensure_ascii=False)
+    digest = hashlib.sha256(f"{kind} {options.length}".encode())
+    for column in content:
+        for value in column:
+            digest.update(json.dumps(value, ensure_ascii=False).encode() + b"\n")
     types = encoded.get("token_type_ids")
     return Calibration(
         ids=[np.asarray(row, dtype=np.int32) for row in encoded["input_ids"]],
         types=None if types is None else [np.asarray(row, dtype=np.int8) for row in types],
         kind=kind,
-        fingerprint=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}",
+        fingerprint=f"sha256:{digest.hexdigest()}",
         options=options,
         **more,
     )

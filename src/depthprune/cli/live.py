@@ -1,0 +1,144 @@
+"""A sweep as it goes: a live view in a terminal, plain lines elsewhere, and what `depthprune status` says."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.live import Live as RichLive
+from rich.table import Table
+
+from depthprune.cli.display import console
+from depthprune.experiments.executors.base import Resources
+from depthprune.experiments.executors.local import cores
+from depthprune.experiments.store import Store
+from depthprune.experiments.summary import best_plans, readable_record, records, tally
+from depthprune.experiments.sweep import Expansion
+from depthprune.plan import format_layers
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it.
+
+    >>> duration(90), duration(7300)
+    ('1 min 30 s', '2 h 01 min')
+    """
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02} min"
+
+
+def expansion_lines(expansion: Expansion, store: Store, seconds: float | None, resources: Resources) -> Iterator[str]:
+    """Say how many runs a sweep has, how many share one, what is impossible, and how long it may take."""
+    done = sum(store.record(digest) is not None for digest in expansion.jobs)
+    yield (
+        f"{len(expansion.rows)} cells, {len(expansion.jobs)} runs ({expansion.shared} cells share another's), "
+        f"{done} done before"
+    )
+    if expansion.unscored:
+        yield f"{expansion.unscored} cells more once their layers are scored, which takes a pass over each task's data"
+    for note in expansion.skipped:
+        yield f"skipped: {note}"
+    left = len(expansion.jobs) - done
+    if left and seconds is not None:
+        workers = resources.workers or cores()
+        yield f"about {duration(seconds / min(workers, left))} with {workers} at a time, from the records at hand"
+    elif left:
+        yield "no records yet to tell the time from"
+
+
+class Live:
+    """Shows a sweep while it runs. Use it as a context."""
+
+    def __init__(self, expansion: Expansion, store: Store):
+        self._expansion, self._store = expansion, store
+        self._ended: dict[str, tuple[str, str]] = {}
+        self._records: dict[str, dict[str, Any]] = {}
+        self._began, self._news = time.monotonic(), 0
+        self._live = RichLive(get_renderable=self.table, console=console, refresh_per_second=1, transient=True)
+
+    def __enter__(self) -> "Live":
+        if console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if console.is_terminal:
+            self._live.stop()
+
+    def ended(self, digest: str, state: str, line: str) -> None:
+        """Take note of a run that has ended."""
+        self._ended[digest] = (state, line)
+        record = readable_record(self._store.folder(digest) / "record.json") if state == "done" else None
+        if record is not None:
+            self._records[digest] = record
+        self._news += 1
+        if not console.is_terminal:
+            job = self._expansion.jobs[digest]
+            layers = format_layers(job.spec.drop.dropped) or "none"
+            what = f"{job.spec.evaluation.task}, dropped {layers}, seed {job.spec.seed}"
+            said = line or (f"{record['outcome']['primary']} {100 * _score(record):.2f}" if record else "")
+            console.print(
+                f"{len(self._ended)}/{len(self._expansion.jobs)} {digest} {state}: {what}: {said}{self._left()}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def table(self) -> Table:
+        """Return how far the sweep is, and the best plan so far for each task."""
+        failed = sum(state == "failed" for state, _ in self._ended.values())
+        done = len(self._ended) - failed
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+        table.title = f"{done} done, {failed} failed, {len(self._expansion.jobs) - done - failed} left{self._left()}"
+        _best_columns(table, list(self._records.values()))
+        return table
+
+    def _left(self) -> str:
+        rest = len(self._expansion.jobs) - len(self._ended)
+        if not rest or not self._news:
+            return ""
+        return f", {duration((time.monotonic() - self._began) / self._news * rest)} left"
+
+
+def _best_columns(table: Table, found: list[dict[str, Any]]) -> None:
+    table.add_column("task")
+    table.add_column("best plan: dropped")
+    for heading in ("score", "kept", "params"):
+        table.add_column(heading, justify="right")
+    for best in best_plans(found):
+        table.add_row(
+            best.task,
+            format_layers(best.record["spec"]["drop"]["dropped"]),
+            f"{100 * _score(best.record):.2f}",
+            f"{100 * best.retention:.1f}%" if best.retention is not None else "n/a",
+            f"{best.record['outcome']['profile']['parameters'] / 1e6:.1f}M",
+        )
+
+
+def _score(record: dict[str, Any]) -> float:
+    outcome = record["outcome"]
+    return outcome["metrics"][outcome["primary"]]["value"]
+
+
+def status_lines(store: Store) -> Iterator[Any]:
+    """Say how far the sweeps in a store are."""
+    found = tally(store)
+    yield (
+        f"{store.root}: {len(found.done)} done, {len(found.running)} running, {len(found.failed)} failed, "
+        f"{len(found.waiting)} not begun"
+    )
+    for digest in found.failed[:20]:
+        from depthprune.experiments.sweep import failure_line
+
+        yield f"failed: {digest}: {failure_line(store.folder(digest))}"
+    if found.foreign:
+        names = ", ".join(found.foreign[:5]) + (", …" if len(found.foreign) > 5 else "")
+        yield f"{len(found.foreign)} left alone, which are no runs or cannot be read: {names}"
+    known = [record for _, record in records(store) if record is not None]
+    if any(record["spec"]["drop"]["dropped"] for record in known):
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        _best_columns(table, known)
+        yield table

@@ -1,0 +1,117 @@
+"""`depthprune sweep`: a grid of runs that can be stopped, moved and extended; `depthprune status`: how far it is."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from depthprune.cli import options
+
+SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; or say it in options.")]
+Names = list[str] | None
+Models = Annotated[Names, typer.Option("--model", help="A model; can be given again.")]
+Tasks = Annotated[Names, typer.Option("--task", help="A task; can be given again.")]
+Strategies = Annotated[Names, typer.Option("--strategy", help="A strategy; can be given again.")]
+Counts = Annotated[Names, typer.Option("--count", help="Layers to drop: 2, 1-4 or 1..L-1; can be given again.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be given again.")]
+ExecutorName = Annotated[str, typer.Option("--executor", help="local (processes) or ray (a cluster).")]
+Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time; by cores or GPUs if left out.", min=1)]
+Cpus = Annotated[int | None, typer.Option("--cpus", help="Threads of a run; the cores shared if left out.", min=1)]
+Gpus = Annotated[float, typer.Option("--gpus", help="GPUs of a run.", min=0)]
+Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster: auto, or ray://HOST:PORT.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there are, and run none.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
+
+
+def sweep(
+    spec: SpecFile = None,
+    model: Models = None,
+    task: Tasks = None,
+    strategy: Strategies = None,
+    count: Counts = None,
+    seed: Seeds = None,
+    dataset: options.Dataset = None,
+    epochs: options.Epochs = 3,
+    learning_rate: options.LearningRate = 2e-5,
+    batch_size: options.BatchSize = 32,
+    max_length: options.MaxLength = 128,
+    store: options.StoreFolder = Path("runs"),
+    executor: ExecutorName = "local",
+    workers: Workers = None,
+    cpus: Cpus = None,
+    gpus: Gpus = 0,
+    address: Address = None,
+    dry_run: DryRun = False,
+    retry_failed: RetryFailed = False,
+    device: options.Device = "auto",
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Run a grid: models × strategies × counts × tasks × seeds. Stopped, it goes on where it was.
+
+    Each run is recorded once, whatever asks for it; start the same sweep on several machines that share the store.
+    """
+    from depthprune.errors import UserError
+    from depthprune.experiments.executors.base import Resources
+    from depthprune.experiments.executors.base import registry as executors
+    from depthprune.experiments.sweep_spec import parse_sweep, read_sweep
+
+    executors.get(executor)
+    if address is not None and executor != "ray":
+        raise UserError("--address is that of a Ray cluster; add --executor ray")
+    if spec is not None:
+        if any((model, task, strategy, count, seed)):
+            raise UserError(f"give the sweep as '{spec}' or in options, not both")
+        grid = read_sweep(spec)
+    else:
+        heal = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+        asked: dict[str, Any] = {"models": model, "tasks": task, "strategies": strategy, "counts": _counts(count)}
+        asked |= {"seeds": seed or [42], "heal": heal, "max_length": max_length, "dataset": dataset}
+        grid = parse_sweep(asked)
+    options.quiet_libraries()
+    from depthprune.cli.display import console
+    from depthprune.cli.live import Live, expansion_lines
+    from depthprune.experiments.store import Store
+    from depthprune.experiments.sweep import carry_out, estimate, expand, remember
+    from depthprune.experiments.sweep_scores import stored_scorer
+
+    runs = Store(store)
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    expansion = expand(grid, stored_scorer(store, device, take=not dry_run), **trust)
+    resources = Resources(workers, cpus, gpus, address)
+    for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
+        console.print(line, highlight=False)
+    if dry_run:
+        return
+    remember(expansion, runs)
+    failed = 0
+    with Live(expansion, runs) as live:
+        for digest, state, line in carry_out(
+            expansion, runs, executor=executor, resources=resources, device=device, retry_failed=retry_failed
+        ):
+            live.ended(digest, state, line)
+            failed += state == "failed"
+    console.print(live.table())
+    if failed:
+        raise UserError(
+            f"{failed} of {len(expansion.jobs)} runs failed (failure.json in their folders under '{store}' says why); "
+            "mend it and run again with --retry-failed"
+        )
+    console.print(f"records: {store}; depthprune report {store} --output report.html", highlight=False, soft_wrap=True)
+
+
+def _counts(texts: list[str] | None) -> list[int | str] | None:
+    return [int(text) if text.isdigit() else text for text in texts] if texts else None
+
+
+def status(store: options.StoreFolder = Path("runs")) -> None:
+    """Say how far the sweeps in a store are: done, running, failed, and the best plans so far."""
+    from depthprune.cli.display import console
+    from depthprune.cli.live import status_lines
+    from depthprune.errors import UserError
+    from depthprune.experiments.store import Store
+
+    if not store.is_dir():
+        raise UserError(f"there is no store '{store}'; give --store FOLDER, where runs were recorded")
+    for line in status_lines(Store(store)):
+        console.print(line, highlight=False)

@@ -1,0 +1,58 @@
+"""A Ray cluster, or a Ray of this machine where no address is given.
+
+Ray's processes listen on all interfaces of the machine; use it in networks that you trust.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from depthprune.errors import UserError
+from depthprune.experiments.executors.base import LOST, Function, Outcome, Resources, registry
+from depthprune.experiments.executors.local import THREAD_VARIABLES, cores
+from depthprune.optional import require
+
+
+def ray_executor(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
+    """Run items as tasks of Ray; those of a lost node are tried again.
+
+    Raises:
+        UserError: Ray is not installed, or nobody answers at the address.
+    """
+    ray = require("ray", extra="ray", purpose="running a sweep on Ray")
+    _connect(ray, resources)
+    cpus = resources.cpus or 1
+    environment = {"env_vars": {name: str(cpus) for name in THREAD_VARIABLES} | {"RAY_DEDUP_LOGS": "0"}}
+    task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus, max_retries=LOST, runtime_env=environment)(function)
+    try:
+        running = {task.remote(item): item for item in items}
+        while running:
+            (done,), _ = ray.wait(list(running), num_returns=1)
+            item = running.pop(done)
+            try:
+                yield Outcome(item, ray.get(done))
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                yield Outcome(item, lost=str(error).splitlines()[0])
+    finally:
+        ray.shutdown()
+
+
+def _connect(ray: Any, resources: Resources) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if resources.address is None:
+        options |= {"num_cpus": (resources.workers or cores()) * (resources.cpus or 1), "include_dashboard": False}
+        options |= {"_node_ip_address": "127.0.0.1"}
+    else:
+        options["address"] = resources.address
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f"at '{resources.address}'" if resources.address else "on this machine"
+        raise UserError(
+            f"no Ray answers {where} ({str(error).splitlines()[0]}); start one (ray start --head), or leave "
+            "--address out"
+        ) from None
+
+
+registry.add("ray", ray_executor)

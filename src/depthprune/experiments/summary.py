@@ -1,0 +1,118 @@
+"""What a store knows, in numbers: how far its sweeps are, and the best plan so far for each task. No torch."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from depthprune.experiments.claims import Watch, running
+from depthprune.experiments.store import Store
+from depthprune.experiments.sweep import stored_rows
+
+
+@dataclass
+class Tally:
+    """How far the runs in a store are.
+
+    Args:
+        done, failed, running, waiting: digests; waiting are those that a sweep asked for and nobody began.
+        foreign: files and folders that are no runs, or records that cannot be read; left alone.
+    """
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+
+def records(store: Store) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yield (name of the folder, record) for every folder with a record; None for one that is broken or foreign."""
+    if not store.root.is_dir():
+        return
+    for folder in sorted(store.root.iterdir()):
+        file = folder / "record.json"
+        if file.is_file():
+            yield folder.name, readable_record(file)
+
+
+def readable_record(file: Path) -> dict[str, Any] | None:
+    """Return a record, or None where the file is not one of ours."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        outcome, spec = record["outcome"], record["spec"]
+        float(outcome["metrics"][outcome["primary"]]["value"])
+        _ = spec["model"], spec["evaluation"]["task"], spec["seed"], spec["heal"], list(spec["drop"]["dropped"])
+        _ = outcome["plan"]["depth"], outcome["profile"]["parameters"], outcome["seconds"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return record
+
+
+def tally(store: Store, asked: list[str] | None = None) -> Tally:
+    """Count the runs of a store.
+
+    Args:
+        asked: digests that a sweep asks for; those of all sweeps that the store remembers by default.
+    """
+    found = Tally()
+    watch = Watch()
+    for folder in sorted(store.root.iterdir()) if store.root.is_dir() else ():
+        if not folder.is_dir() or folder.name in ("sweeps", "scores"):
+            continue
+        name = folder.name
+        if (folder / "record.json").is_file():
+            (found.done if readable_record(folder / "record.json") else found.foreign).append(name)
+        elif running(folder) is not None and not watch.is_dead(folder):
+            found.running.append(name)
+        elif (folder / "failure.json").is_file():
+            found.failed.append(name)
+        elif not (folder / "spec.json").is_file():
+            found.foreign.append(name)
+    known = {*found.done, *found.failed, *found.running}
+    wanted = asked if asked is not None else [row["digest"] for row in stored_rows(store)]
+    found.waiting = [digest for digest in dict.fromkeys(wanted) if digest not in known]
+    return found
+
+
+@dataclass(frozen=True)
+class Best:
+    """The pruned run of a task that keeps most of its score.
+
+    Args:
+        task: of the run.
+        record: of the run.
+        retention: its score over that of the full model, or None where that has no record.
+    """
+
+    task: str
+    record: dict[str, Any]
+    retention: float | None
+
+
+def score_of(record: dict[str, Any]) -> float:
+    """Return a record's primary metric, a fraction."""
+    outcome = record["outcome"]
+    return float(outcome["metrics"][outcome["primary"]]["value"])
+
+
+def group_of(record: dict[str, Any]) -> str:
+    """Return what a run has in common with the full model that it is compared with: all but the layers."""
+    return json.dumps({**record["spec"], "drop": None}, sort_keys=True)
+
+
+def best_plans(found: list[dict[str, Any]]) -> list[Best]:
+    """Return, for each task, the pruned run with the highest score."""
+    full = {group_of(record): score_of(record) for record in found if not record["spec"]["drop"]["dropped"]}
+    best: dict[str, dict[str, Any]] = {}
+    for record in found:
+        task = record["spec"]["evaluation"]["task"]
+        if record["spec"]["drop"]["dropped"] and (task not in best or score_of(record) > score_of(best[task])):
+            best[task] = record
+    return [Best(task, record, _retention(record, full)) for task, record in sorted(best.items())]
+
+
+def _retention(record: dict[str, Any], full: dict[str, float]) -> float | None:
+    score = full.get(group_of(record))
+    return score_of(record) / score if score is not None and score > 0 else None

@@ -1,0 +1,261 @@
+"""What a sweep is: models × strategies × counts × tasks × seeds × recipes, as a YAML file. No torch.
+
+    models: [bert-base-cased]
+    tasks: [mrpc, stsb]
+    dataset: glue                   # a folder in the layout of nyu-mll/glue; the Hub if left out
+    strategies: [top, symmetric, contribution, {name: contribution, threshold: 0.95}]
+    counts: [1..L-1]                # or numbers
+    seeds: [42]
+    heal: {num_epochs: 3, learning_rate: 2.0e-5}     # or several, each with a name
+    max_length: 128
+
+Every entry is checked when the file is read, and a complaint names the line.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import UserError
+from depthprune.specs import HealSpec
+
+ALL_COUNTS = "1..L-1"
+DEFAULT_RECIPE = "default"
+
+
+@dataclass(frozen=True)
+class StrategyEntry:
+    """A strategy with its parameters.
+
+    Args:
+        name: by position or by score.
+        threshold: with a score: the count is the outcome.
+        protect: with a score: layers that stay.
+    """
+
+    name: str
+    threshold: float | None = None
+    protect: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        more = [f"threshold {self.threshold:g}"] if self.threshold is not None else []
+        more += [f"protect {self.protect}"] if self.protect else []
+        return self.name + (f" ({', '.join(more)})" if more else "")
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """A grid of runs, as it was asked for.
+
+    Args:
+        models: folders or Hub ids.
+        tasks: names of tasks.
+        dataset: where the tasks' data lies.
+        strategies: how layers are chosen.
+        counts: how many layers to drop: numbers, or `1..L-1`.
+        seeds: one run each.
+        heal: name → recipe.
+        max_length: tokens to which an example is cut.
+        text_columns, label_column, eval_split: of the task `custom`.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    strategies: tuple[StrategyEntry, ...]
+    counts: tuple[int | str, ...]
+    dataset: str | None = None
+    seeds: tuple[int, ...] = (42,)
+    heal: dict[str, HealSpec] = field(default_factory=lambda: {DEFAULT_RECIPE: HealSpec()})
+    max_length: int = 128
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    eval_split: str | None = None
+
+    def counts_for(self, depth: int) -> tuple[int, ...]:
+        """Return the counts for a stack of `depth` layers, ascending."""
+        found: set[int] = set()
+        for count in self.counts:
+            found |= set(range(1, depth)) if isinstance(count, str) else {count}
+        return tuple(sorted(found))
+
+
+def read_sweep(path: Path) -> SweepSpec:
+    """Read a sweep from a YAML file.
+
+    Raises:
+        UserError: it cannot be read, or an entry is unknown or out of range; the message names the line.
+    """
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"the sweep '{path}' cannot be read ({error.strerror}); give a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"the sweep '{path}' is not YAML ({' '.join(str(error).split())}); mend it") from None
+    if not isinstance(content, dict):
+        raise UserError(f"the sweep '{path}' has no entries; write models, tasks, strategies and counts")
+    lines = {key.value: key.start_mark.line + 1 for key, _ in node.value} if node is not None else {}
+    return parse_sweep(content, where=lambda key: f"'{path.name}', line {lines.get(key, 1)}: ")
+
+
+def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
+    """Make a sweep of plain values.
+
+    Args:
+        where: entry → the beginning of a complaint about it.
+
+    Raises:
+        UserError: an entry is unknown, missing or out of range.
+    """
+    known = {item.name: item for item in fields(SweepSpec)}
+    for key in content:
+        if key not in known:
+            raise UserError(f"{where(key)}there is no entry '{key}'{_near(key, known)} (known: {', '.join(known)})")
+    missing = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
+    missing = [name for name in missing if not content.get(name)]
+    if missing:
+        raise UserError(f"{where(missing[0])}a sweep needs '{missing[0]}'")
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        try:
+            values[key] = _PARSERS[key](value)
+        except _Wrong as wrong:
+            raise UserError(f"{where(key)}{key}: {wrong}") from None
+    return SweepSpec(**values)
+
+
+class _Wrong(Exception):
+    """A value that an entry cannot have."""
+
+
+def _near(name: Any, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    for item in _list(value):
+        if not isinstance(item, str) or not item:
+            raise _Wrong(f"{item!r} is not a name")
+    return tuple(dict.fromkeys(_list(value)))
+
+
+def _tasks(value: Any) -> tuple[str, ...]:
+    from depthprune.tasks import registry
+
+    for name in _texts(value):
+        if name not in registry.names():
+            raise _Wrong(f"no task is named '{name}'{_near(name, registry.names())}")
+    return _texts(value)
+
+
+def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
+    from depthprune.scores import registry as metrics
+    from depthprune.strategies import registry
+
+    found = []
+    for item in _list(value):
+        entry = {"name": item} if isinstance(item, str) else item
+        if not isinstance(entry, Mapping) or "name" not in entry:
+            raise _Wrong(f"{item!r} is not a strategy; write its name, or name and parameters")
+        unknown = [key for key in entry if key not in ("name", "threshold", "protect")]
+        if unknown:
+            raise _Wrong(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
+        names = [*registry.names(), *metrics.names()]
+        if entry["name"] not in names:
+            raise _Wrong(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
+        if len(entry) > 1 and entry["name"] in registry.names():
+            raise _Wrong(f"'{entry['name']}' goes by position and takes neither threshold nor protect")
+        threshold = entry.get("threshold")
+        if threshold is not None and (not isinstance(threshold, int | float) or not -1 < threshold < 1):
+            raise _Wrong(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+        found.append(StrategyEntry(entry["name"], threshold, str(entry["protect"]) if "protect" in entry else None))
+    return tuple(dict.fromkeys(found))
+
+
+def _counts(value: Any) -> tuple[int | str, ...]:
+    found: list[int | str] = []
+    for item in _list(value):
+        run = re.fullmatch(r"(\d+)(?:-|\.\.)(\d+)", str(item))
+        if item == ALL_COUNTS:
+            found.append(ALL_COUNTS)
+        elif run is not None and int(run[1]) <= int(run[2]) < 1000:
+            found += range(int(run[1]), int(run[2]) + 1)
+        elif isinstance(item, int) and not isinstance(item, bool) and item >= 1:
+            found.append(item)
+        else:
+            raise _Wrong(f"{item!r} is not a number of layers; write 2, 1-4 or {ALL_COUNTS}")
+    return tuple(dict.fromkeys(found))
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    for item in _list(value):
+        if not isinstance(item, int) or isinstance(item, bool) or item < 0:
+            raise _Wrong(f"{item!r} is not a seed; write a number from 0")
+    return tuple(dict.fromkeys(_list(value)))
+
+
+def _heal(value: Any) -> dict[str, HealSpec]:
+    found: dict[str, HealSpec] = {}
+    for item in _list(value):
+        if not isinstance(item, Mapping):
+            raise _Wrong(f"{item!r} is not a recipe; write its entries, such as {{num_epochs: 3}}")
+        recipe = dict(item)
+        name = str(recipe.pop("name", DEFAULT_RECIPE))
+        if name in found:
+            raise _Wrong(f"two recipes are named '{name}'; give each a name of its own")
+        found[name] = _recipe(recipe)
+    return found
+
+
+def _recipe(recipe: dict[str, Any]) -> HealSpec:
+    known = {item.name: item.default for item in fields(HealSpec)}
+    for key, value in recipe.items():
+        if key not in known:
+            raise _Wrong(f"a recipe has no '{key}'{_near(key, known)} (known: {', '.join(known)})")
+        kind = type(known[key])
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            recipe[key] = float(value)
+        elif kind is float and isinstance(value, str):  # YAML reads 2e-5 as text
+            try:
+                recipe[key] = float(value)
+            except ValueError:
+                raise _Wrong(f"{key} is a number, not {value!r}") from None
+        elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise _Wrong(f"{key} is a {kind.__name__}, not {value!r}")
+    heal = HealSpec(**recipe)
+    if heal.num_epochs <= 0 or heal.batch_size < 1 or not 0 < heal.learning_rate < 1:
+        raise _Wrong("num_epochs and batch_size are above 0, and learning_rate is between 0 and 1")
+    if heal.precision not in ("auto", "float32", "bfloat16"):
+        raise _Wrong(f"there is no precision '{heal.precision}'; it is auto, float32 or bfloat16")
+    return heal
+
+
+def _length(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 4:
+        raise _Wrong(f"{value!r} is not a number of tokens; write 4 or more")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise _Wrong(f"{value!r} is not text")
+    return value
+
+
+_PARSERS = {
+    "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds, "heal": _heal,
+    "max_length": _length, "dataset": _text, "text_columns": _texts, "label_column": _text, "eval_split": _text,
+}  # fmt: skip

@@ -1,0 +1,135 @@
+"""The report's drawings, as SVG (matplotlib). No torch."""
+
+import io
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from depthprune.optional import require
+from depthprune.plan import format_layers
+from depthprune.report.results import Run, mean_and_spread
+from depthprune.scores import Scores
+
+# Okabe and Ito's palette, which those who see fewer colours can tell apart, with markers for those who see none.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6673", "#b3372b")
+MARKERS = "osD^vP*X"
+PURPOSE = "drawing a report"
+
+
+def depth_chart(runs: Sequence[Run]) -> str:
+    """Draw score against the number of dropped layers, a line a strategy, with the spread over seeds."""
+    figure, (axis,) = _figure(1)
+    full = [run.score for run in runs if not run.dropped]
+    names = sorted({name for run in runs for name in run.strategies})
+    for n, name in enumerate(names):
+        points = _points(runs, name)
+        counts = [count for count, _, _ in points]
+        means = [100 * mean for _, mean, _ in points]
+        errors = [100 * (spread or 0.0) for _, _, spread in points]
+        style = {
+            "color": COLOURS[n % len(COLOURS)],
+            "marker": MARKERS[n % len(MARKERS)],
+            "markersize": 5,
+            "linewidth": 1.3,
+        }
+        axis.errorbar(counts, means, yerr=errors if any(errors) else None, capsize=3, label=name, **style)
+    if full:
+        axis.axhline(100 * statistics.fmean(full), color="#5b6673", linestyle="--", linewidth=1, label="full model")
+    axis.set_xlabel("layers dropped")
+    axis.set_ylabel(f"{runs[0].primary} × 100")
+    axis.legend(fontsize=8, ncols=2)
+    _whole_numbers(axis.xaxis)
+    return _svg(figure)
+
+
+def depth_words(runs: Sequence[Run]) -> str:
+    """Say what `depth_chart` shows."""
+    parts = []
+    for name in sorted({name for run in runs for name in run.strategies}):
+        points = ", ".join(f"{count} dropped {100 * mean:.1f}" for count, mean, _ in _points(runs, name))
+        parts.append(f"{name}: {points}")
+    return "; ".join(parts)
+
+
+def _points(runs: Sequence[Run], name: str) -> list[tuple[int, float, float | None]]:
+    counts = sorted({run.count for run in runs if name in run.strategies})
+    return [
+        (count, *mean_and_spread([run.score for run in runs if run.count == count and name in run.strategies]))
+        for count in counts
+    ]
+
+
+def pareto_front(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs that no other beats in both parameters and retention, smallest first."""
+    front, best = [], -1.0
+    for run in sorted(runs, key=lambda run: (run.parameters, -(run.retention or 0.0))):
+        if (run.retention or 0.0) > best:
+            front.append(run)
+            best = run.retention or 0.0
+    return front
+
+
+def point_name(run: Run) -> str:
+    """Say which run a point is."""
+    dropped = f"without layers {format_layers(run.dropped)}" if run.dropped else "full"
+    return f"{run.task} {dropped} ({100 * (run.retention or 0):.1f} %)"
+
+
+def pareto_chart(runs: Sequence[Run]) -> str:
+    """Draw retention against parameters and against speed-up, the front marked."""
+    figure, axes = _figure(2)
+    front = {run.digest for run in pareto_front(runs)}
+    for axis, heading, value in (
+        (axes[0], "parameters, million", lambda run: run.parameters / 1e6),
+        (axes[1], "times faster than the full model", lambda run: run.speedup),
+    ):
+        for n, task in enumerate(sorted({run.task for run in runs})):
+            some = [run for run in runs if run.task == task]
+            axis.scatter(
+                [value(run) for run in some],
+                [100 * (run.retention or 0.0) for run in some],
+                s=22,
+                color=COLOURS[n % len(COLOURS)],
+                marker=MARKERS[n % len(MARKERS)],
+                label=task,
+            )
+        if axis is axes[0]:
+            ringed = [run for run in runs if run.digest in front]
+            axis.scatter([value(r) for r in ringed], [100 * (r.retention or 0) for r in ringed], s=90,
+                         facecolors="none", edgecolors="#1d2430", linewidths=1.2, label="beaten by none")  # fmt: skip
+        axis.set_xlabel(heading)
+    axes[0].set_ylabel("share of the full score, %")
+    axes[0].legend(fontsize=8)
+    return _svg(figure)
+
+
+def scores_chart(scores: Scores) -> str:
+    """Draw the scores of layers as bars."""
+    figure, (axis,) = _figure(1, height=2.4)
+    axis.bar(range(scores.depth), scores.of().layers, color=COLOURS[0])
+    axis.set_xlabel("layer")
+    axis.set_ylabel(scores.metric)
+    _whole_numbers(axis.xaxis)
+    return _svg(figure)
+
+
+def _figure(columns: int, height: float = 3.6) -> tuple[Any, Any]:
+    figures = require("matplotlib.figure", extra="report", purpose=PURPOSE)
+    figure = figures.Figure(figsize=(5.4 * columns, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _whole_numbers(axis: Any) -> None:
+    axis.set_major_locator(require("matplotlib.ticker", extra="report", purpose=PURPOSE).MaxNLocator(integer=True))
+
+
+def _svg(figure: Any) -> str:
+    matplotlib = require("matplotlib", extra="report", purpose=PURPOSE)
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthprune"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,128 @@
+"""The report as one HTML file that opens offline (Jinja2, pictures as SVG inside). No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from depthprune.errors import LoadError
+from depthprune.optional import require
+from depthprune.report import charts
+from depthprune.report.results import Results
+from depthprune.report.tables import Table, all_tables
+from depthprune.scores import Scores, read_scores
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing with its words.
+
+    Args:
+        svg: the drawing.
+        alt: what it shows, for those who do not see it.
+        caption: under it.
+    """
+
+    svg: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    anchor: str
+    heading: str
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Picture, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+
+def page(results: Results, store: Path) -> str:
+    """Return the report as HTML."""
+    jinja2 = require("jinja2", extra="report", purpose="writing a report")
+    from importlib.metadata import version
+
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True)
+    template = environment.from_string(
+        files("depthprune.report").joinpath("templates/report.html").read_text(encoding="utf-8")
+    )
+    tasks, models = results.values("task"), results.values("model_name")
+    lead = (
+        f"{len(results.runs)} runs of {', '.join(models)} on {', '.join(tasks)}: layers dropped, the rest fine-tuned, "
+        "scored beside the full model."
+    )
+    return template.render(
+        title="What is left when layers go",
+        lead=lead,
+        sections=sections(results, store),
+        version=version("depthprune"),
+        store=store.name,
+    )
+
+
+def sections(results: Results, store: Path) -> list[Section]:
+    """Return the parts of the page that the runs give something for."""
+    tables = {table.name: table for table in all_tables(results)}
+    scores = tuple(table for name, table in tables.items() if name.startswith("scores-"))
+    found = [
+        Section("scores", "Score against depth", scores, tuple(_depth_charts(results))),
+        Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
+        Section("claims", "The paper's claims", _some(tables, "claims")),
+        Section("within", "How many layers can go", _some(tables, "within", "robustness")),
+        Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
+        Section("runs", "Every run, and how to repeat it", _some(tables, "runs"), notes=_notes(results)),
+    ]
+    return [section for section in found if section.tables or section.figures]
+
+
+def _some(tables: dict[str, Table], *names: str) -> tuple[Table, ...]:
+    return tuple(tables[name] for name in names if name in tables)
+
+
+def _depth_charts(results: Results) -> list[Picture]:
+    pictures = []
+    for model in results.values("model"):
+        for task in results.values("task"):
+            runs = [run for run in results.runs if run.model == model and run.task == task]
+            if any(run.dropped for run in runs):
+                name = f"{runs[0].model_name} on {task}"
+                words = charts.depth_words(runs)
+                pictures.append(
+                    Picture(charts.depth_chart(runs), f"Score against layers dropped, {name}. {words}", name)
+                )
+    return pictures
+
+
+def _pareto(results: Results) -> list[Picture]:
+    runs = [run for run in results.runs if run.retention is not None]
+    if not any(run.dropped for run in runs):
+        return []
+    front = charts.pareto_front(runs)
+    words = f"The front: {', '.join(charts.point_name(run) for run in front)}."
+    caption = "Share of the full model's score against parameters and speed; the ringed runs are beaten by none."
+    return [Picture(charts.pareto_chart(runs), f"Retention against parameters and speed-up. {words}", caption)]
+
+
+def _layer_scores(store: Path) -> list[Picture]:
+    pictures = []
+    for file in sorted((store / "scores").glob("*.json")) if (store / "scores").is_dir() else ():
+        try:
+            scores: Scores = read_scores(file)
+        except LoadError:
+            continue  # a foreign file is left alone
+        words = ", ".join(f"layer {i} {value:.3f}" for i, value in enumerate(scores.of().layers))
+        caption = f"{scores.metric} of {scores.model['name']} on {scores.calibration['data']}; higher means keep"
+        pictures.append(Picture(charts.scores_chart(scores), f"{caption}: {words}", caption))
+    return pictures
+
+
+def _notes(results: Results) -> tuple[str, ...]:
+    notes: Sequence[str] = [f"Skipped: {note}" for note in results.notes]
+    if results.foreign:
+        notes = [
+            *notes,
+            f"{len(results.foreign)} folders were left alone, which are no runs: {', '.join(results.foreign[:10])}",
+        ]
+    return tuple(notes)

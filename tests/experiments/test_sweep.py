@@ -1,0 +1,163 @@
+"""Sweeps: unique runs, shared, claimed, killed and gone on with."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from depthprune.experiments.claims import CLAIM_FILE
+from depthprune.experiments.store import Store
+from depthprune.experiments.summary import best_plans, readable_record, tally
+from depthprune.experiments.sweep import carry_out, expand, remember, stored_rows
+from depthprune.experiments.sweep_scores import stored_scorer
+from depthprune.experiments.sweep_spec import parse_sweep
+from tiny_models import tiny_checkpoint, words
+
+KILLS = 3
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("here")
+    tiny_checkpoint(folder / "model", "bert", "base", 4)
+    lines = words(600, line=6).splitlines()
+    rows = "".join(f"{line},{i % 2}\n" for i, line in enumerate(lines))
+    (folder / "rows.csv").write_text("text,label\n" + rows)
+    return folder
+
+
+def grid(here, **more):
+    content = {
+        "models": str(here / "model"),
+        "tasks": "custom",
+        "dataset": str(here / "rows.csv"),
+        "text_columns": "text",
+        "label_column": "label",
+        "strategies": ["top", "bottom", "symmetric", "even-alternate", "odd-alternate", "contribution"],
+        "counts": ["1..L-1"],
+        "heal": {"num_epochs": 0.2},
+        "max_length": 16,
+    }
+    return parse_sweep({**content, **more})
+
+
+def scorer(store, take=True):
+    return stored_scorer(store, "cpu", take=take)
+
+
+def test_strategies_that_choose_the_same_layers_share_a_run_and_the_full_model_runs_once(here, tmp_path):
+    expansion = expand(grid(here, seeds=[1, 2]), scorer(tmp_path))
+    plans = {job.spec.drop.dropped for job in expansion.jobs.values()}
+    assert len(expansion.jobs) == 2 * len(plans), "one run a plan and seed"
+    assert sum(not job.spec.drop.dropped for job in expansion.jobs.values()) == 2
+    assert not next(iter(expansion.jobs.values())).spec.drop.dropped, "the full models go first"
+    top, even = ([row.digest for row in expansion.rows if row.strategy == name and row.count == 1]
+                 for name in ("top", "even-alternate"))  # fmt: skip
+    assert top == even and expansion.shared > 0
+    # 4 layers: symmetric at 1 and 3, and the alternates at 3, are impossible; the others go on.
+    assert len(expansion.skipped) == 4 and all("count" in note for note in expansion.skipped)
+
+
+def test_a_dry_run_takes_no_scores(here, tmp_path):
+    dry = expand(grid(here, strategies=["top", "contribution"]), scorer(tmp_path, take=False))
+    assert dry.unscored == 3 and not list(tmp_path.iterdir())
+    real = expand(grid(here, strategies=["top", "contribution"]), scorer(tmp_path))
+    assert real.unscored == 0 and len(real.rows) == len(dry.rows) + 3
+
+
+def test_every_run_is_done_once_and_the_second_time_nothing_is_run(here, tmp_path):
+    store = Store(tmp_path)
+    expansion = expand(grid(here, strategies=["top", "bottom"], counts=[1, 2]), scorer(tmp_path))
+    states = list(carry_out(expansion, store, executor="local"))
+    assert Counter(state for _, state, _ in states) == {"done": 5}
+    records = {d: readable_record(store.folder(d) / "record.json") for d in expansion.jobs}
+    assert all(records.values())
+    times = {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs}
+    assert len(list(carry_out(expansion, store))) == 5
+    assert {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs} == times
+    remember(expansion, store)
+    remember(expansion, store)
+    assert len(stored_rows(store)) == len(expansion.rows) == 5
+    assert len(tally(store).done) == 5
+    (best,) = best_plans(list(records.values()))
+    assert best.retention is not None
+
+
+def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(here, tmp_path):
+    store = Store(tmp_path / "runs")
+    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path / "runs"))
+    rows = here / "rows.csv"
+    text = rows.read_text()
+    try:
+        rows.unlink()
+        states = {state for _, state, _ in carry_out(expansion, store)}
+        assert states == {"failed"}
+    finally:
+        rows.write_text(text)
+    digest = next(iter(expansion.jobs))
+    assert "rows.csv" in json.loads((store.folder(digest) / "failure.json").read_text())["traceback"]
+    assert {state for _, state, _ in carry_out(expansion, store)} == {"failed"}
+    assert {state for _, state, _ in carry_out(expansion, store, retry_failed=True)} == {"done"}
+    assert not (store.folder(digest) / "failure.json").exists()
+    assert tally(store, list(expansion.jobs)).failed == []
+
+
+def test_a_foreign_record_is_counted_and_left_alone(tmp_path):
+    (tmp_path / "abc").mkdir()
+    (tmp_path / "abc" / "record.json").write_text('{"something": "else"}')
+    (tmp_path / "def").mkdir()
+    (tmp_path / "def" / "record.json").write_text("{")
+    found = tally(Store(tmp_path))
+    assert found.foreign == ["abc", "def"] and not found.done
+    assert (tmp_path / "abc" / "record.json").read_text() == '{"something": "else"}'
+
+
+def _killed_at_random_moments(here, folder, kills, counts):
+    """Start the sweep again and again, kill all of it at a random moment, and let the last one finish."""
+    spec = folder / "s.yaml"
+    import yaml
+
+    content = {
+        "models": [str(here / "model")], "tasks": ["custom"], "dataset": str(here / "rows.csv"),
+        "text_columns": ["text"], "label_column": "label", "strategies": ["top", "bottom", "even-alternate"],
+        "counts": counts, "seeds": list(range(4)), "heal": {"num_epochs": 0.2}, "max_length": 16,
+    }  # fmt: skip
+    spec.write_text(yaml.safe_dump(content))
+    store = Store(folder / "runs")
+    command = [sys.executable, "-m", "depthprune.cli.main", "sweep", str(spec), "--store", str(store.root)]
+    chance, written = random.Random(0), {}
+    for _ in range(kills):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + chance.uniform(6, 20)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        subprocess.run(["kill", "-9", "--", f"-{process.pid}"], check=False, stderr=subprocess.DEVNULL)
+        process.wait()
+        for file in store.root.glob("*/record.json"):
+            stamp = file.stat().st_mtime_ns
+            assert written.setdefault(file, stamp) == stamp, "a run that was done was run again"
+            assert readable_record(file) is not None, "a record is whole or not there"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for file, stamp in written.items():
+        assert file.stat().st_mtime_ns == stamp
+    asked = list(expand(parse_sweep(content), scorer(store.root)).jobs)
+    found = tally(store, asked)
+    assert sorted(found.done) == sorted(asked) and not found.running and not found.waiting and not found.failed
+    assert not list(store.root.glob(f"*/{CLAIM_FILE}"))
+    return len(asked)
+
+
+def test_a_sweep_that_is_killed_loses_at_most_what_was_in_flight(here, tmp_path):
+    assert _killed_at_random_moments(here, tmp_path, KILLS, [1]) == 12
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_at_twenty_moments_ends_with_every_run_done_once(here, tmp_path):
+    assert _killed_at_random_moments(here, tmp_path, 20, [1, 2, 3]) >= 20
