@@ -24,6 +24,7 @@ from depthprune.specs import HealSpec
 
 ALL_COUNTS = "1..L-1"
 DEFAULT_RECIPE = "default"
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -221,11 +222,11 @@ def _heal(value: Any) -> dict[str, HealSpec]:
 
 
 def _recipe(recipe: dict[str, Any]) -> HealSpec:
-    known = {item.name: item.default for item in fields(HealSpec)}
+    known: dict[str, Any] = {item.name: item.type for item in fields(HealSpec)}
     for key, value in recipe.items():
         if key not in known:
             raise _Wrong(f"a recipe has no '{key}'{_near(key, known)} (known: {', '.join(known)})")
-        kind = type(known[key])
+        kind = known[key]
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             recipe[key] = float(value)
         elif kind is float and isinstance(value, str):  # YAML reads 2e-5 as text
@@ -234,7 +235,7 @@ def _recipe(recipe: dict[str, Any]) -> HealSpec:
             except ValueError:
                 raise _Wrong(f"{key} is a number, not {value!r}") from None
         elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _Wrong(f"{key} is a {kind.__name__}, not {value!r}")
+            raise _Wrong(f"{key} is {KINDS[kind]}, not {value!r}")
     heal = HealSpec(**recipe)
     if heal.num_epochs <= 0 or heal.batch_size < 1 or not 0 < heal.learning_rate < 1:
         raise _Wrong("num_epochs and batch_size are above 0, and learning_rate is between 0 and 1")
