@@ -58,5 +58,5 @@ def _data_table() -> list[str]:
         lines.append(f"| `{name}` | {metric.summary} | {what[metric.selects]} | [paper]({metric.paper}) |")
     lines += ["", "| search | how | from |", "|---|---|---|"]
     for name, method in methods.items():
-        lines.append(f"| `{name}` | {method.summary} | [paper]({method.paper}) |")
+        lines.append(f"| `{name}` | {method.summary} | {f'[paper]({method.paper})' if method.paper else ''} |")
     return lines

@@ -68,7 +68,7 @@ class Method:
 
     name: str
     function: Callable[[Evaluator, Space], Found]
-    paper: str
+    paper: str | None
 
     @property
     def summary(self) -> str:
@@ -79,7 +79,7 @@ class Method:
 methods: Registry[Method] = Registry("search", "depthprune.strategies")
 
 
-def method(name: str, *, paper: str) -> Callable[[Callable], Callable]:
+def method(name: str, *, paper: str | None = None) -> Callable[[Callable], Callable]:
     """Register a search; the function itself is returned unchanged."""
 
     def register(function: Callable[[Evaluator, Space], Found]) -> Callable:
@@ -140,7 +140,7 @@ def _promising_first(evaluator: Evaluator, plans: list[LayerPlan], base: LayerPl
     return sorted(plans, key=lambda plan: (first[plan], plan.dropped))
 
 
-@method("beam", paper="https://arxiv.org/abs/2402.09025")
+@method("beam")
 def beam(evaluator: Evaluator, space: Space) -> Found:
     """Like greedy, but go on from the best few plans of each size (--width) instead of one."""
     found: Found = {}
@@ -165,7 +165,7 @@ def beam(evaluator: Evaluator, space: Space) -> Found:
     return found
 
 
-@method("exhaustive", paper="https://arxiv.org/abs/2004.03844")
+@method("exhaustive")
 def exhaustive(evaluator: Evaluator, space: Space) -> Found:
     """Try every plan: the true optimum, where there are few enough.
 
