@@ -57,6 +57,7 @@ class Live:
         self._expansion, self._store = expansion, store
         self._ended: dict[str, tuple[str, str]] = {}
         self._records: dict[str, dict[str, Any]] = {}
+        self._known = {digest for digest in expansion.jobs if store.record(digest) is not None}
         self._began, self._news = time.monotonic(), 0
         self._live = RichLive(get_renderable=self.table, console=console, refresh_per_second=1, transient=True)
 
@@ -75,7 +76,7 @@ class Live:
         record = readable_record(self._store.folder(digest) / "record.json") if state == "done" else None
         if record is not None:
             self._records[digest] = record
-        self._news += 1
+        self._news += digest not in self._known
         if not console.is_terminal:
             job = self._expansion.jobs[digest]
             layers = format_layers(job.spec.drop.dropped) or "none"

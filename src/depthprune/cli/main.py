@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from depthprune.cli import drop, evaluate, finetune, inspect, listing, quickstart, report, run, score, search, sweep
+from depthprune.cli import (
+    auto,
+    drop,
+    evaluate,
+    finetune,
+    inspect,
+    listing,
+    quickstart,
+    report,
+    run,
+    score,
+    search,
+    sweep,
+)
 from depthprune.errors import UserError
 
 INTERRUPTED = 130
@@ -27,6 +40,7 @@ app.command("run")(run.run)
 app.command("drop")(drop.drop)
 app.command("score")(score.score)
 app.command("search")(search.search)
+app.command("auto")(auto.auto)
 app.command("sweep")(sweep.sweep)
 app.command("status")(sweep.status)
 app.command("report")(report.report)

@@ -159,7 +159,8 @@ def _plans(
                     assert count is not None
                     plan = choose(strategy.name, depth, count)
             except PlanError as error:
-                note = f"{strategy.label}, count {count}, {source.name}: {error}"
+                shown = source.name if source.commit is not None else Path(source.name).name
+                note = f"{strategy.label}, count {count}, {shown}: {error}"
                 if note not in found.skipped:
                     found.skipped.append(note)
                 continue
@@ -212,6 +213,7 @@ class Work:
     store: str
     device: str
     retry_failed: bool = False
+    save: bool = False
 
 
 _watch = Watch()
@@ -227,19 +229,23 @@ def do(work: Work) -> tuple[str, str, str]:
     job, store = work.job, Store(work.store)
     digest = job.spec.digest()
     folder = store.folder(digest)
-    if store.record(digest) is not None:
+    if _is_done(store, digest, work.save):
         return digest, DONE, ""
     if (folder / "failure.json").exists() and not work.retry_failed:
         return digest, FAILED, failure_line(folder)
     with claimed(folder, _watch) as ours:
         if not ours:
             return digest, BUSY, ""
-        if store.record(digest) is not None:  # done by whoever had the claim a moment ago
+        if _is_done(store, digest, work.save):  # by whoever had the claim a moment ago
             return digest, DONE, ""
-        return _run(job, store, work.device, digest)
+        return _run(job, store, work.device, digest, save=work.save)
 
 
-def _run(job: Job, store: Store, device: str, digest: str) -> tuple[str, str, str]:
+def _is_done(store: Store, digest: str, save: bool) -> bool:
+    return store.record(digest) is not None and (not save or store.model_folder(digest).is_dir())
+
+
+def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tuple[str, str, str]:
     from depthprune.experiments.prepare import resolve_device
     from depthprune.experiments.run import run
     from depthprune.quiet import quiet_libraries
@@ -250,7 +256,7 @@ def _run(job: Job, store: Store, device: str, digest: str) -> tuple[str, str, st
         key = (job.spec.evaluation.task, job.options)
         if key not in _data:
             _data[key] = load_task(job.spec.evaluation.task, job.options)
-        run(source, _data[key], job.spec, job.plan, store=store, device=resolve_device(device))
+        run(source, _data[key], job.spec, job.plan, store=store, device=resolve_device(device), save=save)
     except Exception as error:  # the one place that records a failed run
         said = str(error) if isinstance(error, UserError) else traceback.format_exc()
         folder = store.folder(digest)
@@ -277,14 +283,24 @@ def carry_out(
     resources: Resources | None = None,
     device: str = "auto",
     retry_failed: bool = False,
+    save: bool = False,
     pause: float = 2.0,
 ) -> Iterator[tuple[str, str, str]]:
     """Carry out the runs of a sweep; yields (digest, `done` or `failed`, a line about a failure) as they end.
 
     Runs that another worker has are waited for, and taken up when it dies.
+
+    Args:
+        save: keep each run's checkpoint in the store; a recorded run without one is run again.
     """
     run_all = executors.get(executor)
-    waiting = [Work(job, str(store.root), device, retry_failed) for job in expansion.jobs.values()]
+    done = [digest for digest in expansion.jobs if _is_done(store, digest, save)]
+    yield from ((digest, DONE, "") for digest in done)
+    waiting = [
+        Work(job, str(store.root), device, retry_failed, save)
+        for digest, job in expansion.jobs.items()
+        if digest not in done
+    ]
     while waiting:
         busy = []
         for outcome in run_all(do, waiting, resources or Resources()):

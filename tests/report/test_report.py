@@ -1,0 +1,138 @@
+"""The report: every table and format, verdicts that can go either way, ten thousand records in seconds."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import pytest
+
+from depthprune.report.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
+from depthprune.report.formats import comma_separated, latex, markdown
+from depthprune.report.page import page
+from depthprune.report.results import read_results
+from depthprune.report.tables import all_tables
+from made_records import make_record
+
+BY_POSITION = {"top": (4, 5), "bottom": (0, 1), "symmetric": (2, 3), "even-alternate": (3, 5), "odd-alternate": (2, 4)}
+
+
+def fill(root, scores, **more):
+    make_record(root, (), 0.85, **more)
+    for name, score in scores.items():
+        make_record(root, BY_POSITION[name], score, **more)
+
+
+def verdict(root, number):
+    return next(v for v in verdicts(read_results(root)) if v.number == number)
+
+
+def test_the_tables_say_what_the_records_say(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60})
+    fill(tmp_path, {"top": 0.82, "bottom": 0.64}, seed=43)
+    tables = {table.name.split("-")[0]: table for table in all_tables(read_results(tmp_path))}
+    rows = {row[0]: row[1] for row in tables["scores"].rows}
+    assert rows["top"] == "81.00 ± 1.41 (95.3 %)" and rows["bottom"] == "62.00 ± 2.83 (72.9 %)"
+    assert "seeds 42, 43" in tables["scores"].note
+    layers = {row[1]: row[3] for row in tables["layers"].rows}
+    assert layers["top"] == "■■■■□□" and layers["bottom"] == "□□■■■■"
+    assert ("tiny", "mrpc", "top", "0", "0", "0", "2") in tables["within"].rows
+    assert any(row[2] == "19.20 M" and row[5] == "1.50×" for row in tables["cost"].rows)
+
+
+@pytest.mark.parametrize(
+    "bottom, expected",
+    [(0.60, SUPPORTED), (0.90, NOT_SUPPORTED), (0.795, NOT_TESTABLE)],
+    ids=["worse", "better", "alike"],
+)
+def test_a_verdict_goes_with_the_numbers_and_noise_is_no_difference(bottom, expected, tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": bottom})
+    found = verdict(tmp_path, 4)
+    assert found.verdict == expected and f"bottom {100 * bottom:.2f}" in found.evidence
+
+
+@pytest.mark.parametrize("top, expected", [(0.84, SUPPORTED), (0.80, NOT_SUPPORTED)])
+def test_a_third_of_the_layers_is_safe_or_it_is_not(top, expected, tmp_path):
+    fill(tmp_path, {"top": top})
+    assert verdict(tmp_path, 10).verdict == expected
+
+
+def test_robust_and_sensitive_tasks_are_told_apart(tmp_path):
+    fill(tmp_path, {"top": 0.84}, task="qqp")
+    assert verdict(tmp_path, 6).verdict == NOT_TESTABLE
+    fill(tmp_path, {"top": 0.75}, task="mnli")
+    assert verdict(tmp_path, 6).verdict == SUPPORTED
+
+
+def test_every_claim_has_a_verdict_and_what_cannot_be_tested_says_what_is_missing(tmp_path):
+    make_record(tmp_path, (), 0.85)
+    found = verdicts(read_results(tmp_path))
+    assert [v.number for v in found] == list(range(1, 13))
+    assert all(v.verdict == NOT_TESTABLE and "needs" in v.evidence for v in found)
+
+
+class _Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links, self.bad = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        for name in ("src", "href"):
+            if (given.get(name) or "").startswith(("http", "//")):
+                self.links.append(given[name])
+        if given.get("role") == "img" and not given.get("aria-label"):
+            self.bad.append(tag)
+
+
+def test_the_page_is_one_file_with_headings_headers_and_words_for_pictures(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60})
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "record.json").write_text("{}")
+    text = page(read_results(tmp_path), tmp_path)
+    parsed = _Page()
+    parsed.feed(text)
+    tags = [tag for tag, _ in parsed.tags]
+    assert parsed.links == [] and parsed.bad == []
+    assert tags.count("h1") == 1 and tags.count("h2") >= 5 and tags.count("svg") == 2
+    assert sum(tag == "th" and given.get("scope") == "col" for tag, given in parsed.tags) > 10
+    assert ("html", {"lang": "en"}) in parsed.tags and "prefers-color-scheme: dark" in text
+    assert "1 folders were left alone" in text
+    assert "<script" not in text
+
+
+def test_markdown_csv_and_latex_hold_the_same_cells(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60})
+    tables = all_tables(read_results(tmp_path))
+    assert "| top | 80.00 (94.1 %) |" in markdown(tables)
+    rows = list(csv.reader(io.StringIO(comma_separated(tables))))
+    assert any(row[1:3] == ["top", "80.00 (94.1 %)"] for row in rows)
+    assert r"top & 80.00 (94.1 \%) \\" in latex(tables)
+    assert not re.search(r"(?<!\\)[%#]", latex(tables)), "what LaTeX would take for its own is escaped"
+
+
+def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):
+    first = make_record(tmp_path, (4, 5), 0.8)
+    record = json.loads((tmp_path / first / "record.json").read_text())
+    for i in range(10_000):
+        record["spec"]["seed"] = i
+        record["outcome"]["plan"]["dropped"] = record["spec"]["drop"]["dropped"] = [i % 6]
+        folder = tmp_path / f"{i:012x}"
+        folder.mkdir()
+        (folder / "record.json").write_text(json.dumps(record))
+    code = (
+        "import sys; from pathlib import Path; from depthprune.report.results import read_results;"
+        "from depthprune.report.page import page; from depthprune.cli.live import status_lines;"
+        "from depthprune.experiments.store import Store;"
+        f"root = Path({str(tmp_path)!r}); list(status_lines(Store(root))); print(len(page(read_results(root), root)));"
+        "assert 'torch' not in sys.modules"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert time.perf_counter() - start < 60, "an order above the aim: this machine may be busy"
