@@ -60,12 +60,15 @@ def _points(runs: Sequence[Run], name: str) -> list[tuple[int, float, float | No
 
 
 def pareto_front(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs that no other beats in both parameters and retention, smallest first."""
-    front, best = [], -1.0
-    for run in sorted(runs, key=lambda run: (run.parameters, -(run.retention or 0.0))):
-        if (run.retention or 0.0) > best:
-            front.append(run)
-            best = run.retention or 0.0
+    """Return, for each task, the runs that no other beats in both parameters and retention, smallest first."""
+    front = []
+    for task in sorted({run.task for run in runs}):
+        best = -1.0
+        some = [run for run in runs if run.task == task]
+        for run in sorted(some, key=lambda run: (run.parameters, -(run.retention or 0.0))):
+            if (run.retention or 0.0) > best:
+                front.append(run)
+                best = run.retention or 0.0
     return front
 
 
@@ -99,7 +102,7 @@ def pareto_chart(runs: Sequence[Run]) -> str:
                          facecolors="none", edgecolors="#1d2430", linewidths=1.2, label="beaten by none")  # fmt: skip
         axis.set_xlabel(heading)
     axes[0].set_ylabel("share of the full score, %")
-    axes[0].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="lower right")
     return _svg(figure)
 
 

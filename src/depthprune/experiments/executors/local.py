@@ -6,7 +6,7 @@ A worker that dies takes one item with it; the pool is made anew and the item is
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -27,13 +27,22 @@ def local(function: Function, items: Sequence[Any], resources: Resources) -> Ite
     devices = visible if resources.gpus else []
     workers = min(resources.workers or (len(devices) or cores()), max(len(items), 1))
     threads = resources.cpus or max(1, cores() // workers)
-    waiting, lost = list(items), Counter[int]()
-    while waiting:
-        pool = _Pool(workers, threads, devices)
+    # Who ran when a worker died is suspect and runs alone: nobody else is then counted for it.
+    waiting, suspects, lost = list(items), list[Any](), Counter[int]()
+    while waiting or suspects:
+        alone = bool(suspects)
+        batch = [suspects.pop(0)] if alone else waiting
+        pool = _Pool(1 if alone else workers, threads, devices)
         try:
-            yield from pool.drain(function, waiting, lost)
+            broken = yield from pool.drain(function, batch)
         finally:
             pool.stop()
+        for item in broken:
+            lost[id(item)] += alone
+            if lost[id(item)] >= LOST:
+                yield Outcome(item, lost="its worker died each time it was tried")
+            else:
+                suspects.append(item)
 
 
 class _Pool:
@@ -49,39 +58,22 @@ class _Pool:
         self._workers = workers
         self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free,))
 
-    def drain(self, function: Function, waiting: list[Any], lost: Counter[int]) -> Iterator[Outcome]:
-        """Run items until none waits or a worker was lost; what was not done is left in `waiting`."""
+    def drain(self, function: Function, waiting: list[Any]) -> Generator[Outcome, None, list[Any]]:
+        """Run items until none waits or a worker was lost; returns what ran then. What was not begun stays waiting."""
         running: dict[Future, Any] = {}
         while waiting or running:
             try:
                 while waiting and len(running) < self._workers:
-                    item = waiting.pop(0)
-                    running[self._pool.submit(function, item)] = item
+                    running[self._pool.submit(function, waiting[0])] = waiting[0]
+                    waiting.pop(0)
             except BrokenProcessPool:
-                waiting.insert(0, item)
-                yield from self._mourn(running, waiting, lost)
-                return
+                return list(running.values())
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            broken = []
-            for future in done:
-                item = running.pop(future)
-                if isinstance(future.exception(), BrokenProcessPool):
-                    broken.append((future, item))
-                else:
-                    yield Outcome(item, future.result())
-            if broken:
-                running.update(broken)
-                yield from self._mourn(running, waiting, lost)
-                return
-
-    def _mourn(self, running: dict[Future, Any], waiting: list[Any], lost: Counter[int]) -> Iterator[Outcome]:
-        """Put back what ran when a worker was lost; nobody can tell whose fault it was, so all of them are counted."""
-        for item in running.values():
-            lost[id(item)] += 1
-            if lost[id(item)] >= LOST * self._workers:
-                yield Outcome(item, lost="its worker died each time it was tried")
-            else:
-                waiting.append(item)
+            for future in [future for future in done if not isinstance(future.exception(), BrokenProcessPool)]:
+                yield Outcome(running.pop(future), future.result())
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in running if future.done()):
+                return list(running.values())
+        return []
 
     def stop(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -3,7 +3,7 @@
 Ray's processes listen on all interfaces of the machine; use it in networks that you trust.
 """
 
-import os
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,6 +11,8 @@ from depthprune.errors import UserError
 from depthprune.experiments.executors.base import LOST, Function, Outcome, Resources, registry
 from depthprune.experiments.executors.local import THREAD_VARIABLES, cores
 from depthprune.optional import require
+
+KNOCK_SECONDS = 10
 
 
 def ray_executor(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
@@ -43,16 +45,33 @@ def _connect(ray: Any, resources: Resources) -> None:
         options |= {"num_cpus": (resources.workers or cores()) * (resources.cpus or 1), "include_dashboard": False}
         options |= {"_node_ip_address": "127.0.0.1"}
     else:
+        _knock(resources.address)
         options["address"] = resources.address
-        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = f"at '{resources.address}'" if resources.address else "on this machine"
-        raise UserError(
-            f"no Ray answers {where} ({str(error).splitlines()[0]}); start one (ray start --head), or leave "
-            "--address out"
-        ) from None
+        raise _nobody(resources.address, error) from None
+
+
+def _knock(address: str) -> None:
+    """Try to connect: Ray itself would wait for many minutes where nobody answers.
+
+    Raises:
+        UserError: nobody does.
+    """
+    host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
+    if address == "auto" or not port.isdigit():
+        return  # Ray looks for it on this machine, or complains
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+    except OSError as error:
+        raise _nobody(address, error) from None
+
+
+def _nobody(address: str | None, error: Exception) -> UserError:
+    where = f"at '{address}'" if address else "on this machine"
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(f"no Ray answers {where} ({said}); start one (ray start --head), or leave --address out")
 
 
 registry.add("ray", ray_executor)

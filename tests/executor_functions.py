@@ -1,0 +1,29 @@
+"""Functions for executors to map: they are imported by name in other processes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def square(number: int) -> tuple[int, int]:
+    """Return the number's square and the threads that libraries are told to use."""
+    return number * number, int(os.environ["OMP_NUM_THREADS"])
+
+
+def die_once(place: str) -> str:
+    """Kill the worker the first time that it is called for a place."""
+    mark = Path(place)
+    if not mark.exists():
+        mark.write_text("died here")
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return "done"
+
+
+def die_always(place: str) -> str:
+    """Kill the worker."""
+    if place:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return "done"

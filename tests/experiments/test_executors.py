@@ -1,0 +1,53 @@
+"""Executors: every item comes back once, and a worker that dies loses nothing."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import executor_functions
+from depthprune.errors import UserError
+from depthprune.experiments.executors.base import Resources, registry
+from executor_functions import die_always, die_once, square
+
+EXECUTORS = registry.names()
+
+
+@pytest.fixture(autouse=True)
+def functions_are_found(monkeypatch):
+    """Ray's workers are started by its daemons, and find the functions by name."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(executor_functions.__file__).parent))
+
+
+def test_the_executors_are_local_processes_and_ray():
+    assert EXECUTORS == ["local", "ray"]
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_every_item_comes_back_once_and_threads_are_told(name):
+    outcomes = list(registry.get(name)(square, range(6), Resources(workers=2, cpus=1)))
+    assert sorted(outcome.item for outcome in outcomes) == list(range(6))
+    assert all(outcome.result == (outcome.item**2, 1) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_worker_that_is_killed_loses_nothing(name, tmp_path):
+    items = [str(tmp_path / f"{i}") for i in range(4)]
+    outcomes = list(registry.get(name)(die_once, items, Resources(workers=2, cpus=1)))
+    assert sorted(outcome.item for outcome in outcomes) == items
+    assert {outcome.result for outcome in outcomes} == {"done"}
+    assert len(list(tmp_path.iterdir())) == 4, "each item killed its worker once"
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_an_item_that_kills_each_worker_is_given_up_and_the_others_are_done(name):
+    outcomes = list(registry.get(name)(die_always, ["", "kill", "", ""], Resources(workers=1, cpus=1)))
+    assert sorted((outcome.item, outcome.result) for outcome in outcomes if outcome.lost is None) == [("", "done")] * 3
+    (lost,) = [outcome for outcome in outcomes if outcome.lost is not None]
+    assert lost.item == "kill"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_where_nobody_answers_is_one_line(address):
+    with pytest.raises(UserError, match=f"no Ray answers at '{re.escape(address)}'"):
+        list(registry.get("ray")(square, [1], Resources(address=address)))
