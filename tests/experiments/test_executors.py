@@ -23,7 +23,10 @@ def test_the_executors_are_local_processes_and_ray():
     assert EXECUTORS == ["local", "ray"]
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+SOME = ["local", pytest.param("ray", marks=pytest.mark.slow)]  # starting a Ray takes a quarter of a minute
+
+
+@pytest.mark.parametrize("name", SOME)
 def test_every_item_comes_back_once_and_threads_are_told(name):
     outcomes = list(registry.get(name)(square, range(6), Resources(workers=2, cpus=1)))
     assert sorted(outcome.item for outcome in outcomes) == list(range(6))
@@ -39,7 +42,7 @@ def test_a_worker_that_is_killed_loses_nothing(name, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4, "each item killed its worker once"
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", SOME)
 def test_an_item_that_kills_each_worker_is_given_up_and_the_others_are_done(name):
     outcomes = list(registry.get(name)(die_always, ["", "kill", "", ""], Resources(workers=1, cpus=1)))
     assert sorted((outcome.item, outcome.result) for outcome in outcomes if outcome.lost is None) == [("", "done")] * 3
