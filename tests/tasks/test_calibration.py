@@ -96,6 +96,17 @@ def test_a_table_whose_text_column_is_in_doubt_is_refused(tmp_path):
     assert load(file, text_column="two", blocks=False, samples=1).kind == "examples"
 
 
+def test_a_folder_of_a_data_set_is_read_by_its_splits(tmp_path, text):
+    for split, start in (("train", 0), ("test", 100)):
+        lines = text.read_text().splitlines()[start : start + 100]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in lines))
+    text.unlink()
+    one, other = (load(tmp_path, split=split, blocks=False, samples=100).fingerprint for split in (None, "test"))
+    assert one != other
+    with pytest.raises(LoadError, match="has no split 'dev'; it has 'train', 'test'"):
+        load(tmp_path, split="dev")
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     file = tmp_path / "t.pdf"
     file.write_text("x")

@@ -192,10 +192,12 @@ def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[s
 def _objective_scores(
     prepared: Prepared, chosen: Metric, name: str | None, on_progress: Progress
 ) -> tuple[str, LayerScores]:
-    from depthprune.experiments.objectives import choose_objective, opened_objective
+    from depthprune.experiments.objectives import FINETUNED, choose_objective, opened_objective
     from depthprune.scores.layerwise import loss_by_layer
     from depthprune.strategies.evaluator import Evaluator
 
+    if name == FINETUNED:
+        raise UserError("the objective 'finetuned' trains a model a plan; run depthprune search --objective finetuned")
     objective = choose_objective(prepared, name)
     if prepared.pieces is not None:
         if objective.cost is None:
