@@ -86,10 +86,11 @@ class LeftOut:
         inputs = self._batch(number).inputs
         if not self._runner.resumes:
             return self._runner.run(inputs, dropped)
-        for n in range(len(kept), 0, -1):
-            if (kept[:n], number) in self._store:
-                start, state = kept[n - 1] + 1, self._store.get((kept[:n], number))
-                break
+        stored = [n for n in range(1, len(kept) + 1) if (kept[:n], number) in self._store]
+        if spill:  # every state on the way is wanted, not only the last
+            stored = [n for place, n in enumerate(stored, start=1) if place == n]
+        if stored:
+            start, state = kept[stored[-1] - 1] + 1, self._store.get((kept[: stored[-1]], number))
         if spill and start == kept[-1] + 1:
             return None
 
