@@ -110,5 +110,5 @@ def test_a_folder_of_a_data_set_is_read_by_its_splits(tmp_path, text):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     file = tmp_path / "t.pdf"
     file.write_text("x")
-    with pytest.raises(LoadError, match="is not a file this reads"):
+    with pytest.raises(LoadError, match="is not a data file this reads"):
         load(file)

@@ -53,7 +53,7 @@ def auto(
     """
     from depthprune.errors import UserError
     from depthprune.experiments.auto import Bounds, find, parse_loss
-    from depthprune.output import check_target, copy_checkpoint
+    from depthprune.output import check_target
     from depthprune.result_file import check_file
 
     if max_loss is max_parameters is max_latency_ms is speedup is None:
@@ -81,9 +81,9 @@ def auto(
     from depthprune.cli.live import Live, expansion_lines
     from depthprune.experiments.executors.base import Resources
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep import estimate, expand, remember
+    from depthprune.experiments.sweep import expand
+    from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
-    from depthprune.plan import format_layers
 
     runs, resources = Store(store), Resources(workers)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
@@ -100,6 +100,16 @@ def auto(
 
         write_text(report, page(read_results(store), store))
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    _say(answer, runs, output)
+
+
+def _say(answer, runs, output: Path | None) -> None:
+    """Say what was found, and where its checkpoint is."""
+    from depthprune.cli.display import console
+    from depthprune.errors import UserError
+    from depthprune.output import copy_checkpoint
+    from depthprune.plan import format_layers
+
     if answer.digest is None or answer.record is None:
         raise UserError(
             f"no model is within the bounds (the full one scores {100 * answer.full:.2f}, {len(answer.tried)} runs "

@@ -72,7 +72,8 @@ def sweep(
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep import carry_out, estimate, expand, remember
+    from depthprune.experiments.sweep import carry_out, expand
+    from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
 
     runs = Store(store)

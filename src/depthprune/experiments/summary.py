@@ -8,7 +8,7 @@ from typing import Any
 
 from depthprune.experiments.claims import Watch, running
 from depthprune.experiments.store import Store
-from depthprune.experiments.sweep import stored_rows
+from depthprune.experiments.sweep_rows import stored_rows
 
 
 @dataclass

@@ -7,7 +7,7 @@ claimed one by one, so several processes and machines can work on one store at o
 import json
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,12 @@ from depthprune.experiments.claims import Watch, claimed
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.store import Store, write_json
-from depthprune.experiments.sweep_spec import DEFAULT_RECIPE, StrategyEntry, SweepSpec
+from depthprune.experiments.sweep_spec import StrategyEntry, SweepSpec
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import RunSpec
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
-SWEEPS = "sweeps"  # folder in a store: which strategy stands behind which run
 FULL = "full"
 DONE, FAILED, BUSY = "done", "failed", "busy"
 
@@ -172,39 +171,6 @@ def _task_options(spec: SweepSpec) -> TaskOptions:
     return TaskOptions(spec.dataset, spec.text_columns, spec.label_column, spec.eval_split, spec.seeds[0])
 
 
-def remember(expansion: Expansion, store: Store) -> Path:
-    """Write down which cells stand behind which runs, beside what other sweeps wrote; returns the file.
-
-    A cell's key is all that it says, so the same sweep again changes nothing.
-    """
-    rows = [vars(row) | {"model": Path(row.model).name} for row in expansion.rows]
-    content = {"rows": rows, "skipped": expansion.skipped}
-    import hashlib
-
-    name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-    file = store.root / SWEEPS / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
-    return file
-
-
-def estimate(expansion: Expansion, store: Store) -> float | None:
-    """Return seconds of one worker for the runs that are not done, from the records of like runs; None without any."""
-    known: dict[tuple[str, str], list[float]] = {}
-    for record in store.records():
-        key = (record["spec"]["model"], record["spec"]["evaluation"]["task"])
-        known.setdefault(key, []).append(float(record["outcome"]["seconds"]))
-    total = 0.0
-    for digest, job in expansion.jobs.items():
-        if store.record(digest) is not None:
-            continue
-        times = known.get((job.spec.model, job.spec.evaluation.task)) or [t for each in known.values() for t in each]
-        if not times:
-            return None
-        total += sum(times) / len(times)
-    return total
-
-
 @dataclass(frozen=True)
 class Work:
     """An item for an executor: a job, and how to do it."""
@@ -318,18 +284,3 @@ def _state(outcome: Outcome) -> tuple[str, str, str]:
     if outcome.lost is None:
         return outcome.result
     return outcome.item.job.spec.digest(), FAILED, outcome.lost
-
-
-def stored_rows(store: Store) -> list[Mapping[str, Any]]:
-    """Return the cells of every sweep that the store remembers, each once."""
-    rows: dict[str, Mapping[str, Any]] = {}
-    for file in sorted((store.root / SWEEPS).glob("*.json")) if (store.root / SWEEPS).is_dir() else ():
-        try:
-            for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-                rows[json.dumps(row, sort_keys=True)] = row
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a foreign file is left alone; what it would have said is in the records
-    return list(rows.values())
-
-
-__all__ = ["DEFAULT_RECIPE", "Expansion", "Job", "Row", "carry_out", "estimate", "expand", "remember", "stored_rows"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import group_of, records, score_of
-from depthprune.experiments.sweep import stored_rows
+from depthprune.experiments.sweep_rows import stored_rows
 
 CHOSEN = "chosen"  # layers that no known strategy would have chosen
 
@@ -122,7 +122,7 @@ def read_results(root: Path) -> Results:
 def _notes(store: Store) -> list[str]:
     import json
 
-    from depthprune.experiments.sweep import SWEEPS
+    from depthprune.experiments.sweep_rows import SWEEPS
 
     notes: dict[str, None] = {}
     for file in sorted((store.root / SWEEPS).glob("*.json")) if (store.root / SWEEPS).is_dir() else ():

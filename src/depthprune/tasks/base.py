@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAIN = "train"
+BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,22 @@ def read_dataset(path: str, config: str | None = None, **options: Any) -> Any:
     except (DatasetGenerationError, ValueError, KeyError, OSError) as error:
         cause = error.__cause__ or error
         raise LoadError(f"the data {what} cannot be read: {_first_line(cause)}") from None
+
+
+def read_file(path: Path, *, more: tuple[str, ...] = ()) -> Any:
+    """Read a table from a file: CSV, tab-separated, JSON lines or parquet.
+
+    Args:
+        more: endings of files that the caller reads itself, for the complaint.
+
+    Raises:
+        LoadError: it is none of these, or cannot be read.
+    """
+    builder = BUILDERS.get(path.suffix)
+    if builder is None:
+        raise LoadError(f"'{path}' is not a data file this reads ({', '.join((*more, *BUILDERS))}); convert it")
+    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
+    return read_dataset(builder, data_files=str(path), **options)
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthprune.errors import LoadError, UserError
-from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, read_dataset, registry
+from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, read_dataset, read_file, registry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLES = 256
 DEFAULT_LENGTH = 128
 STANDARD_INPUT = "-"
-BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
 TOKENISED_AT_ONCE = 256
 CHARACTERS_A_TOKEN = 8  # more than a token has on average, so that a block's text is long enough
@@ -234,12 +233,7 @@ def _read_lines(options: CalibrationOptions) -> Sequence[str]:
             return []
         if path.name.endswith(TEXT_SUFFIXES):
             return read_dataset("text", data_files=str(path))["train"]["text"][:]
-        builder = BUILDERS.get(path.suffix)
-        if builder is None:
-            known = ", ".join((*TEXT_SUFFIXES, *BUILDERS))
-            raise LoadError(f"'{options.data}' is not a file this reads ({known}); convert it")
-        more = {"sep": "\t"} if path.suffix == ".tsv" else {}
-        rows = read_dataset(builder, data_files=str(path), **more)["train"]
+        rows = read_file(path, more=TEXT_SUFFIXES)["train"]
     else:
         splits = read_dataset(str(path) if path.is_dir() else options.data, options.config)
         split = options.split or "train"

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
-from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, read_dataset, require_columns, task
+from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, read_dataset, read_file, require_columns, task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 HOLD_OUT = 0.1
 EVAL_SPLITS = ("validation", "test")  # in the order of preference
 
@@ -55,13 +54,7 @@ def custom(options: TaskOptions) -> TaskData:
 
 def _read(dataset: str) -> Any:
     path = Path(dataset).expanduser()
-    if not path.is_file():
-        return read_dataset(str(path) if path.is_dir() else dataset)
-    builder = BUILDERS.get(path.suffix)
-    if builder is None:
-        raise LoadError(f"'{dataset}' is not a data file this reads ({', '.join(BUILDERS)}); convert it")
-    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    return read_dataset(builder, data_files=str(path), **options)
+    return read_file(path) if path.is_file() else read_dataset(str(path) if path.is_dir() else dataset)
 
 
 def _split(read: Any, columns: tuple[str, ...], options: TaskOptions) -> tuple["Dataset", "Dataset", str, list[str]]:
