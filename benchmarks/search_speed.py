@@ -65,7 +65,7 @@ def main() -> None:
             with opened_objective(prepared, objective, reuse=reuse) as opened:
                 evaluator = Evaluator(opened, race=race)
                 plan = methods.get("greedy").function(evaluator, Space(depth, (arguments.count,)))[arguments.count]
-                seconds, runs = time.perf_counter() - start, opened._runner.layer_runs
+                seconds, runs = time.perf_counter() - start, opened.layer_runs
                 base = base or (runs, seconds)
                 print(
                     f"| {name} | {list(plan.dropped)} | {evaluator.value(plan):.5f} | {runs:,} | {runs / base[0]:.3f}× "

@@ -45,7 +45,7 @@ def greedy(decoder, text, engine, *, reuse=True, counts=(1, 2, 3, 4), race=False
     with opened_objective(prepared, choose_objective(prepared, "loss"), reuse=reuse) as opened:
         evaluator = Evaluator(opened, race=race)
         plans = methods.get("greedy").function(evaluator, Space(DEEP, counts))
-        runs = opened._runner.layer_runs
+        runs = opened.layer_runs
         return {k: (plan.dropped, evaluator.value(plan)) for k, plan in plans.items()}, runs
 
 

@@ -185,9 +185,7 @@ def test_a_killed_command_leaves_nothing_that_looks_finished_and_the_next_one_su
 
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_leave_nothing_half_done(setting, request):
-    if "slow" not in request.config.option.markexpr:
-        pytest.skip("takes ten minutes or more: pytest -m slow")
+def test_fifty_kills_at_random_moments_leave_nothing_half_done(setting):
     chance = random.Random(1)
     outcomes: Counter[str] = Counter()
 

@@ -39,6 +39,11 @@ class LeftOut:
         self._all = tuple(range(runner.depth))
         self.num_batches = len(batches)
 
+    @property
+    def layer_runs(self) -> int:
+        """How many layers ran so far, over all plans."""
+        return self._runner.layer_runs
+
     def batch(self, plan: LayerPlan, number: int) -> Part:
         """Return the sum of the cost of `plan` on a batch, and over how many predictions.
 
