@@ -78,11 +78,7 @@ class Scores:
         Raises:
             UserError: they were.
         """
-        if self.model["identity"] != identity:
-            raise UserError(
-                f"the scores are those of another model, '{self.model['name']}' ({self.model['identity'][:19]}…), and "
-                f"not of this one ({identity[:19]}…); run depthprune score on it"
-            )
+        check_same_model(self.model, identity, "scores are those", "score")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file's content."""
@@ -101,6 +97,19 @@ class Scores:
             "calibration": self.calibration,
             "environment": self.environment,
         }
+
+
+def check_same_model(model: Mapping[str, Any], identity: str, what: str, command: str) -> None:
+    """Refuse a file about another model than the one at hand.
+
+    Raises:
+        UserError: it is one; the message says how to make one about this.
+    """
+    if model["identity"] != identity:
+        raise UserError(
+            f"the {what} of another model, '{model['name']}' ({model['identity'][:19]}…), and not of this one "
+            f"({identity[:19]}…); run depthprune {command} on it"
+        )
 
 
 def read_scores(path: Path | str) -> Scores:

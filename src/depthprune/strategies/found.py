@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import LoadError, PlanError, UserError
+from depthprune.errors import LoadError, PlanError
 from depthprune.plan import LayerPlan
+from depthprune.scores.base import check_same_model
 
 FORMAT = "depthprune-search/1"
 
@@ -58,11 +59,7 @@ class Found:
         Raises:
             UserError: it is one.
         """
-        if self.model["identity"] != identity:
-            raise UserError(
-                f"the search is of another model, '{self.model['name']}' ({self.model['identity'][:19]}…), and not of "
-                f"this one ({identity[:19]}…); run depthprune search on it"
-            )
+        check_same_model(self.model, identity, "search is", "search")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file's content."""
