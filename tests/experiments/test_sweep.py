@@ -105,6 +105,17 @@ def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(he
     assert tally(store, list(expansion.jobs)).failed == []
 
 
+def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):
+    store = Store(tmp_path)
+    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
+    for digest in expansion.jobs:
+        store.folder(digest).mkdir()
+        content = {"owner": "somebody", "beat": 3, "host": "elsewhere", "pid": 1, "start": None}
+        (store.folder(digest) / CLAIM_FILE).write_text(json.dumps(content))
+    states = list(carry_out(expansion, store, pause=0.2, dead_after=0.5))
+    assert sorted(states) == sorted((digest, "done", "") for digest in expansion.jobs)
+
+
 def test_a_foreign_record_is_counted_and_left_alone(tmp_path):
     (tmp_path / "abc").mkdir()
     (tmp_path / "abc" / "record.json").write_text('{"something": "else"}')

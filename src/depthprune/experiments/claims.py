@@ -88,6 +88,13 @@ def running(folder: Path) -> dict[str, Any] | None:
     return _read(folder / CLAIM_FILE)
 
 
+def is_held(folder: Path, watch: Watch) -> bool:
+    """Tell whether somebody alive has a run; the claim of a dead worker is taken away."""
+    if watch.is_dead(folder):
+        _put_aside(folder / CLAIM_FILE)
+    return running(folder) is not None
+
+
 def _content(owner: str, beat: int) -> dict[str, Any]:
     return {
         "owner": owner,

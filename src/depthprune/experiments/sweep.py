@@ -8,12 +8,12 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from depthprune.errors import PlanError, UserError
-from depthprune.experiments.claims import Watch, claimed
+from depthprune.experiments.claims import DEAD_AFTER, Watch, claimed, is_held
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.store import Store, write_json
@@ -251,6 +251,7 @@ def carry_out(
     retry_failed: bool = False,
     save: bool = False,
     pause: float = 2.0,
+    dead_after: float = DEAD_AFTER,
 ) -> Iterator[tuple[str, str, str]]:
     """Carry out the runs of a sweep; yields (digest, `done` or `failed`, a line about a failure) as they end.
 
@@ -258,6 +259,7 @@ def carry_out(
 
     Args:
         save: keep each run's checkpoint in the store; a recorded run without one is run again.
+        dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
     done = [digest for digest in expansion.jobs if _is_done(store, digest, save)]
@@ -267,17 +269,20 @@ def carry_out(
         for digest, job in expansion.jobs.items()
         if digest not in done
     ]
+    watch, held = Watch(dead_after), list[Work]()
     while waiting:
-        busy = []
+        busy = held
         for outcome in run_all(do, waiting, resources or Resources()):
             digest, state, line = _state(outcome)
             if state == BUSY:
-                busy.append(replace(outcome.item, retry_failed=False))
+                busy.append(outcome.item)
             else:
                 yield digest, state, line
-        waiting = busy
-        if waiting:
+        waiting = []
+        while busy and not waiting:  # watched here: a worker's process does not live long enough to see a death
             time.sleep(pause)
+            waiting = [work for work in busy if not is_held(store.folder(work.job.spec.digest()), watch)]
+        held = [work for work in busy if work not in waiting]
 
 
 def _state(outcome: Outcome) -> tuple[str, str, str]:
