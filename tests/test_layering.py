@@ -20,6 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
+BASICS = (*BASICS, "processes")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "registry": ("errors",),
@@ -31,15 +32,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "output": ("errors",),
     "result_file": ("errors",),
     "quiet": (),
+    "processes": ("errors",),
+    "__main__": ("cli",),
     "surgery": ("errors", "plan", "sources", "loading", "output"),
     "scores": ("errors", "registry", "plan", "surgery", "tasks"),
     "strategies": ("errors", "registry", "plan", "scores"),
     "tasks": ("errors", "registry", "optional"),
     "evaluation": ("errors", "optional", "tasks"),
-    "healing": ("errors", "optional", "tasks"),
+    "healing": ("errors", "optional", "processes", "tasks"),
     "profiling": ("errors",),
     "experiments": (*BASICS, *STAGES),
-    "report": ("errors", "optional", "plan", "scores", "strategies", "experiments"),
+    "report": ("errors", "optional", "plan", "specs", "scores", "strategies", "experiments"),
     "cli": (*BASICS, *STAGES, "experiments", "report"),
     "__init__": (*BASICS, *STAGES, "experiments"),  # the public names
 }
@@ -58,6 +61,7 @@ TORCH_FREE = (
     "depthprune.scores.metrics.angular",
     "depthprune.report.figures",
     "depthprune.report.page",
+    "depthprune.report.analyses",
     "depthprune.report.formats",
     "depthprune.experiments.summary",
     "depthprune.tasks.calibration",
@@ -83,11 +87,13 @@ TORCH_FREE = (
     "depthprune.experiments.provenance",
     "depthprune.experiments.store",
     "depthprune.experiments.claims",
+    "depthprune.experiments.expansion",
     "depthprune.experiments.sweep",
     "depthprune.experiments.sweep_spec",
     "depthprune.experiments.executors.local",
     "depthprune.experiments.executors.ray",
     "depthprune.quiet",
+    "depthprune.processes",
     "depthprune.cli.main",
 )
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60

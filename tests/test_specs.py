@@ -28,6 +28,13 @@ OTHER_VALUES = {
     "heal.weight_decay": 0.01,
     "heal.precision": "float32",
     "heal.similar_lengths": False,
+    "heal.epochs_before": 1.0,
+    "heal.freeze_dropped": True,
+    "heal.drop_every": 1.0,
+    "heal.drop_every_steps": 10,
+    "heal.freeze_layers": (0, 1),
+    "heal.freeze_embeddings": True,
+    "drop.order": (2, 1),
 }
 
 
@@ -83,6 +90,6 @@ def test_a_later_field_with_a_value_of_its_own_makes_another_run(values):
 def test_a_spec_is_written_whole_as_json():
     written = SPEC.to_dict()
     assert json.loads(json.dumps(written)) == written
-    assert written["drop"] == {"dropped": [8, 9, 10, 11]}
+    assert written["drop"] == {"dropped": [8, 9, 10, 11], "order": []}
     assert written["heal"]["num_epochs"] == 3
     assert {name.partition(".")[0] for name in leaves(SPEC)} == set(written)

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from depthprune import strategies as strategies
     from depthprune.errors import UserError as UserError
+    from depthprune.experiments.analyses import AnalysisResult as AnalysisResult
+    from depthprune.experiments.analyses import probe as probe
+    from depthprune.experiments.analyses import similarity as similarity
     from depthprune.experiments.engine import Engine as Engine
     from depthprune.experiments.prepare import Comparison as Comparison
     from depthprune.experiments.prepare import compare as run
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from depthprune.tasks.calibration import CalibrationOptions as CalibrationOptions
 
 _HOMES = {
+    "AnalysisResult": ("experiments.analyses", "AnalysisResult"),
     "Comparison": ("experiments.prepare", "Comparison"),
     "HealSpec": ("specs", "HealSpec"),
     "LayerPlan": ("plan", "LayerPlan"),
@@ -37,6 +41,7 @@ _HOMES = {
     "bypassed": ("surgery.bypass", "bypassed"),
     "drop_layers": ("surgery.drop", "drop_layers"),
     "find_stacks": ("surgery.modules", "find_stacks"),
+    "probe": ("experiments.analyses", "probe"),
     "run": ("experiments.prepare", "compare"),
     "score": ("experiments.scoring", "score_layers"),
     "search": ("experiments.searching", "search_layers"),
@@ -45,10 +50,12 @@ _HOMES = {
     "Engine": ("experiments.engine", "Engine"),
     "read_scores": ("scores", "read_scores"),
     "save_checkpoint": ("surgery.save", "save_checkpoint"),
+    "similarity": ("experiments.analyses", "similarity"),
     "strategies": ("strategies", None),
 }
 
 __all__ = [
+    "AnalysisResult",
     "CalibrationOptions",
     "Comparison",
     "Engine",
@@ -60,11 +67,13 @@ __all__ = [
     "bypassed",
     "drop_layers",
     "find_stacks",
+    "probe",
     "read_scores",
     "run",
     "save_checkpoint",
     "score",
     "search",
+    "similarity",
     "strategies",
 ]
 

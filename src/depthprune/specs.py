@@ -9,15 +9,26 @@ that default, and old results stay valid.
 
 import hashlib
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+from depthprune.errors import UserError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class DropSpec:
-    """The layers to drop, by index in the model that was given."""
+    """The layers to drop, by index in the model that was given.
+
+    Args:
+        dropped: ascending.
+        order: the same layers in the order in which they go, where they go one by one.
+    """
 
     dropped: tuple[int, ...] = ()
+    order: tuple[int, ...] = field(default=(), metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,14 @@ class HealSpec:
         weight_decay: AdamW's.
         precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: what a short probe finds faster.
         similar_lengths: put examples of like length into one batch, which saves padding and can cost score.
+        epochs_before: fine-tune the full model for so many epochs first, then drop, then fine-tune again; each of the
+            two trainings has a learning rate that decays to zero.
+        freeze_dropped: in that first training, the layers that will go learn nothing.
+        drop_every: drop the layers one by one within one training, each after so many more epochs, and go on for
+            `num_epochs` after the last; the learning rate decays over all of it.
+        drop_every_steps: the same, counted in optimiser steps.
+        freeze_layers: layers that learn nothing, by index in the model that was given.
+        freeze_embeddings: the embeddings learn nothing.
     """
 
     num_epochs: float = 3
@@ -39,6 +58,46 @@ class HealSpec:
     weight_decay: float = 0.0
     precision: str = "auto"
     similar_lengths: bool = False
+    epochs_before: float = field(default=0.0, metadata={"later": True})
+    freeze_dropped: bool = field(default=False, metadata={"later": True})
+    drop_every: float = field(default=0.0, metadata={"later": True})
+    drop_every_steps: int = field(default=0, metadata={"later": True})
+    freeze_layers: tuple[int, ...] = field(default=(), metadata={"later": True})
+    freeze_embeddings: bool = field(default=False, metadata={"later": True})
+
+    @property
+    def gradual(self) -> bool:
+        """Whether the layers go one by one."""
+        return self.drop_every > 0 or self.drop_every_steps > 0
+
+    def check(self) -> None:
+        """Refuse values that cannot train anything, and those that exclude each other.
+
+        Raises:
+            UserError: one of them is out of range.
+        """
+        if self.num_epochs <= 0 or self.batch_size < 1 or not 0 < self.learning_rate < 1:
+            raise UserError("num_epochs and batch_size are above 0, and learning_rate is between 0 and 1")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"there is no precision '{self.precision}'; it is one of {', '.join(PRECISIONS)}")
+        if min(self.epochs_before, self.drop_every, self.drop_every_steps, self.weight_decay) < 0:
+            raise UserError("epochs_before, drop_every, drop_every_steps and weight_decay are not below 0")
+        if self.drop_every and self.drop_every_steps:
+            raise UserError("drop_every counts epochs and drop_every_steps steps; give one of them")
+        if self.gradual and self.epochs_before:
+            raise UserError("drop_every trains before the first layer goes, and epochs_before too; give one of them")
+        if self.freeze_dropped and not self.epochs_before:
+            raise UserError("freeze_dropped is about the training before the drop; it needs epochs_before")
+        if any(layer < 0 for layer in self.freeze_layers):
+            raise UserError("freeze_layers are indices from 0 in the model that was given")
+
+    def for_full(self) -> "HealSpec":
+        """Return the recipe of the full model that a pruned one is compared with: what is about dropping means nothing.
+
+        >>> HealSpec(epochs_before=3, num_epochs=6).for_full() == HealSpec(num_epochs=6)
+        True
+        """
+        return replace(self, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +137,24 @@ class RunSpec:
     def to_dict(self) -> dict[str, Any]:
         """Return the whole spec as JSON values."""
         return json.loads(json.dumps(asdict(self)))
+
+
+def heal_of(values: Mapping[str, Any]) -> HealSpec:
+    """Return the recipe in a record: what was added since it was written has its default."""
+    known = {item.name for item in fields(HealSpec)}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    return HealSpec(**given)
+
+
+def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
+    """Return the spec in a record.
+
+    Raises:
+        KeyError, TypeError, ValueError: that is no spec.
+    """
+    drop = {name: tuple(map(int, layers)) for name, layers in values["drop"].items()}
+    evaluation = EvalSpec(**values["evaluation"])
+    return RunSpec(values["model"], evaluation, DropSpec(**drop), heal_of(values["heal"]), values["seed"])
 
 
 def _canonical(spec: Any) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 import pytest
 
 from depthprune.errors import UserError
+from depthprune.experiments import auto
 from depthprune.experiments.auto import Bounds, find, parse_loss, within_budget
+from depthprune.experiments.expansion import Expansion, Job
 from depthprune.experiments.store import Store
-from depthprune.experiments.sweep import Expansion, Job
 from depthprune.specs import DropSpec, EvalSpec, RunSpec
 from depthprune.tasks import TaskOptions
 from made_records import make_record
@@ -56,8 +57,33 @@ def test_the_largest_count_within_the_bound_is_found_and_not_the_first_failure(b
     answer = find(expansion(), store, bounds)
     assert tuple(answer.record["spec"]["drop"]["dropped"]) == dropped and answer.complete
     assert store.model_folder(answer.digest).is_dir()
-    assert len(list(store.root.glob("*/model"))) == 1, "only the answer's checkpoint stays"
+    assert len(list(store.root.glob("*/model"))) == len(SCORES), "checkpoints that were there before stay"
     assert len(list(store.root.glob("*/record.json"))) == len(SCORES)
+
+
+def test_only_the_answers_checkpoint_is_kept_of_those_made_now_and_a_record_without_one_counts(store, monkeypatch):
+    digests = {job.plan.dropped: digest for digest, job in expansion().jobs.items()}
+    before, now, recorded = digests[(5,)], digests[(1, 2)], digests[(2, 3, 4, 5)]
+    for digest in digests.values():
+        if digest != before:
+            store.model_folder(digest).rmdir()
+    (store.folder(now) / "record.json").rename(store.root / "later.json")
+    asked = []
+
+    def carry_out(jobs, store, *, redo, save, **_):
+        for digest in jobs.jobs:
+            if not (store.folder(digest) / "record.json").exists():
+                (store.root / "later.json").rename(store.folder(digest) / "record.json")
+                store.model_folder(digest).mkdir()
+            elif redo:
+                store.model_folder(digest).mkdir()
+                asked.append(digest)
+            yield digest, "done", ""
+
+    monkeypatch.setattr(auto, "carry_out", carry_out)
+    assert find(expansion(), store, Bounds(0.01)).digest == recorded
+    assert asked == [recorded], "only the answer is run again for its checkpoint"
+    assert sorted(folder.parent.name for folder in store.root.glob("*/model")) == sorted([before, recorded])
 
 
 def test_no_model_within_the_bounds_is_an_answer_too(store):

@@ -10,9 +10,10 @@ from collections import Counter
 import pytest
 
 from depthprune.experiments.claims import CLAIM_FILE
+from depthprune.experiments.expansion import expand
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import best_plans, readable_record, tally
-from depthprune.experiments.sweep import carry_out, expand
+from depthprune.experiments.sweep import carry_out
 from depthprune.experiments.sweep_rows import remember, stored_rows
 from depthprune.experiments.sweep_scores import stored_scorer
 from depthprune.experiments.sweep_spec import parse_sweep

@@ -80,8 +80,8 @@ def auto(
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
     from depthprune.experiments.executors.base import Resources
+    from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep import expand
     from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
 

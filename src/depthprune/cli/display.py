@@ -17,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from depthprune import processes
 from depthprune.plan import format_layers
 
 console = Console()
@@ -30,6 +31,9 @@ def progress() -> Iterator[Any]:
     Yields:
         A function `(stage, done, total)`.
     """
+    if not processes.is_first():
+        yield lambda stage, done, total: None
+        return
     if not console.is_terminal:
         yield _plain_lines()
         return

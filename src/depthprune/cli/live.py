@@ -11,9 +11,9 @@ from rich.table import Table
 from depthprune.cli.display import console
 from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores
+from depthprune.experiments.expansion import Expansion
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import best_plans, readable_record, records, tally
-from depthprune.experiments.sweep import Expansion
 from depthprune.plan import format_layers
 
 

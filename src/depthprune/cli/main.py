@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from depthprune.cli import (
+    analyses,
     auto,
     drop,
     evaluate,
@@ -47,6 +48,8 @@ app.command("report")(report.report)
 app.command("inspect")(inspect.inspect)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("probe")(analyses.probe)
+app.command("similarity")(analyses.similarity)
 app.command("list")(listing.list_parts)
 app.command("quickstart")(quickstart.quickstart)
 

@@ -44,6 +44,22 @@ SimilarLengths = Annotated[
     bool,
     typer.Option("--similar-lengths", help="Batches of like length: about 1.4 times faster, and can cost score."),
 ]
+EpochsBefore = Annotated[
+    float, typer.Option("--epochs-before", help="Fine-tune the full model so long first, then drop.", min=0.0)
+]
+FreezeDropped = Annotated[
+    bool, typer.Option("--freeze-dropped", help="With --epochs-before: layers that will go learn nothing then.")
+]
+DropEvery = Annotated[
+    float, typer.Option("--drop-every", help="Drop layers one by one, each after so many epochs.", min=0.0)
+]
+DropEverySteps = Annotated[
+    int, typer.Option("--drop-every-steps", help="Drop layers one by one, each after so many steps.", min=0)
+]
+FreezeLayers = Annotated[
+    str | None, typer.Option("--freeze-layers", help="Layers that learn nothing, as 0-3, of the model as given.")
+]
+FreezeEmbeddings = Annotated[bool, typer.Option("--freeze-embeddings", help="The embeddings learn nothing.")]
 Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
 StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what the store has.")]

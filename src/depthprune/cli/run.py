@@ -4,7 +4,7 @@ from pathlib import Path
 
 from depthprune.cli import options
 from depthprune.cli.options import check_healing, quiet_libraries, task_options
-from depthprune.plan import format_layers
+from depthprune.plan import format_layers, parse_layers
 
 
 def run(
@@ -27,6 +27,12 @@ def run(
     max_length: options.MaxLength = 128,
     precision: options.Precision = "auto",
     similar_lengths: options.SimilarLengths = False,
+    epochs_before: options.EpochsBefore = 0.0,
+    freeze_dropped: options.FreezeDropped = False,
+    drop_every: options.DropEvery = 0.0,
+    drop_every_steps: options.DropEverySteps = 0,
+    freeze_layers: options.FreezeLayers = None,
+    freeze_embeddings: options.FreezeEmbeddings = False,
     output: options.Output = None,
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
@@ -36,19 +42,28 @@ def run(
 ) -> None:
     """Drop layers, fine-tune what is left, score it beside the full model, save it.
 
-    Both runs are recorded in the store, and a recorded run is not run again.
+    Both runs are recorded in the store, and a recorded run is not run again. Under torchrun the processes share the
+    training, and the first one records.
     """
+    from depthprune.specs import HealSpec
+
     check_healing(epochs, learning_rate, precision)
+    heal = HealSpec(
+        epochs, batch_size, learning_rate, precision=precision, similar_lengths=similar_lengths,
+        epochs_before=epochs_before, freeze_dropped=freeze_dropped, drop_every=drop_every,
+        drop_every_steps=drop_every_steps, freeze_layers=parse_layers(freeze_layers) if freeze_layers else (),
+        freeze_embeddings=freeze_embeddings,
+    )  # fmt: skip
     if output is not None:
         from depthprune.output import check_target
 
         check_target(output)
 
+    from depthprune import processes
     from depthprune.experiments.prepare import compare
-    from depthprune.specs import HealSpec
 
     quiet_libraries()
-    from depthprune.cli.display import console, metrics_line, progress, results_table
+    from depthprune.cli.display import progress
 
     with progress() as show:
         result = compare(
@@ -61,7 +76,7 @@ def run(
             threshold=threshold,
             protect=protect,
             options=task_options(dataset, text_columns, label_column, eval_split, seed),
-            heal=HealSpec(epochs, batch_size, learning_rate, precision=precision, similar_lengths=similar_lengths),
+            heal=heal,
             max_length=max_length,
             seed=seed,
             store=store,
@@ -71,13 +86,22 @@ def run(
             trust_remote_code=trust_remote_code,
             on_progress=show,
         )
+    if processes.is_first():
+        _say(result, f"{model} on {task}", strategy or "chosen", store, output)
+    processes.end()
+
+
+def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
+    """Print both runs beside each other, and where they are recorded; copy the checkpoint if asked for."""
+    from depthprune.cli.display import console, metrics_line, results_table
+
     for note in result.full.outcome["notes"]:
         console.print(note, highlight=False)
     rows = [{"name": "full", "dropped": "", "result": result.full}]
     dropped = result.pruned.outcome["plan"]["dropped"]
     if dropped:
-        rows.append({"name": strategy or "chosen", "dropped": format_layers(dropped), "result": result.pruned})
-    console.print(results_table(f"{model} on {task}", rows, result.full.outcome["primary"]))
+        rows.append({"name": chosen, "dropped": format_layers(dropped), "result": result.pruned})
+    console.print(results_table(title, rows, result.full.outcome["primary"]))
     for row in rows:
         state = "stored before" if row["result"].stored else "done now"
         console.print(f"{row['name']}: {metrics_line(row['result'].outcome['metrics'])}", highlight=False)

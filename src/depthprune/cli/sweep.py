@@ -71,8 +71,9 @@ def sweep(
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
+    from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep import carry_out, expand
+    from depthprune.experiments.sweep import carry_out
     from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
 

@@ -11,9 +11,10 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.experiments.executors.base import Resources
+from depthprune.experiments.expansion import Expansion, Job
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import readable_record, score_of
-from depthprune.experiments.sweep import Expansion, Job, carry_out
+from depthprune.experiments.sweep import carry_out
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,33 @@ def find(
         UserError: a run failed.
     """
     chosen = within_budget(expansion, store, budget)
-    for digest, state, line in carry_out(chosen, store, resources=resources, device=device, save=True):
-        on_end(digest, state, line)
-        if state == "failed":
-            raise UserError(f"the run {digest} failed ({line}); its folder in '{store.root}' says more")
+    kept_before = {digest for digest in chosen.jobs if store.model_folder(digest).is_dir()}
+
+    def carry(jobs: Expansion, *, redo: bool) -> None:
+        for digest, state, line in carry_out(jobs, store, resources=resources, device=device, save=True, redo=redo):
+            on_end(digest, state, line)
+            if state == "failed":
+                raise UserError(f"the run {digest} failed ({line}); its folder in '{store.root}' says more")
+
+    carry(chosen, redo=False)  # what is recorded counts, with or without its checkpoint
     records = {d: r for d in chosen.jobs if (r := readable_record(store.folder(d) / "record.json")) is not None}
     full = next(score_of(record) for record in records.values() if not record["spec"]["drop"]["dropped"])
     within = {digest: record for digest, record in records.items() if bounds.allow(record, full)}
-    if not within:
-        return Answer(None, None, full, records, len(chosen.jobs) == len(expansion.jobs))
+    complete = len(chosen.jobs) == len(expansion.jobs)
 
     def rank(digest: str) -> tuple:
         size, score = within[digest]["outcome"]["profile"]["parameters"], score_of(within[digest])
         return (size, -score) if bounds.max_loss is not None else (-score, size)
 
-    best = min(within, key=rank)
-    for digest in records:  # the losers' checkpoints; their records stay
-        if digest != best:
+    best = min(within, key=rank, default=None)
+    for digest in records:  # the losers' checkpoints, but for those that were there before; their records stay
+        if digest != best and digest not in kept_before:
             shutil.rmtree(store.model_folder(digest), ignore_errors=True)
-    return Answer(best, within[best], full, records, len(chosen.jobs) == len(expansion.jobs))
+    if best is None:
+        return Answer(None, None, full, records, complete)
+    if not store.model_folder(best).is_dir():
+        carry(Expansion({best: chosen.jobs[best]}), redo=True)
+    return Answer(best, within[best], full, records, complete)
 
 
 def within_budget(expansion: Expansion, store: Store, budget: int | None) -> Expansion:

@@ -13,8 +13,8 @@ from depthprune.result_file import write_json
 from depthprune.scores import Scores, read_scores
 from depthprune.scores import registry as metrics
 from depthprune.sources import ModelSource
-from depthprune.strategies import plan_layers, registry
-from depthprune.strategies.scored import plan_scored
+from depthprune.strategies import plan_layers, registry, removal_order
+from depthprune.strategies.scored import plan_scored, scored_order
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
 
@@ -75,8 +75,10 @@ def choose_plan(
     store: Path,
     device: str,
     on_progress: Progress,
-) -> LayerPlan:
-    """Return the plan of a choice; scores are those of the model as it is given, on the task's development set.
+) -> tuple[LayerPlan, tuple[int, ...]]:
+    """Return the plan of a choice, and the order in which its layers would go one by one.
+
+    Scores are those of the model as it is given, on the task's development set.
 
     Scores are kept in the store, so another count needs no pass.
 
@@ -84,14 +86,16 @@ def choose_plan(
         UserError: there is no such plan, or the model cannot be scored so.
     """
     if not choice.by_score:
-        return plan_layers(depth, strategy=choice.strategy, count=choice.count, layers=choice.layers, keep=choice.keep)
+        plan = plan_layers(depth, strategy=choice.strategy, count=choice.count, layers=choice.layers, keep=choice.keep)
+        return plan, removal_order(plan, choice.strategy)
     assert choice.strategy is not None
     scores = task_scores(
         source, choice.strategy, data, max_length=max_length, store=store, device=device, on_progress=on_progress
     )
-    return plan_scored(
+    plan = plan_scored(
         scores, metric=choice.strategy, count=choice.count, threshold=choice.threshold, protect=choice.protect
     )
+    return plan, scored_order(plan, scores, choice.strategy)
 
 
 def task_scores(

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from depthprune import processes
 from depthprune.errors import PlanError, UserError
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.store import DEFAULT_STORE, Store
@@ -11,7 +12,7 @@ from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
-from depthprune.strategies import plan_layers
+from depthprune.strategies import plan_layers, removal_order
 from depthprune.surgery.anatomy import depth_keys
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -52,7 +53,9 @@ def resolve_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.is_available() and processes.count() > 1:
+        return f"cuda:{processes.local_index()}"  # one GPU a process
     if device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()):
         return device
     raise UserError(f"there is no device '{device}' here; use --device cpu")
@@ -78,11 +81,27 @@ def stack_depth(source: ModelSource) -> int:
 
 
 def make_spec(
-    source: ModelSource, data: TaskData, plan: LayerPlan, *, heal: HealSpec, max_length: int, seed: int
+    source: ModelSource,
+    data: TaskData,
+    plan: LayerPlan,
+    *,
+    heal: HealSpec,
+    max_length: int,
+    seed: int,
+    order: tuple[int, ...] | None = None,
 ) -> RunSpec:
-    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint."""
+    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint.
+
+    Args:
+        order: in which layers go where they go one by one; by default the one nearest the output first.
+    """
     evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length)
-    return RunSpec(model=source.identity, evaluation=evaluation, drop=DropSpec(plan.dropped), heal=heal, seed=seed)
+    drop = DropSpec(plan.dropped)
+    if not plan.dropped:
+        heal = heal.for_full()
+    elif heal.gradual:
+        drop = DropSpec(plan.dropped, order or removal_order(plan))
+    return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
 
 
 def compare(
@@ -138,27 +157,25 @@ def compare(
 
     choice = Choice(strategy, count, layers, keep, threshold, protect)
     choice.check()  # before anything is loaded
+    heal = heal or HealSpec()
+    heal.check()
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     depth = stack_depth(source)
     plan = None if choice.by_score else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
+    processes.begin(device)
     data = load_task(task, options or TaskOptions(seed=seed))
+    order = None if plan is None else removal_order(plan, strategy)
     if plan is None:
-        plan = choose_plan(
-            choice,
-            depth,
-            source,
-            data,
-            max_length=max_length,
-            store=Path(store),
-            device=device,
-            on_progress=on_progress,
-        )
-    heal = heal or HealSpec()
+        chosen = None
+        if processes.is_first():
+            where = {"max_length": max_length, "store": Path(store), "device": device, "on_progress": on_progress}
+            chosen = choose_plan(choice, depth, source, data, **where)
+        plan, order = processes.agree(chosen) or (LayerPlan(depth, ()), ())
     runs = Store(store)
 
     def one(chosen: LayerPlan, title: str, keep_model: bool) -> Result:
-        spec = make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed)
+        spec = make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed, order=order)
         return run(
             source,
             data,

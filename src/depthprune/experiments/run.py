@@ -1,11 +1,14 @@
 """The one place where the stages meet: load, drop, heal, score, profile, save, record."""
 
+import copy
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from depthprune import processes
 from depthprune.experiments import provenance
 from depthprune.experiments.store import Store
 from depthprune.loading import load_classifier, load_tokenizer
@@ -15,10 +18,13 @@ from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
 
+KEPT_BYTES = 4 << 30  # a larger model is loaded anew for each run
 PROFILE_EXAMPLES = 256
 PROFILE_BATCH = 32  # the paper's
+TRAINING = ("batch_size", "learning_rate", "weight_decay", "precision", "similar_lengths")  # of a recipe
 
 Progress = Callable[[str, int, int], None]
+_loaded: dict[tuple[str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
 
 
 @dataclass(frozen=True)
@@ -75,62 +81,98 @@ def run(
         UserError: what the stages raise; the store is then as it was.
     """
     digest = spec.digest()
-    stored = store.record(digest)
+    stored = processes.agree(store.record(digest))
     folder = store.model_folder(digest)
-    if stored is not None and not force and (folder.is_dir() or not save):
+    if stored is not None and not force and (processes.agree(folder.is_dir()) or not save):
         return Result(digest, stored, folder if folder.is_dir() else None, stored=True)
+    with store.claim(spec) if processes.is_first() else nullcontext() as claimed:
+        started = time.perf_counter()
+        model, outcome = _stages(source, data, spec, plan, device, on_progress)
+        record = None
+        if claimed is not None:
+            outcome["seconds"] = time.perf_counter() - started
+            if save:
+                _save(model, data, source, plan, claimed / "model", digest)
+            record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, device)}
+            store.finish(digest, record)
+        record = processes.agree(record)
+        assert record is not None
+    return Result(digest, record, folder if save else None, stored=False)
 
+
+def _stages(
+    source: ModelSource, data: TaskData, spec: RunSpec, plan: LayerPlan, device: str, on_progress: Progress
+) -> tuple[Any, dict[str, Any]]:
+    """Load, drop, heal, score, profile; returns the model and what came out. Only the first process measures."""
     from transformers import set_seed
 
     from depthprune.evaluation.classification import evaluate
+    from depthprune.experiments.recipe import carry_out, together
     from depthprune.healing.finetune import finetune
     from depthprune.surgery import drop_layers
     from depthprune.tasks.encoding import encode
 
-    with store.claim(spec) as claimed:
-        started = time.perf_counter()
-        set_seed(spec.seed)  # before loading: a fresh head is random
-        on_progress("load", 0, 1)
-        tokenizer = load_tokenizer(source)
-        encoded = encode(data, tokenizer, spec.evaluation.max_length)
-        model, fresh = load_classifier(source, data.task.num_outputs, device=device)
+    set_seed(spec.seed)  # before loading: a fresh head is random
+    on_progress("load", 0, 1)
+    tokenizer = load_tokenizer(source)
+    encoded = encode(data, tokenizer, spec.evaluation.max_length)
+    model, fresh = _load(source, spec.model, data.task.num_outputs, spec.seed, device)
+    full = pruned = {}
+    if processes.is_first():
         batches = _profile_batches(data, encoded, tokenizer, device)
         full = _profile(model, batches)
+        # Beside the full model's, so that both are timed under the same load; training comes later.
+        pruned = _profile(drop_layers(_shared_copy(model), plan), batches) if plan.dropped else full
 
-        drop_layers(model, plan)
-        pruned = _profile(model, batches) if plan.dropped else full
-
-        heal = finetune(
+    def train(num_epochs: float, **more: Any) -> Any:
+        return finetune(
             model,
             tokenizer,
             encoded["train"],
-            **asdict(spec.heal),
+            num_epochs=num_epochs,
+            **{name: getattr(spec.heal, name) for name in TRAINING},
             seed=spec.seed,
+            **more,
             on_step=lambda done, total: on_progress("train", done, total),
         )
-        metrics = evaluate(
-            model,
-            tokenizer,
-            data.task,
-            encoded,
-            on_step=lambda done, total: on_progress("score", done, total),
-        )
-        outcome = {
-            "status": "done",
-            "plan": _plan(plan),
-            "metrics": metrics,
-            "primary": data.task.primary,
-            "profile": {**pruned, **{f"full_{name}": value for name, value in full.items()}},
-            "heal": asdict(heal),
-            "fresh_tensors": fresh,
-            "notes": list(data.notes),
-            "seconds": time.perf_counter() - started,
-        }
-        if save:
-            _save(model, data, source, plan, claimed / "model", digest)
-        record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, device)}
-        store.finish(digest, record)
-    return Result(digest, record, folder if save else None, stored=False)
+
+    heals = carry_out(model, spec.drop, spec.heal, train=train, num_rows=len(encoded["train"]))
+    if not processes.is_first():
+        return model, {}
+    metrics = evaluate(
+        model, tokenizer, data.task, encoded, on_step=lambda done, total: on_progress("score", done, total)
+    )
+    heal = asdict(together(heals)) | ({"trainings": [asdict(each) for each in heals]} if len(heals) > 1 else {})
+    return model, {
+        "status": "done",
+        "plan": _plan(plan),
+        "metrics": metrics,
+        "primary": data.task.primary,
+        "profile": {**pruned, **{f"full_{name}": value for name, value in full.items()}},
+        "heal": heal,
+        "fresh_tensors": fresh,
+        "notes": list(data.notes),
+    }
+
+
+def _load(source: ModelSource, identity: str, num_outputs: int, seed: int, device: str) -> tuple[Any, list[str]]:
+    """Load the model with a head that depends on the seed alone; the last one loaded is kept for the next run."""
+    from depthprune.profiling.footprint import weight_bytes
+
+    key = (identity, num_outputs, seed)
+    if key not in _loaded:
+        _loaded.clear()
+        model, fresh = load_classifier(source, num_outputs)
+        if weight_bytes(model) > KEPT_BYTES:
+            return model.to(device), fresh
+        _loaded[key] = (model, fresh)
+    model, fresh = _loaded[key]
+    return copy.deepcopy(model).to(device), fresh
+
+
+def _shared_copy(model: Any) -> Any:
+    """Return a copy of the modules that shares the tensors, so that it takes no memory."""
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
 
 
 def _profile_batches(data: TaskData, encoded: Any, tokenizer: Any, device: str) -> list[dict[str, Any]]:
@@ -187,4 +229,6 @@ def _environment(source: ModelSource, device: str) -> dict[str, Any]:
     return {
         **provenance.environment(name, torch.get_num_threads()),
         "model": Path(source.name).name if source.commit is None else source.name,
+        "model_type": source.config.get("model_type"),
+        **({"processes": processes.count()} if processes.count() > 1 else {}),
     }

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.claims import Watch, running
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweep_rows import stored_rows
+from depthprune.specs import heal_of
+
+OTHER_FOLDERS = ("sweeps", "scores", "analyses")  # in a store, beside its runs
 
 
 @dataclass
@@ -59,7 +62,7 @@ def tally(store: Store, asked: list[str] | None = None) -> Tally:
     found = Tally()
     watch = Watch()
     for folder in sorted(store.root.iterdir()) if store.root.is_dir() else ():
-        if not folder.is_dir() or folder.name in ("sweeps", "scores"):
+        if not folder.is_dir() or folder.name in OTHER_FOLDERS:
             continue
         name = folder.name
         if (folder / "record.json").is_file():
@@ -98,8 +101,9 @@ def score_of(record: dict[str, Any]) -> float:
 
 
 def group_of(record: dict[str, Any]) -> str:
-    """Return what a run has in common with the full model that it is compared with: all but the layers."""
-    return json.dumps({**record["spec"], "drop": None}, sort_keys=True)
+    """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
+    heal = asdict(heal_of(record["spec"]["heal"]).for_full())
+    return json.dumps({**record["spec"], "drop": None, "heal": heal}, sort_keys=True)
 
 
 def best_plans(found: list[dict[str, Any]]) -> list[Best]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from depthprune.experiments.store import Store, write_json
 
 if TYPE_CHECKING:
-    from depthprune.experiments.sweep import Expansion
+    from depthprune.experiments.expansion import Expansion
 
 SWEEPS = "sweeps"  # folder in a store
 

@@ -1,12 +1,13 @@
 """What a sweep is: models × strategies × counts × tasks × seeds × recipes, as a YAML file. No torch.
 
-    models: [bert-base-cased]
+    models: [bert-base-cased]       # or name: folder or Hub id
+    baselines: [distilbert-base-cased]              # compared with as they are; may be left out
     tasks: [mrpc, stsb]
     dataset: glue                   # a folder in the layout of nyu-mll/glue; the Hub if left out
     strategies: [top, symmetric, contribution, {name: contribution, threshold: 0.95}]
     counts: [1..L-1]                # or numbers
     seeds: [42]
-    heal: {num_epochs: 3, learning_rate: 2.0e-5}     # or several, each with a name
+    heal: {num_epochs: 3, learning_rate: 2.0e-5}     # or several, each with a name; see HealSpec for their entries
     max_length: 128
 
 Every entry is checked when the file is read, and a complaint names the line.
@@ -19,7 +20,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import UserError
+from depthprune.errors import PlanError, UserError
+from depthprune.plan import parse_layers
 from depthprune.specs import HealSpec
 
 ALL_COUNTS = "1..L-1"
@@ -63,6 +65,8 @@ class SweepSpec:
         heal: name → recipe.
         max_length: tokens to which an example is cut.
         text_columns, label_column, eval_split: of the task `custom`.
+        baselines: folders or Hub ids of models to compare with, which lose no layers: a distilled one of the same size.
+        names: what tables call models; from `models: {NAME: MODEL}`.
     """
 
     models: tuple[str, ...]
@@ -76,6 +80,8 @@ class SweepSpec:
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     eval_split: str | None = None
+    baselines: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict, metadata={"derived": True})
 
     def counts_for(self, depth: int) -> tuple[int, ...]:
         """Return the counts for a stack of `depth` layers, ascending."""
@@ -116,7 +122,7 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
     Raises:
         UserError: an entry is unknown, missing or out of range.
     """
-    known = {item.name: item for item in fields(SweepSpec)}
+    known = {item.name: item for item in fields(SweepSpec) if not item.metadata.get("derived")}
     for key in content:
         if key not in known:
             raise UserError(f"{where(key)}there is no entry '{key}'{_near(key, known)} (known: {', '.join(known)})")
@@ -124,9 +130,12 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
     missing = [name for name in missing if not content.get(name)]
     if missing:
         raise UserError(f"{where(missing[0])}a sweep needs '{missing[0]}'")
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"names": {}}
     for key, value in content.items():
         try:
+            if key in ("models", "baselines") and isinstance(value, Mapping):
+                values["names"] |= {model: str(name) for name, model in value.items() if isinstance(model, str)}
+                value = list(value.values())
             values[key] = _PARSERS[key](value)
         except _Wrong as wrong:
             raise UserError(f"{where(key)}{key}: {wrong}") from None
@@ -226,22 +235,34 @@ def _recipe(recipe: dict[str, Any]) -> HealSpec:
     for key, value in recipe.items():
         if key not in known:
             raise _Wrong(f"a recipe has no '{key}'{_near(key, known)} (known: {', '.join(known)})")
-        kind = known[key]
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            recipe[key] = float(value)
-        elif kind is float and isinstance(value, str):  # YAML reads 2e-5 as text
-            try:
-                recipe[key] = float(value)
-            except ValueError:
-                raise _Wrong(f"{key} is a number, not {value!r}") from None
-        elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _Wrong(f"{key} is {KINDS[kind]}, not {value!r}")
+        recipe[key] = _layers(value) if key == "freeze_layers" else _of_kind(known[key], key, value)
     heal = HealSpec(**recipe)
-    if heal.num_epochs <= 0 or heal.batch_size < 1 or not 0 < heal.learning_rate < 1:
-        raise _Wrong("num_epochs and batch_size are above 0, and learning_rate is between 0 and 1")
-    if heal.precision not in ("auto", "float32", "bfloat16"):
-        raise _Wrong(f"there is no precision '{heal.precision}'; it is auto, float32 or bfloat16")
+    try:
+        heal.check()
+    except UserError as error:
+        raise _Wrong(str(error)) from None
     return heal
+
+
+def _of_kind(kind: Any, key: str, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML reads 2e-5 as text
+        try:
+            return float(value)
+        except ValueError:
+            raise _Wrong(f"{key} is a number, not {value!r}") from None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _Wrong(f"{key} is {KINDS[kind]}, not {value!r}")
+    return value
+
+
+def _layers(value: Any) -> tuple[int, ...]:
+    text = ",".join(map(str, _list(value)))
+    try:
+        return tuple(sorted(set(parse_layers(text)))) if text else ()
+    except PlanError as error:
+        raise _Wrong(f"freeze_layers: {error}") from None
 
 
 def _length(value: Any) -> int:
@@ -259,4 +280,5 @@ def _text(value: Any) -> str | None:
 _PARSERS = {
     "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds, "heal": _heal,
     "max_length": _length, "dataset": _text, "text_columns": _texts, "label_column": _text, "eval_split": _text,
+    "baselines": _texts,
 }  # fmt: skip

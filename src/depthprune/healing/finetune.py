@@ -5,6 +5,7 @@ probe finds that faster.
 The defaults are the example of the paper's authors: AdamW, linear decay, no warm-up.
 """
 
+import copy
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
+from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from depthprune import processes
 from depthprune.errors import UserError
+from depthprune.healing.frozen import frozen as frozen_modules
 from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:
@@ -58,6 +62,8 @@ def finetune(
     precision: str = "auto",
     similar_lengths: bool = False,
     seed: int = 42,
+    frozen: Sequence[nn.Module] = (),
+    events: Sequence[tuple[int, Callable[[], None]]] = (),
     on_step: Callable[[int, int], None] | None = None,
 ) -> HealReport:
     """Train `model` on tokenised rows, in place.
@@ -71,53 +77,93 @@ def finetune(
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
         similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
         seed: of the order of the rows and of dropout.
+        frozen: parts of the model that learn nothing.
+        events: (step, what to do to the model after it), such as dropping a layer.
         on_step: called with (steps done, steps in all).
 
     Raises:
-        UserError: a precision that does not exist.
+        UserError: a precision that does not exist, or a batch that the processes of a torchrun cannot share.
     """
     if precision not in PRECISIONS:
         raise UserError(f"there is no precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
+    if batch_size % processes.count():
+        raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
     collator = DataCollatorWithPadding(tokenizer)
-    if precision == "auto":
-        first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
-        precision = faster_precision(model, collator(first))
-    with tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
+    with frozen_modules(frozen), tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
+        if precision == "auto":
+            first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
+            precision = processes.agree(faster_precision(model, collator(first)))
+        trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
+        arguments = _arguments(
+            model,
+            scratch,
             num_train_epochs=num_epochs,
-            per_device_train_batch_size=batch_size,
+            per_device_train_batch_size=batch_size // processes.count(),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
-            warmup_steps=0,
-            lr_scheduler_type="linear",
             bf16=precision == "bfloat16",
             seed=seed,
-            use_cpu=model.device.type == "cpu",
-            save_strategy="no",
-            eval_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            dataloader_pin_memory=model.device.type != "cpu",
+            ddp_find_unused_parameters=bool(events),  # those of layers that went
         )
         inputs = rows.remove_columns("length")
         if similar_lengths:
-            trainer = _SimilarLengthTrainer(model=model, args=arguments, train_dataset=inputs, data_collator=collator)
-            trainer.lengths = rows["length"][:]
+            trainer = _SimilarLengthTrainer(model=trained, args=arguments, train_dataset=inputs, data_collator=collator)
+            trainer.lengths, trainer.examples_a_step = rows["length"][:], batch_size
         else:
-            trainer = Trainer(model=model, args=arguments, train_dataset=inputs, data_collator=collator)
+            trainer = Trainer(model=trained, args=arguments, train_dataset=inputs, data_collator=collator)
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        if on_step is not None:
-            trainer.add_callback(_Steps(on_step))
+        trainer.add_callback(_Steps(on_step, events))
         started = time.perf_counter()
         result = trainer.train()
         seconds = time.perf_counter() - started
-        # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    examples = len(rows) * num_epochs
-    return HealReport(seconds, examples / seconds, result.global_step, result.training_loss, precision)
+        if trained is not model:
+            _take_weights(model, trainer)
+        else:
+            # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
+            trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    losses: Any = trainer.accelerator.gather(torch.tensor([result.training_loss], device=trainer.args.device))
+    return HealReport(seconds, len(rows) * num_epochs / seconds, result.global_step, losses.mean().item(), precision)
+
+
+def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> TrainingArguments:
+    arguments = TrainingArguments(
+        output_dir=scratch,
+        **chosen,
+        warmup_steps=0,
+        lr_scheduler_type="linear",
+        use_cpu=model.device.type == "cpu",
+        # True multiplies a classifier's loss and gradients by the number of processes (transformers 5.23).
+        average_tokens_across_devices=False,
+        ddp_timeout=processes.WAIT_HOURS * 3600,
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=model.device.type != "cpu",
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several GPUs in one process are not asked for; torchrun uses them better
+    return arguments
+
+
+def _sharded_copy(model: "PreTrainedModel", events: Sequence[Any]) -> "PreTrainedModel":
+    """Return a copy that FSDP may take apart; the model itself stays whole, off the GPU.
+
+    Raises:
+        UserError: layers are to go while it is taken apart.
+    """
+    if events:
+        raise UserError("layers cannot go one by one while FSDP shards the model; use torchrun without FSDP")
+    return copy.deepcopy(model)
+
+
+def _take_weights(model: "PreTrainedModel", trainer: Trainer) -> None:
+    """Put the weights of a model that FSDP took apart back into the whole one. Not tested: it needs several GPUs."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if processes.is_first():
+        model.load_state_dict(state)
 
 
 def faster_precision(model: "PreTrainedModel", batch: dict[str, Any]) -> str:
@@ -153,17 +199,22 @@ class _SimilarLengthTrainer(Trainer):
     """A Trainer with our order of rows, for which it has no argument."""
 
     lengths: Sequence[int]
+    examples_a_step: int
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SimilarLengthSampler:
         generator = torch.Generator().manual_seed(self.args.seed)
-        return SimilarLengthSampler(self.lengths, self.args.per_device_train_batch_size, generator)
+        return SimilarLengthSampler(self.lengths, self.examples_a_step, generator)
 
 
 class _Steps(TrainerCallback):
-    """Tell a plain function how far the training is."""
+    """Tell a plain function how far the training is, and do what is to be done after a step."""
 
-    def __init__(self, on_step: Callable[[int, int], None]):
-        self._on_step = on_step
+    def __init__(self, on_step: Callable[[int, int], None] | None, events: Sequence[tuple[int, Callable[[], None]]]):
+        self._on_step, self._events = on_step, events
 
     def on_step_end(self, args, state, control, **kwargs):
-        self._on_step(state.global_step, state.max_steps)
+        for step, act in self._events:
+            if step == state.global_step:
+                act()
+        if self._on_step is not None:
+            self._on_step(state.global_step, state.max_steps)

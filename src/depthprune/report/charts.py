@@ -7,6 +7,7 @@ from typing import Any
 
 from depthprune.optional import require
 from depthprune.plan import format_layers
+from depthprune.report.analyses import Curve, label
 from depthprune.report.results import Run, mean_and_spread
 from depthprune.scores import Scores
 
@@ -112,6 +113,27 @@ def scores_chart(scores: Scores) -> str:
     axis.bar(range(scores.depth), scores.of().layers, color=COLOURS[0])
     axis.set_xlabel("layer")
     axis.set_ylabel(scores.metric)
+    _whole_numbers(axis.xaxis)
+    return _svg(figure)
+
+
+def curves_chart(curves: Sequence[Curve], axis_label: str, *, scale: float = 1.0) -> str:
+    """Draw values against layers, a line each; what is the paper's is dashed."""
+    figure, (axis,) = _figure(1, height=3.2 + 0.22 * len(curves))
+    for n, curve in enumerate(curves):
+        axis.plot(
+            range(len(curve.values)),
+            [scale * value for value in curve.values],
+            color=COLOURS[n % len(COLOURS)],
+            marker=MARKERS[(n + n // len(COLOURS)) % len(MARKERS)],
+            markersize=4,
+            linewidth=1.3,
+            linestyle="--" if curve.paper else "-",
+            label=label(curve),
+        )
+    axis.set_xlabel("layers (0: after the embeddings)")
+    axis.set_ylabel(axis_label)
+    figure.legend(fontsize=8, loc="outside lower center")
     _whole_numbers(axis.xaxis)
     return _svg(figure)
 

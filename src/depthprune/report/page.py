@@ -8,6 +8,7 @@ from pathlib import Path
 from depthprune.errors import LoadError
 from depthprune.optional import require
 from depthprune.report import charts
+from depthprune.report.analyses import FOLDER, KINDS, curves, curves_words
 from depthprune.report.results import Results
 from depthprune.report.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
@@ -65,13 +66,19 @@ def page(results: Results, store: Path) -> str:
 def sections(results: Results, store: Path) -> list[Section]:
     """Return the parts of the page that the runs give something for."""
     tables = {table.name: table for table in all_tables(results)}
-    scores = tuple(table for name, table in tables.items() if name.startswith("scores-"))
     found = [
-        Section("scores", "Score against depth", scores, tuple(_depth_charts(results))),
+        Section("scores", "Score against depth", _starting(tables, "scores-"), tuple(_depth_charts(results))),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
         Section("claims", "The paper's claims", _some(tables, "claims")),
+        Section("paper", "Beside the paper's numbers", _starting(tables, "paper-")),
         Section("within", "How many layers can go", _some(tables, "within", "robustness")),
         Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
+        Section(
+            "analyses",
+            "What each layer knows, and what fine-tuning changed",
+            _some(tables, "probes", "similarities"),
+            tuple(_analyses(results)),
+        ),
         Section("runs", "Every run, and how to repeat it", _some(tables, "runs"), notes=_notes(results)),
     ]
     return [section for section in found if section.tables or section.figures]
@@ -79,6 +86,10 @@ def sections(results: Results, store: Path) -> list[Section]:
 
 def _some(tables: dict[str, Table], *names: str) -> tuple[Table, ...]:
     return tuple(tables[name] for name in names if name in tables)
+
+
+def _starting(tables: dict[str, Table], start: str) -> tuple[Table, ...]:
+    return tuple(table for name, table in tables.items() if name.startswith(start))
 
 
 def _depth_charts(results: Results) -> list[Picture]:
@@ -118,11 +129,26 @@ def _layer_scores(store: Path) -> list[Picture]:
     return pictures
 
 
+def _analyses(results: Results) -> list[Picture]:
+    pictures = []
+    captions = {"probe": "Score of a linear probe on every layer", "similarity": "Cosine before and after fine-tuning"}
+    for kind in KINDS:
+        found = curves(results.analyses, kind)
+        if found:
+            scale, axis = (100, "score × 100") if kind == "probe" else (1, "mean cosine")
+            words = f"{captions[kind]}, after the embeddings and after each layer. {curves_words(found, kind)}"
+            pictures.append(Picture(charts.curves_chart(found, axis, scale=scale), words, captions[kind]))
+    return pictures
+
+
 def _notes(results: Results) -> tuple[str, ...]:
     notes: Sequence[str] = [f"Skipped: {note}" for note in results.notes]
-    if results.foreign:
-        notes = [
-            *notes,
-            f"{len(results.foreign)} folders were left alone, which are no runs: {', '.join(results.foreign[:10])}",
-        ]
+    files = [name for name in results.foreign if name.startswith(f"{FOLDER}/")]
+    folders = [name for name in results.foreign if name not in files]
+    for names, one, many in (
+        (folders, "folder was left alone, which is no run", "folders were left alone, which are no runs"),
+        (files, "file was left alone, which is no analysis", "files were left alone, which are no analyses"),
+    ):
+        left = f"{len(names)} {many if len(names) > 1 else one}"
+        notes = [*notes, f"{left}: {', '.join(names[:10])}"] if names else notes
     return tuple(notes)

@@ -6,14 +6,17 @@ known from the plan where they go by position, and from what sweeps wrote down w
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import group_of, records, score_of
 from depthprune.experiments.sweep_rows import stored_rows
+from depthprune.plan import format_layers
+from depthprune.report.analyses import Analysis, read_analyses
+from depthprune.specs import HealSpec, heal_of
 
 CHOSEN = "chosen"  # layers that no known strategy would have chosen
 
@@ -33,6 +36,8 @@ class Run:
         parameters, full_parameters, weight_bytes: sizes.
         latency_ms, full_latency_ms: an example's, measured one after the other.
         train_seconds: of the fine-tuning.
+        heal: the recipe's values.
+        model_type: the architecture, as transformers calls it; None in older records.
         examples: on which the score was taken.
         options: of the command that repeats the fine-tuning.
     """
@@ -55,6 +60,8 @@ class Run:
     latency_ms: float
     full_latency_ms: float
     train_seconds: float
+    heal: HealSpec = field(default_factory=HealSpec)
+    model_type: str | None = None
     examples: int = 0
     options: str = ""
 
@@ -80,13 +87,15 @@ class Results:
 
     Args:
         runs: every record that can be read.
-        foreign: names of those that cannot.
+        foreign: names of those that cannot, and of files among the analyses that are none.
         notes: cells that a sweep skipped, with the reason.
+        analyses: of layers.
     """
 
     runs: tuple[Run, ...]
     foreign: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    analyses: tuple[Analysis, ...] = ()
 
     def pruned(self, **fixed: Any) -> list[Run]:
         """Return the pruned runs whose attributes have these values."""
@@ -116,7 +125,8 @@ def read_results(root: Path) -> Results:
             found.append((name, record))
     full = {group_of(record): score_of(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
     runs = [_run(name, record, labels[name], full.get(group_of(record))) for name, record in found]
-    return Results(tuple(runs), tuple(foreign), tuple(_notes(store)))
+    analyses, others = read_analyses(root)
+    return Results(tuple(runs), (*foreign, *others), tuple(_notes(store)), analyses)
 
 
 def _notes(store: Store) -> list[str]:
@@ -135,7 +145,7 @@ def _notes(store: Store) -> list[str]:
 
 def _run(digest: str, record: dict[str, Any], labels: Iterable[str], full: float | None) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
-    heal = spec["heal"]
+    heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
     return Run(
@@ -157,25 +167,38 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], full: float
         latency_ms=profile["latency_ms"],
         full_latency_ms=profile.get("full_latency_ms", profile["latency_ms"]),
         train_seconds=outcome["heal"]["seconds"],
+        heal=heal,
+        model_type=record.get("environment", {}).get("model_type"),
         examples=int(outcome["metrics"][outcome["primary"]].get("examples", 0)),
         options=_options(heal, spec["evaluation"]),
     )
 
 
-def _recipe(heal: dict[str, Any]) -> str:
-    usual = {"weight_decay": 0.0, "precision": "auto", "similar_lengths": False}
-    parts = [f"{heal.get('num_epochs', '?'):g} epochs", f"learning rate {heal.get('learning_rate', '?'):g}"]
-    parts += [f"batch {heal.get('batch_size', '?')}"]
-    parts += [f"{k.replace('_', ' ')} {v}" for k, v in heal.items() if k in usual and v != usual[k]]
-    return ", ".join(parts)
+COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
 
 
-def _options(heal: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    parts = [f"--epochs {heal['num_epochs']:g}", f"--learning-rate {heal['learning_rate']:g}"]
-    parts += [f"--batch-size {heal['batch_size']}"] if heal["batch_size"] != 32 else []
+def _recipe(heal: HealSpec) -> str:
+    parts = [f"{heal.num_epochs:g} epochs", f"learning rate {heal.learning_rate:g}", f"batch {heal.batch_size}"]
+    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {shown}".strip() for name, shown in _unusual(heal))])
+
+
+def _options(heal: HealSpec, evaluation: dict[str, Any]) -> str:
+    """Return the options that repeat a fine-tuning; weight decay has none."""
+    parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
+    parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
     parts += [f"--max-length {evaluation['max_length']}"] if evaluation.get("max_length", 128) != 128 else []
-    parts += ["--similar-lengths"] if heal.get("similar_lengths") else []
-    return " ".join(parts)
+    return " ".join([*parts, *(f"--{name.replace('_', '-')} {shown}".strip() for name, shown in _unusual(heal))])
+
+
+def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
+    for item in fields(HealSpec):
+        value = getattr(heal, item.name)
+        if item.name not in COMMON and value != item.default:
+            is_layers, is_number = isinstance(value, tuple), isinstance(value, int | float)
+            yield (
+                item.name,
+                ("" if value is True else format_layers(value) if is_layers else f"{value:g}" if is_number else value),
+            )
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -5,38 +5,25 @@ One description serves every format: HTML, Markdown, CSV and LaTeX are written f
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from depthprune.plan import format_layers
+from depthprune.report.analyses import analysis_tables
 from depthprune.report.claims import verdicts
+from depthprune.report.pairs import largest_within, loss, tuning_speedup
+from depthprune.report.paper_tables import paper_tables
 from depthprune.report.results import Results, Run, mean_and_spread, percent
+from depthprune.report.table import Table, seeds_words
+
+__all__ = ["Table", "all_tables"]
 
 POINTS = (1.0, 2.0, 3.0)
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Args:
-        name: for files and anchors.
-        title: what it shows.
-        headings: of the columns.
-        rows: as many cells each.
-        note: what a reader must know.
-    """
-
-    name: str
-    title: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def all_tables(results: Results) -> list[Table]:
     """Return every table that the runs give something for."""
     tables = [verdict_table(results), *score_tables(results), within_table(results), cost_table(results)]
-    tables += [layers_table(results), robustness_table(results), runs_table(results)]
+    tables += [layers_table(results), robustness_table(results), *paper_tables(results)]
+    tables += [*analysis_tables(results.analyses), runs_table(results)]
     return [table for table in tables if table.rows]
 
 
@@ -52,18 +39,21 @@ def score_tables(results: Results) -> list[Table]:
     tables = []
     for model in results.values("model"):
         for task in results.values("task"):
-            for recipe in results.values("recipe"):
-                runs = [r for r in results.runs if (r.model, r.task, r.recipe) == (model, task, recipe)]
-                if any(run.dropped for run in runs):
-                    tables.append(_score_table(runs))
+            here = [run for run in results.runs if (run.model, run.task) == (model, task)]
+            recipes = sorted({run.recipe for run in here if run.dropped})
+            for n, recipe in enumerate(recipes):
+                tables.append(_score_table([run for run in here if run.recipe == recipe], n))
     return tables
 
 
-def _score_table(runs: Sequence[Run]) -> Table:
+def _score_table(runs: Sequence[Run], number: int) -> Table:
+    """Make the table of a recipe, which is the so-many-th of its model and task: each needs a name of its own."""
     some = runs[0]
     counts = sorted({run.count for run in runs if run.dropped})
     names = sorted({name for run in runs for name in run.strategies})
     full = [run.score for run in runs if not run.dropped]
+    if not full:  # what drops the layers in another way is compared with the full model of the plain recipe
+        full = list({run.seed: run.full_score for run in runs if run.full_score is not None}.values())
     rows = []
     for name in names:
         cells = []
@@ -72,10 +62,9 @@ def _score_table(runs: Sequence[Run]) -> Table:
             cells.append(_cell(here))
         rows.append((name, *cells))
     said = percent(*mean_and_spread(full)) if full else "not run"
-    seeds = sorted({run.seed for run in runs})
-    spread = f"± is the standard deviation over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one seed"
+    spread = seeds_words([run.seed for run in runs])
     return Table(
-        f"scores-{some.task}-{some.model[-6:]}",
+        f"scores-{some.task}-{some.model[-6:]}" + (f"-{number + 1}" if number else ""),
         f"{some.model_name} on {some.task}: {some.primary}, full model {said}",
         ("strategy", *(f"K = {count}" for count in counts)),
         tuple(rows),
@@ -92,34 +81,23 @@ def _cell(runs: Sequence[Run]) -> str:
 
 
 def within_table(results: Results) -> Table:
-    """The largest K within one, two and three points of the full model, by task and strategy."""
+    """The largest K within one, two and three points of the full model, by task, strategy and recipe."""
+    pruned = [run for run in results.pruned() if run.full_score is not None]
+    groups: dict[tuple[str, str, str, str], list[Run]] = {}
+    for run in pruned:
+        for name in run.strategies:
+            groups.setdefault((run.model, run.task, name, run.recipe), []).append(run)
+    several = len({run.recipe for run in pruned}) > 1
     rows = []
-    for model in results.values("model"):
-        for task in results.values("task"):
-            for name in results.strategies():
-                runs = [
-                    r
-                    for r in results.pruned(model=model, task=task)
-                    if name in r.strategies and r.full_score is not None
-                ]
-                if not runs:
-                    continue
-                counts = sorted({run.count for run in runs})
-                cells = [str(_largest(runs, counts, points)) for points in POINTS]
-                rows.append((runs[0].model_name, task, name, *cells, format_layers(counts)))
-    headings = ("model", "task", "strategy", *(f"within {points:g}" for points in POINTS), "K tried")
+    for (_, task, name, recipe), runs in sorted(groups.items()):
+        cells = [str(largest_within(runs, most)) for most in POINTS]
+        tried = format_layers(sorted({run.count for run in runs}))
+        rows.append((runs[0].model_name, task, name, *([recipe] if several else []), *cells, tried))
+    headings = ("model", "task", "strategy", *(["recipe"] if several else []),
+                *(f"within {most:g}" for most in POINTS), "K tried")  # fmt: skip
     return Table("within", "Largest K within so many points of the full model", headings, tuple(rows),
                  "Scores are not monotone in K, so the largest is meant and not the first failure; only K that were "
                  "tried count.")  # fmt: skip
-
-
-def _largest(runs: Sequence[Run], counts: Sequence[int], points: float) -> int:
-    best = 0
-    for count in counts:
-        losses = [(run.full_score or 0.0) - run.score for run in runs if run.count == count]
-        if 100 * statistics.fmean(losses) <= points:
-            best = max(best, count)
-    return best
 
 
 def cost_table(results: Results) -> Table:
@@ -130,7 +108,8 @@ def cost_table(results: Results) -> Table:
             runs = [run for run in results.runs if run.model == model and run.count == count]
             some = runs[0]
             smaller = 100 * (1 - some.parameters / some.full_parameters)
-            speed = [run.speedup for run in runs]
+            speed = statistics.median(run.speedup for run in runs)
+            tuning = tuning_speedup(results, runs) if count else 1.0
             rows.append(
                 (
                     some.model_name,
@@ -138,14 +117,15 @@ def cost_table(results: Results) -> Table:
                     f"{some.parameters / 1e6:.2f} M",
                     f"{smaller:.1f} %",
                     f"{some.weight_bytes / 1e6:.0f} MB",
-                    f"{statistics.median(speed):.2f}×" if count else "1.00×",
-                    f"{statistics.median(run.train_seconds for run in runs):.0f} s",
+                    f"{speed:.2f}×" if count else "1.00×",
+                    f"{tuning:.2f}×" if tuning is not None else "–",
                 )
             )
     headings = ("model", "K", "parameters", "smaller", "weights", "faster", "fine-tuning")
     return Table("cost", "Size and speed", headings, tuple(rows),
                  "Faster: median over runs of the full model's latency over the pruned one's, each pair timed in one "
-                 "process. Fine-tuning: median seconds.")  # fmt: skip
+                 "process. Fine-tuning: median over the runs that drop first of how many times faster it was than the "
+                 "full model's with the same task, seed and recipe.")  # fmt: skip
 
 
 def layers_table(results: Results) -> Table:
@@ -164,17 +144,22 @@ def layers_table(results: Results) -> Table:
 
 
 def robustness_table(results: Results) -> Table:
-    """Tasks in the order of what they lose."""
-    lost: dict[str, list[float]] = {}
-    for run in results.pruned():
-        if run.full_score is not None:
-            lost.setdefault(run.task, []).append(run.full_score - run.score)
-    if len(lost) < 2:
-        return Table("robustness", "", (), ())
-    ordered = sorted(lost, key=lambda task: statistics.fmean(lost[task]))
-    rows = tuple((task, f"{100 * statistics.fmean(lost[task]):.2f}", str(len(lost[task]))) for task in ordered)
-    return Table("robustness", "Robust tasks first: mean loss in points over all pruned runs",
-                 ("task", "points lost", "runs"), rows)  # fmt: skip
+    """Tasks in the order of what they lose, each over the same layers dropped."""
+    rows = []
+    for model in results.values("model"):
+        runs = [run for run in results.pruned(model=model) if run.full_score is not None]
+        lost: dict[str, dict[tuple[int, ...], list[float]]] = {}
+        for run in runs:
+            lost.setdefault(run.task, {}).setdefault(run.dropped, []).append(loss(run))
+        shared = set.intersection(*map(set, lost.values())) if len(lost) > 1 else set()
+        if shared:
+            # A plan counts once, however many seeds it was run with.
+            means = {task: statistics.fmean(statistics.fmean(plans[p]) for p in shared) for task, plans in lost.items()}
+            for task in sorted(means, key=means.__getitem__):
+                rows.append((runs[0].model_name, task, f"{100 * means[task]:.2f}", str(len(shared))))
+    return Table("robustness", "Robust tasks first: mean loss in points", ("model", "task", "points lost", "plans"),
+                 tuple(rows), "Over the plans, that is sets of dropped layers, that all tasks of a model "
+                 "were run with.")  # fmt: skip
 
 
 def runs_table(results: Results) -> Table:

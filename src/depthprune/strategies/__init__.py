@@ -14,6 +14,7 @@ from depthprune.strategies.base import (
     plan_stacks,
     possible_counts,
     registry,
+    removal_order,
     same_choice,
     strategy,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "plan_stacks",
     "possible_counts",
     "registry",
+    "removal_order",
     "same_choice",
     "strategy",
     "symmetric",

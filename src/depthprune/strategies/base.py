@@ -93,6 +93,23 @@ def same_choice(plan: LayerPlan) -> tuple[str, ...]:
     )
 
 
+def removal_order(plan: LayerPlan, name: str | None = None) -> tuple[int, ...]:
+    """Return the layers of a plan in the order in which they go one by one: as the strategy's smaller counts drop them.
+
+    Of layers that come in together, and where the layers were not chosen by position, the one nearest the output
+    goes first.
+
+    >>> removal_order(LayerPlan(6, (1, 2, 3, 4)), "symmetric"), removal_order(LayerPlan(6, (0, 1)), "bottom")
+    ((3, 2, 4, 1), (0, 1))
+    """
+    order: list[int] = []
+    counts = possible_counts(name, plan.depth) if name is not None and name in registry.names() else ()
+    for count in (count for count in counts if count < plan.count):
+        smaller = choose(name or "", plan.depth, count).dropped
+        order += sorted(set(smaller) & set(plan.dropped) - set(order), reverse=True)
+    return (*order, *sorted(set(plan.dropped) - set(order), reverse=True))
+
+
 def plan_layers(
     depth: int,
     *,

@@ -103,6 +103,12 @@ def plan_scored(
     return LayerPlan(scores.depth, lowest(chosen, count, protected))
 
 
+def scored_order(plan: LayerPlan, scores: Scores, metric: str) -> tuple[int, ...]:
+    """Return the layers of a plan in the order in which they go one by one: the one that matters least first."""
+    layers = scores.of(metric).layers
+    return tuple(sorted(plan.dropped, key=lambda i: (layers[i], -i)))
+
+
 def parse_protected(text: str | None, depth: int) -> frozenset[int]:
     """Read layers that are to stay; negative ones count from the last.
 

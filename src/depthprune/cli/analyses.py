@@ -1,0 +1,155 @@
+"""`depthprune probe` and `depthprune similarity`: what each layer knows, and what fine-tuning changed."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from depthprune.cli import options
+from depthprune.cli.options import quiet_libraries, task_options
+
+Before = Annotated[
+    str, typer.Argument(metavar="BEFORE", help="The pre-trained model: a folder, or a Hub id.", show_default=False)
+]
+After = Annotated[
+    str, typer.Argument(metavar="AFTER", help="The same model fine-tuned, with all its layers.", show_default=False)
+]
+Token = Annotated[
+    str | None, typer.Option("--token", help="first or last: which token to look at; the sentence's if left out.")
+]
+TrainingRows = Annotated[
+    int | None, typer.Option("--samples", help="Training rows, chosen by the seed; all if left out.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the choice of training rows, and of a hold-out.")]
+HoldOutSeed = Annotated[int, typer.Option("--seed", help="Of a hold-out (--task custom).")]
+File = Annotated[
+    Path | None, typer.Option("--output", help="Where to write the values too (JSON).", show_default=False)
+]
+
+
+def probe(
+    model: options.Model,
+    task: options.TaskName,
+    dataset: options.Dataset = None,
+    token: Token = None,
+    samples: TrainingRows = None,
+    text_columns: options.TextColumns = None,
+    label_column: options.LabelColumn = None,
+    eval_split: options.EvalSplit = None,
+    seed: Seed = 42,
+    max_length: options.MaxLength = 128,
+    batch_size: options.ForwardBatch = 32,
+    output: File = None,
+    store: options.StoreFolder = Path("runs"),
+    force: options.Force = False,
+    device: options.Device = "auto",
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Fit a linear probe on every layer: how much of a task's answer stands in the sentence token there."""
+    _prepare(output)
+    from depthprune.cli.display import progress
+    from depthprune.experiments.analyses import probe as analyse
+
+    with progress() as show:
+        result = analyse(
+            model,
+            task,
+            options=task_options(dataset, text_columns, label_column, eval_split, seed),
+            token=token,
+            samples=samples,
+            max_length=max_length,
+            seed=seed,
+            batch_size=batch_size,
+            store=store,
+            device=device,
+            force=force,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            on_progress=show,
+        )
+    _show(result, output)
+
+
+def similarity(
+    before: Before,
+    after: After,
+    task: options.TaskName,
+    dataset: options.Dataset = None,
+    token: Token = None,
+    text_columns: options.TextColumns = None,
+    label_column: options.LabelColumn = None,
+    eval_split: options.EvalSplit = None,
+    seed: HoldOutSeed = 42,
+    max_length: options.MaxLength = 128,
+    batch_size: options.ForwardBatch = 32,
+    output: File = None,
+    store: options.StoreFolder = Path("runs"),
+    force: options.Force = False,
+    device: options.Device = "auto",
+    allow_pickle: options.AllowPickle = False,
+    trust_remote_code: options.TrustRemoteCode = False,
+) -> None:
+    """Compare a model before and after fine-tuning: the cosine of the sentence token, layer by layer."""
+    _prepare(output)
+    from depthprune.cli.display import progress
+    from depthprune.experiments.analyses import similarity as analyse
+
+    with progress() as show:
+        result = analyse(
+            before,
+            after,
+            task,
+            options=task_options(dataset, text_columns, label_column, eval_split, seed),
+            token=token,
+            max_length=max_length,
+            seed=seed,
+            batch_size=batch_size,
+            store=store,
+            device=device,
+            force=force,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            on_progress=show,
+        )
+    _show(result, output)
+
+
+def _prepare(output: Path | None) -> None:
+    if output is not None:
+        from depthprune.result_file import check_file
+
+        check_file(output)
+    quiet_libraries()
+
+
+def _show(result: Any, output: Path | None) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from depthprune.cli.display import console
+
+    for note in result.notes:
+        console.print(note, highlight=False)
+    record = result.record
+    probing = record["kind"] == "probe"
+    models = record["model"]["name"] if probing else f"{record['before']['name']} against {record['model']['name']}"
+    # A line of its own: a title would be folded to the width of so narrow a table.
+    console.print(f"{models}, {record['task']}, {record['token']} token", highlight=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("after", no_wrap=True)
+    table.add_column(record["metric"], justify="right", no_wrap=True)
+    for i, value in enumerate(record["values"]):
+        place = f"{i} layer{'s' if i > 1 else ''}" if i else "the embeddings"
+        table.add_row(place, f"{100 * value:.2f}" if probing else f"{value:.3f}")
+    console.print(table)
+    counts = record["examples"]
+    fitted = f"fitted on {counts['train']} rows, scored on" if probing else "mean over"
+    console.print(f"{fitted} {counts['evaluation']}", highlight=False)
+    if output is not None:
+        from depthprune.result_file import write_json
+
+        write_json(output, record)
+        console.print(f"values: {output}", highlight=False, soft_wrap=True)
+    state = "stored before" if result.stored else "done now"
+    console.print(f"record: {result.file} ({state})", highlight=False, soft_wrap=True)

@@ -1,0 +1,87 @@
+"""Which runs may be compared with which, and what comes of it. No torch."""
+
+import re
+import statistics
+from collections.abc import Sequence
+
+from depthprune.report.paper import named_in_paper
+from depthprune.report.results import Results, Run
+
+DISTILLED = ("distil", "minilm", "tinybert", "mobilebert")  # parts of names; the first covers "distilled"
+FAMILIES = {"roberta": r"(^|[^a-z])roberta-", "xlnet": r"(^|[^a-z])xlnet-", "bert": r"(^|[^a-z])bert-(base|large)"}
+
+
+def drops_first(run: Run) -> bool:
+    """Tell whether all layers go before anything is trained, which is the paper's way."""
+    return run.heal == run.heal.for_full()
+
+
+def plain(run: Run) -> bool:
+    """Tell whether a run is the paper's way in all: drop first, then train everything that is left."""
+    return drops_first(run) and not run.heal.freeze_layers and not run.heal.freeze_embeddings
+
+
+def loss(run: Run) -> float:
+    """Return what a run lost against the full model, which must be known; a fraction."""
+    assert run.full_score is not None
+    return run.full_score - run.score
+
+
+def largest_within(runs: Sequence[Run], most: float) -> int:
+    """Return the largest K whose runs lose at most so many points on average; 0 where none does."""
+    best = 0
+    for count in sorted({run.count for run in runs}):
+        lost = statistics.fmean(loss(run) for run in runs if run.count == count)
+        if round(100 * lost, 6) <= most:  # 0.85 − 0.83 is a little more than 0.02
+            best = count
+    return best
+
+
+def tuning_speedup(results: Results, runs: Sequence[Run]) -> float | None:
+    """Return how many times faster fine-tuning is: the median over runs, each beside its full model; None without any.
+
+    The full model is that of the same task, seed and recipe; other recipes than the paper's train more than once.
+    """
+    full: dict[tuple, Run] = {}
+    for run in results.runs:
+        if not run.dropped and run.train_seconds > 0:
+            full[(run.model, run.task, run.seed, run.heal.for_full(), run.score)] = run
+    ratios = []
+    for run in runs:
+        whole = full.get((run.model, run.task, run.seed, run.heal, run.full_score))
+        if run.dropped and whole is not None and run.train_seconds > 0:
+            ratios.append(whole.train_seconds / run.train_seconds)
+    return statistics.median(ratios) if ratios else None
+
+
+def base_name(strategy: str) -> str:
+    """Return a strategy's name without its options.
+
+    >>> base_name("contribution (threshold 0.9)")
+    'contribution'
+    """
+    return strategy.partition(" (")[0]
+
+
+def family(name: str, model_type: str | None) -> str | None:
+    """Return `bert`, `xlnet` or `roberta`, `distilled` for what was distilled from any model, None for the rest.
+
+    >>> family("roberta-base", None), family("my-model", "bert"), family("distilroberta-base", "roberta")
+    ('roberta', 'bert', 'distilled')
+    """
+    last = name.rstrip("/").rpartition("/")[2].lower()
+    if model_type in ("distilbert", "mobilebert") or any(part in last for part in DISTILLED):
+        return "distilled"
+    if model_type is not None:
+        return model_type if model_type in FAMILIES else None
+    found = (known for known, pattern in FAMILIES.items() if re.search(pattern, last))
+    return None if last.startswith("xlm-") else next(found, None)
+
+
+def names_of_family(wanted: str, models: Sequence[tuple[str, str | None]]) -> list[str]:
+    """Return which of the (name, architecture) are of a family; the paper's own alone where there are such.
+
+    Claims about BERT are claims about the paper's: a tiny one beside it in the store says nothing about them.
+    """
+    found = sorted({name for name, model_type in models if family(name, model_type) == wanted})
+    return [name for name in found if named_in_paper(name)] or found

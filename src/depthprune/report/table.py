@@ -1,0 +1,43 @@
+"""What a table is, and how its numbers are written. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Args:
+        name: for files and anchors.
+        title: what it shows.
+        headings: of the columns.
+        rows: as many cells each.
+        note: what a reader must know.
+    """
+
+    name: str
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def seeds_words(seeds: Sequence[int]) -> str:
+    """Say what ± means.
+
+    >>> seeds_words([42, 43])
+    '± is the standard deviation over seeds 42, 43'
+    """
+    many = sorted(set(seeds))
+    return f"± is the standard deviation over seeds {', '.join(map(str, many))}" if len(many) > 1 else "one seed"
+
+
+def points(value: float) -> str:
+    """Write a difference of fractions in points, with its sign.
+
+    >>> points(0.0123), points(-0.00001)
+    ('+1.23', '0.00')
+    """
+    text = f"{100 * value:+.2f}"
+    return "0.00" if text in ("+0.00", "-0.00") else text
