@@ -7,6 +7,7 @@ unless the caller allows them.
 import hashlib
 import importlib.util
 import json
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,7 @@ VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
     "chat_template.jinja",
 }
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
+SAY_NOTHING = ("model", "checkpoint", "output", "best", "")  # names of folders
 HUB_PATTERNS = [
     *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.spm"),
     *("README.md", "LICENSE*", "NOTICE*"),
@@ -72,6 +74,20 @@ class ModelSource:
             if files:
                 return files
         return ()
+
+    @property
+    def title(self) -> str:
+        """What tables call the model: its Hub id, or its folder's name, and never a path.
+
+        A folder called `model` or the like says nothing; its config.json may remember a name.
+        """
+        if self.commit is not None:
+            return self.name
+        folder = Path(os.path.abspath(self.path)).name
+        remembered = str(self.config.get("_name_or_path") or "")
+        is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", remembered) and not Path(remembered).is_absolute()
+        last = remembered.rpartition("/")[2]
+        return last if folder in SAY_NOTHING and is_name and last not in SAY_NOTHING else folder
 
     @cached_property
     def identity(self) -> str:

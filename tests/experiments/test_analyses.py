@@ -200,7 +200,7 @@ def test_a_record_says_what_it_is_of_and_is_made_once(here, tmp_path):
 
     assert first.file.parent == store / "analyses" and not first.stored
     assert list(json.loads(first.file.read_text())) == ["kind", "model", "before", "task", "metric", "token", "values",
-                                                        "examples", "seed", "environment"]  # fmt: skip
+                                                        "examples", "seed", "environment", "max_length"]  # fmt: skip
     assert set(first.record["model"]) == {"name", "identity", "model_type", "depth"} and first.record["before"] is None
     assert str(here) not in first.file.read_text() and "torch" in first.record["environment"]["packages"]
     assert "probes" in stages

@@ -16,6 +16,7 @@ from depthprune.report.formats import comma_separated, latex, markdown
 from depthprune.report.page import page
 from depthprune.report.results import read_results
 from depthprune.report.tables import all_tables
+from depthprune.specs import HealSpec
 from made_records import make_record
 
 BY_POSITION = {"top": (4, 5), "bottom": (0, 1), "symmetric": (2, 3), "even-alternate": (3, 5), "odd-alternate": (2, 4)}
@@ -136,3 +137,54 @@ def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert time.perf_counter() - start < 60, "an order above the aim: this machine may be busy"
+
+
+def sweep_row(root, digest, **more):
+    row = {"model": "tiny", "task": "mrpc", "strategy": "top", "count": 2, "seed": 42, "recipe": "r", "digest": digest}
+    (root / "sweeps").mkdir(exist_ok=True)
+    (root / "sweeps" / f"{digest}.json").write_text(json.dumps({"rows": [{**row, **more}], "skipped": []}))
+
+
+def tables_of(root):
+    return {table.name: table for table in all_tables(read_results(root))}
+
+
+def test_recipes_stand_side_by_side_and_are_compared_with_one_full_model(tmp_path):
+    fill(tmp_path, {"top": 0.80})
+    assert "recipes" not in tables_of(tmp_path)
+    make_record(tmp_path, (4, 5), 0.82, heal=HealSpec(epochs_before=3, freeze_dropped=True))
+    make_record(tmp_path, (0, 1), 0.70, heal=HealSpec(drop_every=2))
+    sweep_row(tmp_path, make_record(tmp_path, (4, 5), 0.81, heal=HealSpec(drop_every=2)))
+    results = read_results(tmp_path)
+    assert all(run.full_score == 0.85 for run in results.runs), "how layers go is nothing to the full model"
+    table = tables_of(tmp_path)["recipes"]
+    ((model, task, strategies, dropped, *scores),) = table.rows
+    assert (model, task, dropped) == ("tiny", "mrpc", "4-5") and "top" in strategies
+    assert sorted(scores) == ["80.00", "81.00", "82.00"]
+    assert "epochs before 3, freeze dropped" in table.note and "drop every 2" in table.note
+    commands = [row[-1] for row in tables_of(tmp_path)["runs"].rows]
+    assert any("--epochs-before 3 --freeze-dropped" in command for command in commands)
+    assert any("--strategy top --count 2 --epochs 3" in c and "--drop-every 2" in c for c in commands)
+
+
+def test_a_baseline_stands_beside_the_best_pruned_model_of_its_size(tmp_path):
+    fill(tmp_path, {"top": 0.80, "odd-alternate": 0.82})
+    make_record(tmp_path, (5,), 0.84)  # larger than the baseline
+    student = make_record(
+        tmp_path, (), 0.81, depth=3, model="sha256:" + "b" * 64, name="model", parameters=(19_200_000, 1_800_000)
+    )
+    sweep_row(tmp_path, student, model="student", strategy="baseline", count=0)
+    rows = tables_of(tmp_path)["baselines"].rows
+    assert [row[1:4] for row in rows] == [
+        ("student", "baseline", "81.00"), ("tiny", "odd-alternate, 2 dropped", "82.00")
+    ]  # fmt: skip
+    assert "'student' and 'model' are one model" in read_results(tmp_path).notes
+
+
+def test_a_store_of_analyses_alone_has_a_report(tmp_path):
+    (tmp_path / "analyses").mkdir()
+    one = {"name": "tiny", "identity": "sha256:x", "model_type": "bert", "depth": 2}
+    content = {"kind": "probe", "model": one, "before": None, "task": "mrpc", "metric": "accuracy", "token": "first",
+               "values": [0.5, 0.6, 0.7], "examples": {"train": 5, "evaluation": 5}, "seed": 1}  # fmt: skip
+    (tmp_path / "analyses" / "probe-1.json").write_text(json.dumps(content))
+    assert "1 analyses of layers; no runs." in page(read_results(tmp_path), tmp_path)

@@ -9,6 +9,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 from depthprune.cli.display import console
+from depthprune.experiments.claims import running
 from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores
 from depthprune.experiments.expansion import Expansion
@@ -93,9 +94,18 @@ class Live:
         failed = sum(state == "failed" for state, _ in self._ended.values())
         done = len(self._ended) - failed
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
-        table.title = f"{done} done, {failed} failed, {len(self._expansion.jobs) - done - failed} left{self._left()}"
+        left = len(self._expansion.jobs) - done - failed
+        table.title = f"{done} done, {self._running()} running, {failed} failed, {left} left{self._left()}"
         _best_columns(table, list(self._records.values()))
         return table
+
+    def _running(self) -> int:
+        """Count the runs that somebody has claimed, on this machine or another."""
+        return sum(
+            running(self._store.folder(digest)) is not None
+            for digest in self._expansion.jobs
+            if digest not in self._ended
+        )
 
     def _left(self) -> str:
         rest = len(self._expansion.jobs) - len(self._ended)

@@ -33,7 +33,7 @@ def report(store: Store, output: Output = None, format_name: Format = None) -> N
     from depthprune.report.results import read_results
 
     results = read_results(store)
-    if not results.runs:
+    if not results.runs and not results.analyses:
         raise UserError(f"the store '{store}' has no runs that are done; run depthprune sweep or depthprune run first")
     text = _text(chosen, results, store)
     if output is None:

@@ -17,7 +17,7 @@ Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be 
 ExecutorName = Annotated[str, typer.Option("--executor", help="local (processes) or ray (a cluster).")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time; by cores or GPUs if left out.", min=1)]
 Cpus = Annotated[int | None, typer.Option("--cpus", help="Threads of a run; the cores shared if left out.", min=1)]
-Gpus = Annotated[float, typer.Option("--gpus", help="GPUs of a run.", min=0)]
+Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs of a run; one where there are any.", min=0)]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster: auto, or ray://HOST:PORT.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there are, and run none.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
@@ -39,7 +39,7 @@ def sweep(
     executor: ExecutorName = "local",
     workers: Workers = None,
     cpus: Cpus = None,
-    gpus: Gpus = 0,
+    gpus: Gpus = None,
     address: Address = None,
     dry_run: DryRun = False,
     retry_failed: RetryFailed = False,
@@ -52,6 +52,7 @@ def sweep(
     Each run is recorded once, whatever asks for it; start the same sweep on several machines that share the store.
     """
     from depthprune.errors import UserError
+    from depthprune.experiments.executors import local
     from depthprune.experiments.executors.base import Resources
     from depthprune.experiments.executors.base import registry as executors
     from depthprune.experiments.sweep_spec import parse_sweep, read_sweep
@@ -80,6 +81,8 @@ def sweep(
     runs = Store(store)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     expansion = expand(grid, stored_scorer(store, device, take=not dry_run), **trust)
+    if gpus is None:
+        gpus = 1 if device != "cpu" and local.gpus() else 0
     resources = Resources(workers, cpus, gpus, address)
     for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
         console.print(line, highlight=False)

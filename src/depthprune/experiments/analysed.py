@@ -113,11 +113,9 @@ def telling_name(source: ModelSource) -> str:
 
     Checkpoints in a store are all called `model`; what depthprune wrote beside them says of what they were made.
     """
-    if source.commit is not None:
-        return source.name
     folder = Path(os.path.abspath(source.path))
-    if folder.name != CHECKPOINT or not (folder / PROVENANCE_FILE).is_file():
-        return folder.name
+    if source.commit is not None or folder.name != CHECKPOINT or not (folder / PROVENANCE_FILE).is_file():
+        return source.title
     try:
         cuts = read_history(folder)
         present = present_layers(cuts)

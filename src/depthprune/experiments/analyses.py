@@ -280,7 +280,7 @@ def _once(
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LoadError(f"'{file}' cannot be read ({error}); remove it, or add --force") from None
         return AnalysisResult(stored, file, True, data.notes)
-    record = compute()
+    record = {**compute(), "max_length": inputs["max_length"]}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, record)

@@ -5,7 +5,6 @@ Two strategies that choose the same layers share a run, and the full model runs 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from depthprune.errors import PlanError, UserError
@@ -116,7 +115,7 @@ def expand(
                 digest = run.digest()
                 if digest not in found.jobs:
                     found.jobs[digest] = Job(run, model, depth, _task_options(spec), allow_pickle, trust_remote_code)
-                name = spec.names.get(model, source.name)
+                name = spec.names.get(model, source.title)
                 row = Row(name, data.task.name, cell.strategy, cell.plan.count, seed, recipe, digest)
                 if row not in found.rows:
                     found.rows.append(row)
@@ -183,7 +182,7 @@ def _cells(
                     plan = choose(strategy.name, depth, count)
                     order = removal_order(plan, strategy.name)
             except PlanError as error:
-                shown = spec.names.get(source.name) or (source.name if source.commit else Path(source.name).name)
+                shown = spec.names.get(source.name, source.title)
                 note = f"{strategy.label}, count {count}, {shown}: {error}"
                 if note not in found.skipped:
                     found.skipped.append(note)

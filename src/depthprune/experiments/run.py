@@ -228,7 +228,7 @@ def _environment(source: ModelSource, device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device.startswith("cuda") else device
     return {
         **provenance.environment(name, torch.get_num_threads()),
-        "model": Path(source.name).name if source.commit is None else source.name,
+        "model": source.title,
         "model_type": source.config.get("model_type"),
         **({"processes": processes.count()} if processes.count() > 1 else {}),
     }

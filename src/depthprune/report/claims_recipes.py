@@ -13,6 +13,7 @@ from depthprune.report.results import Results, Run
 from depthprune.specs import HealSpec
 
 CLAIMS: list[Claim] = []
+FINE = 0.02  # "gains nothing" is not said where two points could hide in the noise
 USUAL_EPOCHS = 3  # the paper's; that more than one epoch gains something, nobody denies
 
 Pair = tuple[Run, Run]  # the plain recipe's run, and the other's
@@ -71,7 +72,8 @@ def _answer(words: str, pairs: Sequence[Pair]) -> Answer:
     band = noise([*plain, *other])
     name = f"{words} ({_words(plain[0].heal, other[0].heal)})"
     text = f"{plain[0].model_name}, {tasks_of(plain)}: plain {100 * mean(plain):.2f}, {name} {100 * mean(other):.2f}"
-    return gain <= band, f"{text}; a gain of {100 * gain:.2f} where {100 * band:.2f} is noise"
+    nothing = gain <= band if abs(gain) > band or band <= FINE else None
+    return nothing, f"{text}; a gain of {100 * gain:.2f} where {100 * band:.2f} is noise"
 
 
 def _words(plain: HealSpec, other: HealSpec) -> str:

@@ -53,6 +53,8 @@ def page(results: Results, store: Path) -> str:
     lead = (
         f"{len(results.runs)} runs of {', '.join(models)} on {', '.join(tasks)}: layers dropped, the rest fine-tuned, "
         "scored beside the full model."
+        if results.runs
+        else f"{len(results.analyses)} analyses of layers; no runs."
     )
     return template.render(
         title="What is left when layers go",
@@ -72,6 +74,7 @@ def sections(results: Results, store: Path) -> list[Section]:
         Section("claims", "The paper's claims", _some(tables, "claims")),
         Section("paper", "Beside the paper's numbers", _starting(tables, "paper-")),
         Section("within", "How many layers can go", _some(tables, "within", "robustness")),
+        Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines")),
         Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
         Section(
             "analyses",

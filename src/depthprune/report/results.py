@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from depthprune.experiments.expansion import BASELINE
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import group_of, records, score_of
 from depthprune.experiments.sweep_rows import stored_rows
@@ -27,7 +28,7 @@ class Run:
 
     Args:
         digest: its name.
-        model, model_name: identity, and what the folder was called.
+        model, model_name: identity, and what a sweep calls it, or else the folder.
         task: of the run, and `primary`, its metric.
         strategies: names of all that chose these layers; none for the full model.
         depth, dropped: the plan.
@@ -38,6 +39,7 @@ class Run:
         train_seconds: of the fine-tuning.
         heal: the recipe's values.
         model_type: the architecture, as transformers calls it; None in older records.
+        baseline: whether the model is only there to be compared with.
         examples: on which the score was taken.
         options: of the command that repeats the fine-tuning.
     """
@@ -62,6 +64,7 @@ class Run:
     train_seconds: float
     heal: HealSpec = field(default_factory=HealSpec)
     model_type: str | None = None
+    baseline: bool = False
     examples: int = 0
     options: str = ""
 
@@ -113,20 +116,33 @@ class Results:
 def read_results(root: Path) -> Results:
     """Read a store."""
     store = Store(root)
-    labels = defaultdict(set)
+    labels, names, baselines = defaultdict(set), defaultdict(list), set()
     for row in stored_rows(store):
+        names[row["digest"]].append(str(row["model"]))
         if row.get("count"):
             labels[row["digest"]].add(str(row["strategy"]))
+        elif row["strategy"] == BASELINE:
+            baselines.add(row["digest"])
     found, foreign = [], []
+    called: dict[str, dict[str, None]] = defaultdict(dict)  # model → what it is called, by sweeps first
     for name, record in records(store):
         if record is None:
             foreign.append(name)
         else:
             found.append((name, record))
+            called[record["spec"]["model"]] |= dict.fromkeys(names[name])
+    for _, record in found:
+        model = record["spec"]["model"]
+        called[model][str(record.get("environment", {}).get("model", model[:19]))] = None
     full = {group_of(record): score_of(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
-    runs = [_run(name, record, labels[name], full.get(group_of(record))) for name, record in found]
+    runs = []
+    for name, record in found:
+        group, shown = full.get(group_of(record)), next(iter(called[record["spec"]["model"]]))
+        runs.append(_run(name, record, labels[name], group, shown, name in baselines))
     analyses, others = read_analyses(root)
-    return Results(tuple(runs), (*foreign, *others), tuple(_notes(store)), analyses)
+    notes = _notes(store) + [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
+                             if len(some) > 1]  # fmt: skip
+    return Results(tuple(runs), (*foreign, *others), tuple(notes), analyses)
 
 
 def _notes(store: Store) -> list[str]:
@@ -143,7 +159,9 @@ def _notes(store: Store) -> list[str]:
     return list(notes)
 
 
-def _run(digest: str, record: dict[str, Any], labels: Iterable[str], full: float | None) -> Run:
+def _run(
+    digest: str, record: dict[str, Any], labels: Iterable[str], full: float | None, name: str, baseline: bool
+) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
@@ -151,7 +169,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], full: float
     return Run(
         digest=digest,
         model=spec["model"],
-        model_name=str(record.get("environment", {}).get("model", spec["model"][:19])),
+        model_name=name,
         task=spec["evaluation"]["task"],
         primary=outcome["primary"],
         strategies=tuple(names) if dropped else (),
@@ -169,6 +187,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], full: float
         train_seconds=outcome["heal"]["seconds"],
         heal=heal,
         model_type=record.get("environment", {}).get("model_type"),
+        baseline=baseline,
         examples=int(outcome["metrics"][outcome["primary"]].get("examples", 0)),
         options=_options(heal, spec["evaluation"]),
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from depthprune.plan import format_layers
 from depthprune.report.analyses import analysis_tables
 from depthprune.report.claims import verdicts
+from depthprune.report.comparisons import comparison_tables
 from depthprune.report.pairs import largest_within, loss, tuning_speedup
 from depthprune.report.paper_tables import paper_tables
 from depthprune.report.results import Results, Run, mean_and_spread, percent
@@ -22,7 +23,7 @@ POINTS = (1.0, 2.0, 3.0)
 def all_tables(results: Results) -> list[Table]:
     """Return every table that the runs give something for."""
     tables = [verdict_table(results), *score_tables(results), within_table(results), cost_table(results)]
-    tables += [layers_table(results), robustness_table(results), *paper_tables(results)]
+    tables += [*comparison_tables(results), layers_table(results), robustness_table(results), *paper_tables(results)]
     tables += [*analysis_tables(results.analyses), runs_table(results)]
     return [table for table in tables if table.rows]
 
@@ -168,6 +169,8 @@ def runs_table(results: Results) -> Table:
     rows = []
     for run in ordered:
         layers = f"--layers {format_layers(run.dropped)} " if run.dropped else ""
+        if run.heal.gradual and run.dropped:  # the strategy tells in which order they go
+            layers = f"--strategy {run.strategies[0].partition(' (')[0]} --count {run.count} "
         command = f"depthprune run MODEL --task {run.task} {layers}{run.options} --seed {run.seed}"
         name = ", ".join(run.strategies) or "full"
         rows.append(

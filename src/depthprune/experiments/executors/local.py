@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.executors.base import LOST, Function, Outcome, Resources, registry
@@ -21,10 +22,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as CUDA counts them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    there = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i in range(len(list(there.iterdir())))] if there.is_dir() else []
+
+
 def local(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
     """Run items in processes of this machine."""
-    visible = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d.strip()]
-    devices = visible if resources.gpus else []
+    devices = gpus() if resources.gpus else []
     workers = min(resources.workers or (len(devices) or cores()), max(len(items), 1))
     threads = resources.cpus or max(1, cores() // workers)
     # Who ran when a worker died is suspect and runs alone: nobody else is then counted for it.
