@@ -1,10 +1,10 @@
-"""A grid of runs as one sweep, against the same cells as separate processes of `depthprune run`, each with an empty store.
+"""A grid of runs as one sweep, against the same cells as separate `depthprune run`s, each with an empty store.
 
 Both are the user's commands, timed from start to end, one after the other. The sweep gains by what runs share: the full
 model is trained once and not beside every cell, strategies that choose the same layers are one run, libraries are
 imported once a worker; and by running as many at a time as there are cores.
 
-    python benchmarks/sweep_speed.py MODEL --dataset DIR --task rte --epochs 0.3
+    python benchmarks/sweep_speed.py MODEL --epochs 0.2
 """
 
 import argparse
@@ -38,20 +38,20 @@ def timed(*arguments: str, threads: int | None = None) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--task", default="rte")
-    parser.add_argument("--epochs", default="0.3")
+    parser.add_argument("--task", default="docstrings")
+    parser.add_argument("--dataset")
+    parser.add_argument("--epochs", default="0.2")
     parser.add_argument("--max-length", default="64")
     given = parser.parse_args()
-    common = ["--task", given.task, "--dataset", given.dataset, "--epochs", given.epochs]
-    common += ["--max-length", given.max_length]
+    common = ["--task", given.task, "--epochs", given.epochs, "--max-length", given.max_length]
+    common += ["--dataset", given.dataset] if given.dataset else []
     cells = list(itertools.product(STRATEGIES, COUNTS))
     with tempfile.TemporaryDirectory() as folder:
         names = [option for name in STRATEGIES for option in ("--strategy", name)]
         numbers = [option for count in COUNTS for option in ("--count", str(count))]
         sweep = timed("sweep", "--model", given.model, *common, *names, *numbers, "--store", f"{folder}/sweep")
         runs = len(list(Path(folder, "sweep").glob("*/record.json")))
-        print(f"one sweep of {len(cells)} cells: {sweep:.1f} s, {runs} runs")
+        print(f"one sweep of {len(cells)} cells: {sweep:.1f} s, {runs} runs", flush=True)
         singles = [
             timed("run", given.model, *common, "--strategy", name, "--count", str(count), "--store", f"{folder}/{i}")
             for i, (name, count) in enumerate(cells)

@@ -15,8 +15,8 @@ WAIT_HOURS = 6  # the others wait while the first one scores; torch's own limit 
 
 
 def count() -> int:
-    """Return how many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Return how many processes there are; one where nobody started more, whatever else a cluster's shell says."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def is_first() -> bool:
@@ -26,7 +26,7 @@ def is_first() -> bool:
 
 def local_index() -> int:
     """Return this process's place on its machine, which is its GPU's number."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if count() > 1 else 0
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def uses_fsdp() -> bool:

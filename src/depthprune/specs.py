@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from depthprune.errors import UserError
@@ -97,7 +98,12 @@ class HealSpec:
         >>> HealSpec(epochs_before=3, num_epochs=6).for_full() == HealSpec(num_epochs=6)
         True
         """
-        return replace(self, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
+        return _for_full(self)
+
+
+@lru_cache(maxsize=256)  # a report asks for a few recipes a hundred thousand times
+def _for_full(heal: HealSpec) -> HealSpec:
+    return replace(heal, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
 
 
 @dataclass(frozen=True)

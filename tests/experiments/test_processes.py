@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from depthprune import processes
+from depthprune.cli.main import app
 from depthprune.errors import UserError
 from tiny_models import tiny_checkpoint, words
 
@@ -86,9 +87,17 @@ def test_a_batch_that_cannot_be_shared_is_refused_by_name(here, tmp_path):
 
 def test_sharding_without_a_gpu_is_refused_and_not_done_without(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="FSDP needs GPUs"):
         processes.begin("cpu")
+
+
+def test_what_torchrun_cannot_share_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError, match="start 'depthprune status' alone"):
+        app(["status"], standalone_mode=False)
 
 
 def test_a_process_alone_needs_nobody():

@@ -1,6 +1,8 @@
 """Sweeps: unique runs, shared, claimed, killed and gone on with."""
 
+import errno
 import json
+import os
 import random
 import subprocess
 import sys
@@ -9,12 +11,12 @@ from collections import Counter
 
 import pytest
 
-from depthprune.experiments.claims import CLAIM_FILE
+from depthprune.experiments.claims import CLAIM_FILE, Watch, claimed
 from depthprune.experiments.expansion import expand
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import best_plans, readable_record, tally
-from depthprune.experiments.sweep import carry_out
-from depthprune.experiments.sweep_rows import remember, stored_rows
+from depthprune.experiments.sweep import Work, carry_out, do
+from depthprune.experiments.sweep_rows import estimate, remember, stored_rows
 from depthprune.experiments.sweep_scores import stored_scorer
 from depthprune.experiments.sweep_spec import parse_sweep
 from tiny_models import tiny_checkpoint, words
@@ -115,6 +117,57 @@ def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):
         (store.folder(digest) / CLAIM_FILE).write_text(json.dumps(content))
     states = list(carry_out(expansion, store, pause=0.2, dead_after=0.5))
     assert sorted(states) == sorted((digest, "done", "") for digest in expansion.jobs)
+
+
+@pytest.mark.parametrize("content", ["{", '{"something": "else"}', "another run's"])
+def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path, content):
+    store = Store(tmp_path)
+    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
+    full, pruned = expansion.jobs
+    for folder in (store.folder(pruned), tmp_path / "elsewhere"):
+        folder.mkdir()
+        record = {"spec": expansion.jobs[full].spec.to_dict()}
+        (folder / "record.json").write_text(json.dumps(record) if content == "another run's" else content)
+    before = (store.folder(pruned) / "record.json").read_bytes()
+    assert estimate(expansion, store) is None, "what cannot be read stops nobody"
+    states = {digest: (state, line) for digest, state, line in carry_out(expansion, store)}
+    assert states[full] == ("done", "") and states[pruned][0] == "failed"
+    assert str(store.folder(pruned) / "record.json") in states[pruned][1]
+    assert (store.folder(pruned) / "record.json").read_bytes() == before
+
+
+def test_a_full_disk_stops_the_sweep_and_is_no_failure_of_the_run(here, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
+    first, second = (Work(job, str(tmp_path), "cpu") for job in expansion.jobs.values())
+    assert do(first)[1] == "done"
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith("record.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        do(second)
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.rglob("failure.json"))
+    assert not list(tmp_path.rglob(CLAIM_FILE)), "the run is free for the next who comes"
+    assert tally(store).done == [first.job.spec.digest()]
+    assert do(second)[1] == "done"
+
+
+def test_a_clock_that_jumps_changes_nothing(here, tmp_path, monkeypatch):
+    store, watch = Store(tmp_path), Watch(dead_after=30)
+    folder = store.folder("0" * 12)
+    with claimed(folder, Watch()) as ours:
+        assert ours
+        content = json.loads((folder / CLAIM_FILE).read_text())
+        (folder / CLAIM_FILE).write_text(json.dumps({**content, "host": "elsewhere"}))
+        for jump in (0.0, 1e9, -1e9):
+            monkeypatch.setattr(time, "time", lambda jump=jump: 1.7e9 + jump)
+            assert not watch.is_dead(folder)
 
 
 def test_a_foreign_record_is_counted_and_left_alone(tmp_path):

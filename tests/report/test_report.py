@@ -171,7 +171,7 @@ def test_a_baseline_stands_beside_the_best_pruned_model_of_its_size(tmp_path):
     fill(tmp_path, {"top": 0.80, "odd-alternate": 0.82})
     make_record(tmp_path, (5,), 0.84)  # larger than the baseline
     student = make_record(
-        tmp_path, (), 0.81, depth=3, model="sha256:" + "b" * 64, name="model", parameters=(19_200_000, 1_800_000)
+        tmp_path, (), 0.81, depth=3, model="sha256:" + "b" * 64, name="model", parameters=(19_000_000, 1_800_000)
     )
     sweep_row(tmp_path, student, model="student", strategy="baseline", count=0)
     rows = tables_of(tmp_path)["baselines"].rows

@@ -34,7 +34,7 @@ def duration(seconds: float) -> str:
 
 def expansion_lines(expansion: Expansion, store: Store, seconds: float | None, resources: Resources) -> Iterator[str]:
     """Say how many runs a sweep has, how many share one, what is impossible, and how long it may take."""
-    done = sum(store.record(digest) is not None for digest in expansion.jobs)
+    done = sum(_recorded(store, digest) for digest in expansion.jobs)
     yield (
         f"{len(expansion.rows)} cells, {len(expansion.jobs)} runs ({expansion.shared} cells share another's), "
         f"{done} done before"
@@ -51,6 +51,10 @@ def expansion_lines(expansion: Expansion, store: Store, seconds: float | None, r
         yield "no records yet to tell the time from"
 
 
+def _recorded(store: Store, digest: str) -> bool:
+    return readable_record(store.folder(digest) / "record.json") is not None
+
+
 class Live:
     """Shows a sweep while it runs. Use it as a context."""
 
@@ -58,7 +62,7 @@ class Live:
         self._expansion, self._store = expansion, store
         self._ended: dict[str, tuple[str, str]] = {}
         self._records: dict[str, dict[str, Any]] = {}
-        self._known = {digest for digest in expansion.jobs if store.record(digest) is not None}
+        self._known = {digest for digest in expansion.jobs if _recorded(store, digest)}
         self._began, self._news = time.monotonic(), 0
         self._live = RichLive(get_renderable=self.table, console=console, refresh_per_second=1, transient=True)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from depthprune import processes
 from depthprune.cli import (
     analyses,
     auto,
@@ -64,11 +65,13 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    if processes.count() > 1 and context.invoked_subcommand != "run":
+        raise UserError(f"torchrun shares the training of 'run'; start 'depthprune {context.invoked_subcommand}' alone")
 
 
 def main() -> None:

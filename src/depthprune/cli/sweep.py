@@ -11,7 +11,13 @@ SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML 
 Names = list[str] | None
 Models = Annotated[Names, typer.Option("--model", help="A model; can be given again.")]
 Tasks = Annotated[Names, typer.Option("--task", help="A task; can be given again.")]
-Strategies = Annotated[Names, typer.Option("--strategy", help="A strategy; can be given again.")]
+Strategies = Annotated[
+    Names, typer.Option("--strategy", help="A strategy, or as in a file: {name: contribution, threshold: 0.95}.")
+]
+Baselines = Annotated[Names, typer.Option("--baseline", help="A model to compare with as it is; can be given again.")]
+Recipes = Annotated[
+    Names, typer.Option("--heal", help="A recipe as in a file: {name: slow, drop_every: 1}; can be given again.")
+]
 Counts = Annotated[Names, typer.Option("--count", help="Layers to drop: 2, 1-4 or 1..L-1; can be given again.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be given again.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help="local (processes) or ray (a cluster).")]
@@ -30,7 +36,12 @@ def sweep(
     strategy: Strategies = None,
     count: Counts = None,
     seed: Seeds = None,
+    baseline: Baselines = None,
+    heal: Recipes = None,
     dataset: options.Dataset = None,
+    text_columns: options.TextColumns = None,
+    label_column: options.LabelColumn = None,
+    eval_split: options.EvalSplit = None,
     epochs: options.Epochs = 3,
     learning_rate: options.LearningRate = 2e-5,
     batch_size: options.BatchSize = 32,
@@ -61,14 +72,18 @@ def sweep(
     if address is not None and executor != "ray":
         raise UserError("--address is that of a Ray cluster; add --executor ray")
     if spec is not None:
-        if any((model, task, strategy, count, seed)):
+        if any((model, task, strategy, count, seed, baseline, heal)):
             raise UserError(f"give the sweep as '{spec}' or in options, not both")
         grid = read_sweep(spec)
     else:
-        heal = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-        asked: dict[str, Any] = {"models": model, "tasks": task, "strategies": strategy, "counts": _counts(count)}
-        asked |= {"seeds": seed or [42], "heal": heal, "max_length": max_length, "dataset": dataset}
-        grid = parse_sweep(asked)
+        plain = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+        recipes = [plain | recipe if isinstance(recipe, dict) else recipe for recipe in _as_in_a_file(heal) or [{}]]
+        asked: dict[str, Any] = {"models": model, "tasks": task, "counts": _counts(count)}
+        asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [42]}
+        asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset}
+        asked |= {"label_column": label_column, "eval_split": eval_split}
+        columns = [column.strip() for column in (text_columns or "").split(",") if column.strip()]
+        grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
@@ -103,6 +118,22 @@ def sweep(
             "mend it and run again with --retry-failed"
         )
     console.print(f"records: {store}; depthprune report {store} --output report.html", highlight=False, soft_wrap=True)
+
+
+def _as_in_a_file(texts: list[str] | None) -> list[Any] | None:
+    """Read what begins with a brace as an entry of a sweep's file.
+
+    Raises:
+        UserError: that is not YAML.
+    """
+    import yaml
+
+    from depthprune.errors import UserError
+
+    try:
+        return [yaml.safe_load(text) if text.lstrip().startswith("{") else text for text in texts] if texts else None
+    except yaml.YAMLError as error:
+        raise UserError(f"an option is not as in a file ({' '.join(str(error).split())}); write {{name: …}}") from None
 
 
 def _counts(texts: list[str] | None) -> list[int | str] | None:

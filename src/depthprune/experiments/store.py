@@ -8,6 +8,7 @@
 No torch.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -62,8 +63,9 @@ class Store:
     def claim(self, spec: RunSpec) -> Iterator[Path]:
         """Make the folder of a run for as long as it runs.
 
-        An interrupt leaves the store as it was; an error leaves `failure.json`, with its traceback. A record from
-        an earlier time stays until the new one replaces it. What the user caused (`UserError`) is no failed run.
+        An interrupt and a full disk leave the store as it was; an error leaves `failure.json`, with its traceback. A
+        record from an earlier time stays until the new one replaces it. What the user caused (`UserError`) is no
+        failed run.
 
         Raises:
             OutputError: the store cannot be written.
@@ -80,7 +82,7 @@ class Store:
         try:
             yield folder
         except BaseException as error:
-            if isinstance(error, Exception) and not isinstance(error, UserError):
+            if isinstance(error, Exception) and not isinstance(error, UserError) and not disk_is_full(error):
                 write_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
             elif not existed:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -99,5 +101,14 @@ class Store:
 def write_json(file: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the whole new one."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    try:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk
+        raise
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether this is what a full disk says, which is no fault of the run."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC

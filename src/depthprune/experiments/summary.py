@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,8 @@ def score_of(record: dict[str, Any]) -> float:
 
 def group_of(record: dict[str, Any]) -> str:
     """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
-    heal = asdict(heal_of(record["spec"]["heal"]).for_full())
-    return json.dumps({**record["spec"], "drop": None, "heal": heal}, sort_keys=True)
+    heal = heal_of(record["spec"]["heal"]).for_full()
+    return json.dumps({**record["spec"], "drop": None, "heal": repr(heal)}, sort_keys=True)
 
 
 def best_plans(found: list[dict[str, Any]]) -> list[Best]:

@@ -17,7 +17,7 @@ from depthprune.experiments.claims import DEAD_AFTER, Watch, claimed, is_held
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.expansion import Expansion, Job
-from depthprune.experiments.store import Store, write_json
+from depthprune.experiments.store import Store, disk_is_full, write_json
 from depthprune.sources import locate
 from depthprune.specs import run_spec_of
 from depthprune.tasks import TaskData, load_task
@@ -98,6 +98,8 @@ def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tup
         where = {"store": store, "device": resolve_device(device)}
         run(source, _data[key], job.spec, job.plan, **where, save=save, force=save)
     except Exception as error:  # the one place that records a failed run
+        if disk_is_full(error):
+            raise  # there is no room to record it, and the next run would end like this one
         said = str(error) if isinstance(error, UserError) else traceback.format_exc()
         folder = store.folder(digest)
         folder.mkdir(parents=True, exist_ok=True)

@@ -30,13 +30,16 @@ def remember(expansion: "Expansion", store: Store) -> Path:
 
 def estimate(expansion: "Expansion", store: Store) -> float | None:
     """Return seconds of one worker for the runs that are not done, from the records of like runs; None without any."""
+    from depthprune.experiments.summary import records  # which needs this module
+
     known: dict[tuple[str, str], list[float]] = {}
-    for record in store.records():
+    done = dict(records(store))
+    for record in filter(None, done.values()):
         key = (record["spec"]["model"], record["spec"]["evaluation"]["task"])
         known.setdefault(key, []).append(float(record["outcome"]["seconds"]))
     total = 0.0
     for digest, job in expansion.jobs.items():
-        if store.record(digest) is not None:
+        if digest in done:
             continue
         times = known.get((job.spec.model, job.spec.evaluation.task)) or [t for each in known.values() for t in each]
         if not times:
