@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from depthprune.report.charts import pareto_front, slowness
 from depthprune.report.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
 from depthprune.report.formats import comma_separated, latex, markdown
 from depthprune.report.page import page
@@ -188,3 +189,27 @@ def test_a_store_of_analyses_alone_has_a_report(tmp_path):
                "values": [0.5, 0.6, 0.7], "examples": {"train": 5, "evaluation": 5}, "seed": 1}  # fmt: skip
     (tmp_path / "analyses" / "probe-1.json").write_text(json.dumps(content))
     assert "1 analyses of layers; no runs." in page(read_results(tmp_path), tmp_path)
+
+
+def test_the_average_is_over_what_all_tasks_have(tmp_path):
+    for seed, more in ((42, 0.0), (43, 0.02)):
+        fill(tmp_path, {"top": 0.80 + more, "bottom": 0.60}, seed=seed)
+        fill(tmp_path, {"top": 0.70 + more}, seed=seed, task="rte")
+    tables = {name: table for name, table in tables_of(tmp_path).items() if "average" in name}
+    ((name, table),) = tables.items()
+    assert name.startswith("scores-average-") and table.title.startswith("tiny on average over mrpc, rte")
+    assert [row for row in table.rows if row[0] == "top"] == [("top", "76.00 ± 1.41 (89.4 %)")]
+    assert "bottom" not in [row[0] for row in table.rows], "rte was not run with it"
+    assert "tiny on average over mrpc, rte" in page(read_results(tmp_path), tmp_path)
+
+
+def test_the_front_is_that_of_parameters_and_that_of_speed(tmp_path):
+    profile = {"weight_bytes": 1, "full_parameters": 100, "full_latency_ms": 6.0}
+    small = {**profile, "parameters": 60, "latency_ms": 5.0}
+    quick = {**profile, "parameters": 70, "latency_ms": 3.0}
+    make_record(tmp_path, (), 0.9)
+    make_record(tmp_path, (4, 5), 0.80, profile=small)
+    make_record(tmp_path, (0, 1), 0.70, profile=quick)
+    runs = [run for run in read_results(tmp_path).runs if run.dropped]
+    assert [run.dropped for run in pareto_front(runs)] == [(4, 5)]
+    assert [run.dropped for run in pareto_front(runs, slowness)] == [(0, 1), (4, 5)]

@@ -52,7 +52,7 @@ def auto(
     Ends with the fine-tuned checkpoint and, if asked for, the report.
     """
     from depthprune.errors import UserError
-    from depthprune.experiments.auto import Bounds, find, parse_loss
+    from depthprune.experiments.auto import Bounds, find, parse_loss, within_budget
     from depthprune.output import check_target
     from depthprune.result_file import check_file
 
@@ -91,7 +91,7 @@ def auto(
     for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
         console.print(line, highlight=False)
     remember(expansion, runs)
-    with Live(expansion, runs) as live:
+    with Live(within_budget(expansion, runs, budget), runs) as live:
         answer = find(expansion, runs, bounds, budget=budget, resources=resources, device=device, on_end=live.ended)
     if report is not None:
         from depthprune.report.page import page

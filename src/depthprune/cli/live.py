@@ -64,6 +64,7 @@ class Live:
         self._records: dict[str, dict[str, Any]] = {}
         self._known = {digest for digest in expansion.jobs if _recorded(store, digest)}
         self._began, self._news = time.monotonic(), 0
+        self._pace = (0.0, self._began)  # seconds a run, and since when that is known
         self._live = RichLive(get_renderable=self.table, console=console, refresh_per_second=1, transient=True)
 
     def __enter__(self) -> "Live":
@@ -81,7 +82,9 @@ class Live:
         record = readable_record(self._store.folder(digest) / "record.json") if state == "done" else None
         if record is not None:
             self._records[digest] = record
-        self._news += digest not in self._known
+        if digest not in self._known:
+            self._news += 1
+            self._pace = (time.monotonic() - self._began) / self._news, time.monotonic()
         if not console.is_terminal:
             job = self._expansion.jobs[digest]
             layers = format_layers(job.spec.drop.dropped) or "none"
@@ -115,7 +118,8 @@ class Live:
         rest = len(self._expansion.jobs) - len(self._ended)
         if not rest or not self._news:
             return ""
-        return f", {duration((time.monotonic() - self._began) / self._news * rest)} left"
+        pace, since = self._pace
+        return f", {duration(max(pace, pace * rest - (time.monotonic() - since)))} left"
 
 
 def _best_columns(table: Table, found: list[dict[str, Any]]) -> None:

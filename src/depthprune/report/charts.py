@@ -2,7 +2,7 @@
 
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from depthprune.optional import require
@@ -17,10 +17,13 @@ MARKERS = "osD^vP*X"
 PURPOSE = "drawing a report"
 
 
-def depth_chart(runs: Sequence[Run]) -> str:
-    """Draw score against the number of dropped layers, a line a strategy, with the spread over seeds."""
+def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
+    """Draw score against the number of dropped layers, a line a strategy, with the spread over seeds.
+
+    Args:
+        full: the full model's scores.
+    """
     figure, (axis,) = _figure(1)
-    full = [run.score for run in runs if not run.dropped]
     names = sorted({name for run in runs for name in run.strategies})
     for n, name in enumerate(names):
         points = _points(runs, name)
@@ -60,13 +63,23 @@ def _points(runs: Sequence[Run], name: str) -> list[tuple[int, float, float | No
     ]
 
 
-def pareto_front(runs: Sequence[Run]) -> list[Run]:
-    """Return, for each task, the runs that no other beats in both parameters and retention, smallest first."""
+def parameters(run: Run) -> float:
+    """Return a run's cost in memory, in millions of parameters."""
+    return run.parameters / 1e6
+
+
+def slowness(run: Run) -> float:
+    """Return a run's cost in time: its latency over the full model's, both timed in one process."""
+    return run.latency_ms / run.full_latency_ms
+
+
+def pareto_front(runs: Sequence[Run], cost: Callable[[Run], float] = parameters) -> list[Run]:
+    """Return, for each task, the runs that no other beats in both cost and retention, the cheapest first."""
     front = []
     for task in sorted({run.task for run in runs}):
         best = -1.0
         some = [run for run in runs if run.task == task]
-        for run in sorted(some, key=lambda run: (run.parameters, -(run.retention or 0.0))):
+        for run in sorted(some, key=lambda run: (cost(run), -(run.retention or 0.0))):
             if (run.retention or 0.0) > best:
                 front.append(run)
                 best = run.retention or 0.0
@@ -82,10 +95,9 @@ def point_name(run: Run) -> str:
 def pareto_chart(runs: Sequence[Run]) -> str:
     """Draw retention against parameters and against speed-up, the front marked."""
     figure, axes = _figure(2)
-    front = {run.digest for run in pareto_front(runs)}
-    for axis, heading, value in (
-        (axes[0], "parameters, million", lambda run: run.parameters / 1e6),
-        (axes[1], "times faster than the full model", lambda run: run.speedup),
+    for axis, heading, value, cost in (
+        (axes[0], "parameters, million", parameters, parameters),
+        (axes[1], "times faster than the full model", lambda run: run.speedup, slowness),
     ):
         for n, task in enumerate(sorted({run.task for run in runs})):
             some = [run for run in runs if run.task == task]
@@ -97,10 +109,9 @@ def pareto_chart(runs: Sequence[Run]) -> str:
                 marker=MARKERS[n % len(MARKERS)],
                 label=task,
             )
-        if axis is axes[0]:
-            ringed = [run for run in runs if run.digest in front]
-            axis.scatter([value(r) for r in ringed], [100 * (r.retention or 0) for r in ringed], s=90,
-                         facecolors="none", edgecolors="#1d2430", linewidths=1.2, label="beaten by none")  # fmt: skip
+        ringed = pareto_front(runs, cost)
+        axis.scatter([value(r) for r in ringed], [100 * (r.retention or 0) for r in ringed], s=90,
+                     facecolors="none", edgecolors="#1d2430", linewidths=1.2, label="beaten by none")  # fmt: skip
         axis.set_xlabel(heading)
     axes[0].set_ylabel("share of the full score, %")
     axes[0].legend(fontsize=8, loc="lower right")

@@ -9,9 +9,12 @@ from depthprune.errors import LoadError
 from depthprune.optional import require
 from depthprune.report import charts
 from depthprune.report.analyses import FOLDER, KINDS, curves, curves_words
+from depthprune.report.cells import groups
 from depthprune.report.results import Results
 from depthprune.report.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
+
+FEW = 10  # runs; with no more, a drawing of a single count is better than none
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,14 @@ def _starting(tables: dict[str, Table], start: str) -> tuple[Table, ...]:
 
 
 def _depth_charts(results: Results) -> list[Picture]:
+    """Draw a line a strategy for every group; one with a single count has no line to draw."""
     pictures = []
-    for model in results.values("model"):
-        for task in results.values("task"):
-            runs = [run for run in results.runs if run.model == model and run.task == task]
-            if any(run.dropped for run in runs):
-                name = f"{runs[0].model_name} on {task}"
-                words = charts.depth_words(runs)
-                pictures.append(
-                    Picture(charts.depth_chart(runs), f"Score against layers dropped, {name}. {words}", name)
-                )
+    for group in groups(results):
+        if len({run.count for run in group.runs if run.dropped}) > 1 or len(results.runs) < FEW:
+            words = charts.depth_words(group.runs)
+            drawn = charts.depth_chart(group.runs, group.full)
+            caption = f"{group.title}; {group.runs[0].recipe}"
+            pictures.append(Picture(drawn, f"Score against layers dropped, {group.title}. {words}", caption))
     return pictures
 
 
@@ -113,8 +114,11 @@ def _pareto(results: Results) -> list[Picture]:
     runs = [run for run in results.runs if run.retention is not None]
     if not any(run.dropped for run in runs):
         return []
-    front = charts.pareto_front(runs)
-    words = f"The front: {', '.join(charts.point_name(run) for run in front)}."
+    fronts = [charts.pareto_front(runs, cost) for cost in (charts.parameters, charts.slowness)]
+    words = "; ".join(
+        f"beaten by none in {name}: {', '.join(charts.point_name(run) for run in front)}"
+        for name, front in zip(("parameters", "speed"), fronts, strict=True)
+    )
     caption = "Share of the full model's score against parameters and speed; the ringed runs are beaten by none."
     return [Picture(charts.pareto_chart(runs), f"Retention against parameters and speed-up. {words}", caption)]
 

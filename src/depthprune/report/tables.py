@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from depthprune.plan import format_layers
 from depthprune.report.analyses import analysis_tables
+from depthprune.report.cells import Group, groups
 from depthprune.report.claims import verdicts
 from depthprune.report.comparisons import comparison_tables
 from depthprune.report.pairs import largest_within, loss, tuning_speedup
@@ -36,37 +37,22 @@ def verdict_table(results: Results) -> Table:
 
 
 def score_tables(results: Results) -> list[Table]:
-    """For each model, task and recipe: the score of every strategy at every count."""
-    tables = []
-    for model in results.values("model"):
-        for task in results.values("task"):
-            here = [run for run in results.runs if (run.model, run.task) == (model, task)]
-            recipes = sorted({run.recipe for run in here if run.dropped})
-            for n, recipe in enumerate(recipes):
-                tables.append(_score_table([run for run in here if run.recipe == recipe], n))
-    return tables
+    """For each model, task and recipe, and on average over the tasks: the score of every strategy at every count."""
+    return [_score_table(group) for group in groups(results)]
 
 
-def _score_table(runs: Sequence[Run], number: int) -> Table:
-    """Make the table of a recipe, which is the so-many-th of its model and task: each needs a name of its own."""
-    some = runs[0]
+def _score_table(group: Group) -> Table:
+    runs, some = group.runs, group.runs[0]
     counts = sorted({run.count for run in runs if run.dropped})
-    names = sorted({name for run in runs for name in run.strategies})
-    full = [run.score for run in runs if not run.dropped]
-    if not full:  # what drops the layers in another way is compared with the full model of the plain recipe
-        full = list({run.seed: run.full_score for run in runs if run.full_score is not None}.values())
     rows = []
-    for name in names:
-        cells = []
-        for count in counts:
-            here = [run for run in runs if run.count == count and name in run.strategies]
-            cells.append(_cell(here))
+    for name in sorted({name for run in runs for name in run.strategies}):
+        cells = [_cell([run for run in runs if run.count == count and name in run.strategies]) for count in counts]
         rows.append((name, *cells))
-    said = percent(*mean_and_spread(full)) if full else "not run"
+    said = percent(*mean_and_spread(group.full)) if group.full else "not run"
     spread = seeds_words([run.seed for run in runs])
     return Table(
-        f"scores-{some.task}-{some.model[-6:]}" + (f"-{number + 1}" if number else ""),
-        f"{some.model_name} on {some.task}: {some.primary}, full model {said}",
+        f"scores-{group.name}",
+        f"{group.title}: {some.primary}, full model {said}",
         ("strategy", *(f"K = {count}" for count in counts)),
         tuple(rows),
         f"{some.recipe}; {some.examples} examples; {spread}. In brackets the share of the full model's score.",

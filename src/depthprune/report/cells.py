@@ -1,0 +1,76 @@
+"""Runs that belong into one table or one drawing: a model, a task or the average over tasks, and a recipe. No torch."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from depthprune.report.results import Results, Run
+
+AVERAGE = "average"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their layers and seeds alone.
+
+    Args:
+        name: for anchors; each is another.
+        title: the model, and on what.
+        runs: the pruned ones, and the full model's where it was trained by the same recipe.
+    """
+
+    name: str
+    title: str
+    runs: tuple[Run, ...]
+
+    @property
+    def full(self) -> list[float]:
+        """Scores of the full model, one a seed; what drops in another way is compared with the plain recipe's."""
+        own = [run.score for run in self.runs if not run.dropped]
+        return own or list({run.seed: run.full_score for run in self.runs if run.full_score is not None}.values())
+
+
+def groups(results: Results) -> Iterator[Group]:
+    """Yield the groups that have pruned runs: for each model its tasks, then their average, recipe by recipe."""
+    for model in results.values("model"):
+        own = [run for run in results.runs if run.model == model]
+        tasks = sorted({run.task for run in own})
+        for task in [*tasks, AVERAGE]:
+            here = [run for run in own if run.task == task]
+            recipes = sorted({run.recipe for run in own if run.dropped and task in (run.task, AVERAGE)})
+            for n, recipe in enumerate(recipes):
+                some = [run for run in here or own if run.recipe == recipe]
+                some = some if here else average(some, tasks)
+                if any(run.dropped for run in some):
+                    on = f"on {task}" if here else f"on average over {', '.join(tasks)}"
+                    end = f"-{n + 1}" if n else ""
+                    yield Group(f"{task}-{model[-6:]}{end}", f"{some[0].model_name} {on}", tuple(some))
+
+
+def average(runs: Sequence[Run], tasks: Sequence[str]) -> list[Run]:
+    """Return runs that stand for the mean over tasks: one for each strategy, count and seed that all tasks have.
+
+    A strategy by scores may drop other layers for each task, so its plan says how many, and not which.
+    """
+    cells: dict[tuple[str, int, int], dict[str, Run]] = {}
+    for run in runs:
+        for name in run.strategies or ("",):
+            cells.setdefault((name, run.count, run.seed), {})[run.task] = run
+    found = []
+    for (name, _, _), by_task in cells.items():
+        some = list(by_task.values())
+        if len(tasks) > 1 and len(some) == len(tasks):
+            full = [run.full_score for run in some if run.full_score is not None]
+            found.append(
+                replace(
+                    some[0],
+                    digest="",
+                    task=AVERAGE,
+                    primary="mean of the primary metrics",
+                    strategies=(name,) if name else (),
+                    score=statistics.fmean(run.score for run in some),
+                    full_score=statistics.fmean(full) if len(full) == len(some) else None,
+                    examples=sum(run.examples for run in some),
+                )
+            )
+    return found
