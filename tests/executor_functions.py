@@ -27,3 +27,10 @@ def die_always(place: str) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
     return "done"
+
+
+def note_and_wait(place: str) -> str:
+    """Write down which process this is, and do nothing for a minute."""
+    Path(place).write_text(str(os.getpid()))
+    time.sleep(60)
+    return "done"

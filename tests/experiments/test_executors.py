@@ -1,6 +1,10 @@
 """Executors: every item comes back once, and a worker that dies loses nothing."""
 
+import contextlib
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +58,40 @@ def test_an_item_that_kills_each_worker_is_given_up_and_the_others_are_done(name
 def test_an_address_where_nobody_answers_is_one_line(address):
     with pytest.raises(UserError, match=f"no Ray answers at '{re.escape(address)}'"):
         list(registry.get("ray")(square, [1], Resources(address=address)))
+
+
+def test_workers_end_when_what_started_them_is_killed(tmp_path):
+    code = (
+        "from depthprune.experiments.executors.base import Resources, registry\n"
+        "from executor_functions import note_and_wait\n"
+        "if __name__ == '__main__':\n"
+        f"    items = [{str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]\n"
+        "    list(registry.get('local')(note_and_wait, items, Resources(workers=2, cpus=1)))\n"
+    )
+    script = tmp_path / "start.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)])
+    workers = [wait_for(lambda name=name: (tmp_path / name).read_text()) for name in "ab"]
+    parent.kill()
+    parent.wait()
+    for worker in workers:
+        assert wait_for(lambda worker=worker: "gone" if ended(int(worker)) else ""), "a worker outlived the sweep"
+
+
+def wait_for(look, seconds: float = 30.0) -> str:
+    """Return what `look` returns once that is something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if found := look():
+                return found
+        time.sleep(0.1)
+    return ""
+
+
+def ended(pid: int) -> bool:
+    """Tell whether a process is no more, or only waits to be counted."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True

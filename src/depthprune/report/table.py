@@ -27,10 +27,12 @@ def seeds_words(seeds: Sequence[int]) -> str:
     """Say what ± means.
 
     >>> seeds_words([42, 43])
-    '± is the standard deviation over seeds 42, 43'
+    '± is the standard deviation over seeds 42, 43, and a cell without it is of one seed'
     """
     many = sorted(set(seeds))
-    return f"± is the standard deviation over seeds {', '.join(map(str, many))}" if len(many) > 1 else "one seed"
+    if len(many) < 2:
+        return "one seed"
+    return f"± is the standard deviation over seeds {', '.join(map(str, many))}, and a cell without it is of one seed"
 
 
 def points(value: float) -> str:

@@ -5,6 +5,7 @@ A worker that dies takes one item with it; the pool is made anew and the item is
 
 import multiprocessing
 import os
+import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -97,9 +98,18 @@ def _begin(free: Any) -> None:
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     device = free.get()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def _end_with_the_parent() -> None:
+    """End where the parent was killed: workers hold the ends of each other's queues, and would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 registry.add("local", local)
