@@ -48,10 +48,11 @@ def run(
     from depthprune.specs import HealSpec
 
     check_healing(epochs, learning_rate, precision)
+    frozen = tuple(sorted(set(parse_layers(freeze_layers)))) if freeze_layers else ()
     heal = HealSpec(
         epochs, batch_size, learning_rate, precision=precision, similar_lengths=similar_lengths,
         epochs_before=epochs_before, freeze_dropped=freeze_dropped, drop_every=drop_every,
-        drop_every_steps=drop_every_steps, freeze_layers=parse_layers(freeze_layers) if freeze_layers else (),
+        drop_every_steps=drop_every_steps, freeze_layers=frozen,
         freeze_embeddings=freeze_embeddings,
     )  # fmt: skip
     if output is not None:

@@ -18,7 +18,7 @@ from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
 
-KEPT_BYTES = 4 << 30  # a larger model is loaded anew for each run
+KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
 PROFILE_EXAMPLES = 128
 PROFILE_BATCH = 32  # the paper's
 TRAINING = ("batch_size", "learning_rate", "weight_decay", "precision", "similar_lengths")  # of a recipe
