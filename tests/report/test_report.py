@@ -155,6 +155,8 @@ def test_recipes_stand_side_by_side_and_are_compared_with_one_full_model(tmp_pat
     assert "recipes" not in tables_of(tmp_path)
     make_record(tmp_path, (4, 5), 0.82, heal=HealSpec(epochs_before=3, freeze_dropped=True))
     make_record(tmp_path, (0, 1), 0.70, heal=HealSpec(drop_every=2))
+    make_record(tmp_path, (), 0.85, seed=43)
+    make_record(tmp_path, (4, 5), 0.60, seed=43)  # of one recipe alone: it would pull that one down
     sweep_row(tmp_path, make_record(tmp_path, (4, 5), 0.81, heal=HealSpec(drop_every=2)))
     results = read_results(tmp_path)
     assert all(run.full_score == 0.85 for run in results.runs), "how layers go is nothing to the full model"

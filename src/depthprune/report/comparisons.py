@@ -20,7 +20,7 @@ def recipe_table(results: Results) -> Table:
     groups: dict[tuple, dict[str, list[Run]]] = {}
     for run in results.pruned():
         groups.setdefault((run.model, run.task, run.dropped), {}).setdefault(run.recipe, []).append(run)
-    several = {key: recipes for key, recipes in groups.items() if len(recipes) > 1}
+    several = {key: _same_seeds(recipes) for key, recipes in groups.items() if len(recipes) > 1}
     names = sorted({name for recipes in several.values() for name in recipes}, key=lambda name: (len(name), name))
     rows = []
     for (_, task, dropped), recipes in sorted(several.items()):
@@ -33,6 +33,12 @@ def recipe_table(results: Results) -> Table:
     spread = seeds_words([run.seed for recipes in several.values() for runs in recipes.values() for run in runs])
     return Table("recipes", "Ways to heal, side by side", ("model", "task", "strategy", "dropped", *letters),
                  tuple(rows), f"{key}; {spread}.")  # fmt: skip
+
+
+def _same_seeds(recipes: dict[str, list[Run]]) -> dict[str, list[Run]]:
+    """Leave the seeds that all recipes were run with, so that none looks better for its seeds; all if there is none."""
+    shared = set.intersection(*({run.seed for run in runs} for runs in recipes.values()))
+    return {name: [r for r in runs if r.seed in shared or not shared] for name, runs in recipes.items()}
 
 
 def baseline_table(results: Results) -> Table:
