@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,13 @@ def score_of(record: dict[str, Any]) -> float:
 
 def group_of(record: dict[str, Any]) -> str:
     """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
-    heal = heal_of(record["spec"]["heal"]).for_full()
-    return json.dumps({**record["spec"], "drop": None, "heal": repr(heal)}, sort_keys=True)
+    spec = record["spec"]
+    return json.dumps({**spec, "drop": None, "heal": _full_recipe(json.dumps(spec["heal"]))}, sort_keys=True)
+
+
+@lru_cache(maxsize=256)  # thousands of records share a few recipes
+def _full_recipe(heal: str) -> str:
+    return repr(heal_of(json.loads(heal)).for_full())
 
 
 def best_plans(found: list[dict[str, Any]]) -> list[Best]:

@@ -47,6 +47,25 @@ def groups(results: Results) -> Iterator[Group]:
                     yield Group(f"{task}-{model[-6:]}{end}", f"{some[0].model_name} {on}", tuple(some))
 
 
+def over_seeds(runs: Sequence[Run]) -> list[Run]:
+    """Return runs that stand for the mean over seeds: one for each model, task, plan and recipe."""
+    same: dict[tuple, list[Run]] = {}
+    for run in runs:
+        same.setdefault((run.model, run.task, run.dropped, run.recipe), []).append(run)
+    return [_mean_run(some) if len(some) > 1 else some[0] for some in same.values()]
+
+
+def _mean_run(some: Sequence[Run]) -> Run:
+    full = [run.full_score for run in some if run.full_score is not None]
+    return replace(
+        some[0],
+        score=statistics.fmean(run.score for run in some),
+        full_score=statistics.fmean(full) if len(full) == len(some) else None,
+        latency_ms=statistics.median(run.latency_ms for run in some),
+        full_latency_ms=statistics.median(run.full_latency_ms for run in some),
+    )
+
+
 def average(runs: Sequence[Run], tasks: Sequence[str]) -> list[Run]:
     """Return runs that stand for the mean over tasks: one for each strategy, count and seed that all tasks have.
 
@@ -60,17 +79,7 @@ def average(runs: Sequence[Run], tasks: Sequence[str]) -> list[Run]:
     for (name, _, _), by_task in cells.items():
         some = list(by_task.values())
         if len(tasks) > 1 and len(some) == len(tasks):
-            full = [run.full_score for run in some if run.full_score is not None]
-            found.append(
-                replace(
-                    some[0],
-                    digest="",
-                    task=AVERAGE,
-                    primary="mean of the primary metrics",
-                    strategies=(name,) if name else (),
-                    score=statistics.fmean(run.score for run in some),
-                    full_score=statistics.fmean(full) if len(full) == len(some) else None,
-                    examples=sum(run.examples for run in some),
-                )
-            )
+            about = {"digest": "", "task": AVERAGE, "primary": "mean of the primary metrics"}
+            about |= {"strategies": (name,) if name else (), "examples": sum(run.examples for run in some)}
+            found.append(replace(_mean_run(some), **about))
     return found

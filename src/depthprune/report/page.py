@@ -9,7 +9,7 @@ from depthprune.errors import LoadError
 from depthprune.optional import require
 from depthprune.report import charts
 from depthprune.report.analyses import FOLDER, KINDS, curves, curves_words
-from depthprune.report.cells import groups
+from depthprune.report.cells import groups, over_seeds
 from depthprune.report.results import Results
 from depthprune.report.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
@@ -111,7 +111,7 @@ def _depth_charts(results: Results) -> list[Picture]:
 
 
 def _pareto(results: Results) -> list[Picture]:
-    runs = [run for run in results.runs if run.retention is not None]
+    runs = over_seeds([run for run in results.runs if run.retention is not None])
     if not any(run.dropped for run in runs):
         return []
     fronts = [charts.pareto_front(runs, cost) for cost in (charts.parameters, charts.slowness)]
@@ -119,7 +119,9 @@ def _pareto(results: Results) -> list[Picture]:
         f"beaten by none in {name}: {', '.join(charts.point_name(run) for run in front)}"
         for name, front in zip(("parameters", "speed"), fronts, strict=True)
     )
-    caption = "Share of the full model's score against parameters and speed; the ringed runs are beaten by none."
+    caption = (
+        "Share of the full model's score against parameters and speed, means over seeds; what is ringed none beats."
+    )
     return [Picture(charts.pareto_chart(runs), f"Retention against parameters and speed-up. {words}", caption)]
 
 

@@ -3,6 +3,7 @@
 import re
 import statistics
 from collections.abc import Sequence
+from functools import lru_cache
 
 from depthprune.report.paper import named_in_paper
 from depthprune.report.results import Results, Run
@@ -13,7 +14,7 @@ FAMILIES = {"roberta": r"(^|[^a-z])roberta-", "xlnet": r"(^|[^a-z])xlnet-", "ber
 
 def drops_first(run: Run) -> bool:
     """Tell whether all layers go before anything is trained, which is the paper's way."""
-    return run.heal == run.heal.for_full()
+    return run.drops_first
 
 
 def plain(run: Run) -> bool:
@@ -63,6 +64,7 @@ def base_name(strategy: str) -> str:
     return strategy.partition(" (")[0]
 
 
+@lru_cache(maxsize=1024)  # asked for every run by every claim about models
 def family(name: str, model_type: str | None) -> str | None:
     """Return `bert`, `xlnet` or `roberta`, `distilled` for what was distilled from any model, None for the rest.
 

@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ class Run:
     def count(self) -> int:
         """How many layers went."""
         return len(self.dropped)
+
+    @cached_property
+    def drops_first(self) -> bool:
+        """Whether all layers go before anything is trained, which is the paper's way."""
+        return self.heal == self.heal.for_full()
 
     @property
     def retention(self) -> float | None:
@@ -189,23 +195,25 @@ def _run(
         model_type=record.get("environment", {}).get("model_type"),
         baseline=baseline,
         examples=int(outcome["metrics"][outcome["primary"]].get("examples", 0)),
-        options=_options(heal, spec["evaluation"]),
+        options=_options(heal, spec["evaluation"].get("max_length", 128)),
     )
 
 
 COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
 
 
+@lru_cache(maxsize=256)
 def _recipe(heal: HealSpec) -> str:
     parts = [f"{heal.num_epochs:g} epochs", f"learning rate {heal.learning_rate:g}", f"batch {heal.batch_size}"]
     return ", ".join([*parts, *(f"{name.replace('_', ' ')} {shown}".strip() for name, shown in _unusual(heal))])
 
 
-def _options(heal: HealSpec, evaluation: dict[str, Any]) -> str:
+@lru_cache(maxsize=256)
+def _options(heal: HealSpec, max_length: int) -> str:
     """Return the options that repeat a fine-tuning; weight decay has none."""
     parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
     parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
-    parts += [f"--max-length {evaluation['max_length']}"] if evaluation.get("max_length", 128) != 128 else []
+    parts += [f"--max-length {max_length}"] if max_length != 128 else []
     return " ".join([*parts, *(f"--{name.replace('_', '-')} {shown}".strip() for name, shown in _unusual(heal))])
 
 
