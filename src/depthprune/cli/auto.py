@@ -67,7 +67,7 @@ def auto(
     from depthprune.experiments.sweep_spec import parse_sweep
 
     heal = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    columns = [column.strip() for column in (text_columns or "").split(",") if column.strip()]
+    columns = options.parse_columns(text_columns)
     grid = parse_sweep(
         {
             **{"models": model, "tasks": task, "strategies": strategy or ["top", "contribution"]},

@@ -138,12 +138,20 @@ def engine_options(batch_size, device, dtype, cache_memory, cache_dir, *, layerw
     return Engine(batch_size, device, dtype, layerwise, parse_bytes(cache_memory), cache_dir)
 
 
+def parse_columns(text: str | None) -> tuple[str, ...]:
+    """Read names of columns with commas between them.
+
+    >>> parse_columns("premise, hypothesis"), parse_columns(None)
+    (('premise', 'hypothesis'), ())
+    """
+    return tuple(column.strip() for column in (text or "").split(",") if column.strip())
+
+
 def task_options(dataset, text_columns, label_column, eval_split, seed):
     """Return `TaskOptions` from the text of the options."""
     from depthprune.tasks import TaskOptions
 
-    columns = tuple(column.strip() for column in (text_columns or "").split(",") if column.strip())
-    return TaskOptions(dataset, columns, label_column, eval_split, seed)
+    return TaskOptions(dataset, parse_columns(text_columns), label_column, eval_split, seed)
 
 
 def check_healing(epochs: float, learning_rate: float, precision: str) -> None:

@@ -82,7 +82,7 @@ def sweep(
         asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [42]}
         asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset}
         asked |= {"label_column": label_column, "eval_split": eval_split}
-        columns = [column.strip() for column in (text_columns or "").split(",") if column.strip()]
+        columns = options.parse_columns(text_columns)
         grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
     options.quiet_libraries()
     from depthprune.cli.display import console

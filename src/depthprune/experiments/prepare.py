@@ -171,7 +171,9 @@ def compare(
         if processes.is_first():
             where = {"max_length": max_length, "store": Path(store), "device": device, "on_progress": on_progress}
             chosen = choose_plan(choice, depth, source, data, **where)
-        plan, order = processes.agree(chosen) or (LayerPlan(depth, ()), ())
+        chosen = processes.agree(chosen)
+        assert chosen is not None, "the first process chooses for all"
+        plan, order = chosen
     runs = Store(store)
 
     def one(chosen: LayerPlan, title: str, keep_model: bool) -> Result:

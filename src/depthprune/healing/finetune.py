@@ -149,7 +149,7 @@ def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> Trainin
 
 
 def _sharded_copy(model: "PreTrainedModel", events: Sequence[Any]) -> "PreTrainedModel":
-    """Return a copy that FSDP may take apart; the model itself stays whole, off the GPU.
+    """Return a copy that FSDP may take apart; the model itself stays whole, where it is.
 
     Raises:
         UserError: layers are to go while it is taken apart.
