@@ -70,6 +70,7 @@ TORCH_FREE = (
     "depthprune.surgery.adapters",
     "depthprune.surgery.anatomy",
     "depthprune.surgery.card",
+    "depthprune.surgery.census",
     "depthprune.surgery.companions",
     "depthprune.surgery.history",
     "depthprune.surgery.checkpoint",

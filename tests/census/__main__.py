@@ -3,7 +3,7 @@
 python -m tests.census --jobs 2                       # what is not done yet
 python -m tests.census --types bert,t5                # some types, again
 python -m tests.census --again WRONG,crash            # again what came out so
-python -m tests.census --report docs/architectures.md # write the page
+python -m tests.census --report docs/architectures.md # write the page, and depthprune/surgery/census.json
 """
 
 import argparse
@@ -18,7 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from transformers.utils import logging
 
-from .report import outcomes, page, summary
+from depthprune.surgery import census
+
+from .report import covered, outcomes, page, summary
 from .runner import Options, read_results, run_types
 from .tiny import config_types
 
@@ -42,7 +44,9 @@ def main() -> int:
     given = parser.parse_args()
     done = read_results(given.results)
     if given.report:
-        given.report.write_text(page(done, config_types()), encoding="utf-8")
+        known = {name: done[name] for name in config_types() if name in done}
+        given.report.write_text(page(known, config_types()), encoding="utf-8")
+        (Path(census.__file__).parent / "census.json").write_text(covered(known), encoding="utf-8")
         return 0
     torch.set_num_threads(1)
     logging.set_verbosity_error()

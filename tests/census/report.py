@@ -1,5 +1,6 @@
 """Say what came out: a line a type, and a page."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -83,6 +84,12 @@ def page(records: Mapping[str, Record], types: Iterable[str]) -> str:
             *_untried(known, [name for name in types if name not in records]),
         ]
     )
+
+
+def covered(records: Mapping[str, Record]) -> str:
+    """Return `census.json`: the version of transformers, and the types that were cut or refused with a reason."""
+    types = sorted(name for name, record in records.items() if tries(record) or record["state"] == "refused")
+    return json.dumps({"transformers": transformers.__version__, "types": types}, indent=0) + "\n"
 
 
 def _totals(known: list[Record], types: list[str]) -> list[str]:

@@ -1,0 +1,29 @@
+"""Which architectures the census has tried, and with which version of transformers. No torch.
+
+`census.json` is written by `python -m tests.census --report docs/architectures.md`. A type counts as covered where
+the census cut it, or refused it with a reason; the page says what became of each.
+"""
+
+import json
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+
+def covered_types() -> frozenset[str]:
+    """Return the model types that the census has tried.
+
+    >>> "bert" in covered_types()
+    True
+    """
+    return frozenset(_read()["types"])
+
+
+def covered_version() -> str:
+    """Return the version of transformers that the census was made with."""
+    return _read()["transformers"]
+
+
+@cache
+def _read() -> dict[str, Any]:
+    return json.loads(files(__package__).joinpath("census.json").read_text(encoding="utf-8"))
