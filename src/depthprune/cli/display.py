@@ -1,81 +1,17 @@
-"""Progress with time left, and the tables that the commands end in."""
+"""The tables and lines that the commands end in, on standard output."""
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from depthprune import processes
+from depthprune.cli.progress import progress as progress
 from depthprune.plan import format_layers
 
 console = Console()
 BAR_WIDTH = 50
-
-
-@contextmanager
-def progress() -> Iterator[Any]:
-    """Show the stages of runs as they go; plain lines, one a stage, where there is no terminal.
-
-    Yields:
-        A function `(stage, done, total)`.
-    """
-    if not processes.is_first():
-        yield lambda stage, done, total: None
-        return
-    if not console.is_terminal:
-        yield _plain_lines()
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                for old in tasks.values():
-                    bars.remove_task(old)
-                tasks.clear()
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show
-
-
-def _plain_lines():
-    """Say each stage once, and how far it is at every fifth."""
-    first: dict[str, tuple[float, int]] = {}  # stage → when it was first heard of, and how far it was
-    said: dict[str, int] = {}  # stage → fifths
-
-    def show(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        begun, skipped = first.setdefault(stage, (now, done))
-        fifth = done * 5 // max(total, 1)
-        if stage in said and fifth <= said[stage]:
-            return
-        said[stage] = fifth
-        known = skipped < done < total
-        rest = f", {(now - begun) / (done - skipped) * (total - done):.0f} s left" if known else ""
-        console.print(f"{stage} {done}/{total}{rest}", highlight=False)
-
-    return show
 
 
 def bar(fraction: float, width: int = BAR_WIDTH) -> str:

@@ -1,0 +1,119 @@
+"""How far a command is, on standard error: results alone go to standard output.
+
+In a terminal a bar; elsewhere a line when a stage begins and one now and then while it lasts, so that the log of a job
+that runs for hours tells where it is and does not fill up.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from depthprune import processes
+
+EVERY = 30.0  # seconds between two lines of one stage
+NOTHING_TO_COUNT = {"count": "", "left": ""}
+
+messages = Console(stderr=True)  # what is said beside results
+
+
+class Reporter:
+    """Tells how far the work is. Call it with the stage's name, what is done and what there is to do.
+
+    A stage with nothing to count has a total of 1 or less. Stages follow each other: a new name ends the one before.
+    """
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take note of how far a stage is."""
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+
+
+class Quiet(Reporter):
+    """Says nothing."""
+
+
+class Lines(Reporter):
+    """Plain lines: each stage when it begins, and how far it is at most every so many seconds.
+
+    Args:
+        every: seconds between two lines of one stage.
+        clock: returns seconds.
+    """
+
+    def __init__(self, every: float = EVERY, clock: Callable[[], float] = time.monotonic):
+        self._every, self._clock = every, clock
+        self._stage: str | None = None
+        self._begun, self._skipped, self._said = 0.0, 0, 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Print a line if the stage is new, or the last line is some time ago."""
+        now = self._clock()
+        new = stage != self._stage
+        if new:
+            self._stage, self._begun, self._skipped = stage, now, done
+        elif now - self._said < self._every:
+            return
+        self._said = now
+        if total <= 1:
+            self.say(stage if new else f"{stage}, {now - self._begun:.0f} s so far")
+            return
+        known = self._skipped < done < total
+        rest = (now - self._begun) / (done - self._skipped) * (total - done) if known else 0.0
+        self.say(f"{stage} {done}/{total}" + (f", about {rest:.0f} s left" if known and not new else ""))
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        messages.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+class Bar(Reporter):
+    """A bar in a terminal, of the stage that is going on; gone when the work is done."""
+
+    def __init__(self, bars: Progress):
+        self._bars = bars
+        self._stage: str | None = None
+        self._task = bars.add_task("", total=None, visible=False, **NOTHING_TO_COUNT)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move the bar."""
+        counted, texts = (
+            (total, {"count": f"{done}/{total}", "left": "left"}) if total > 1 else (None, NOTHING_TO_COUNT)
+        )
+        if stage != self._stage:
+            self._bars.remove_task(self._task)
+            self._stage, self._task = stage, self._bars.add_task(stage, total=counted, completed=done, **texts)
+        self._bars.update(self._task, completed=done, total=counted, **texts)
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Reporter]:
+    """Show how far the work is, for as long as the context lasts.
+
+    Args:
+        quiet: say nothing.
+    """
+    if quiet or not processes.is_first():
+        yield Quiet()
+        return
+    if not messages.is_terminal:
+        yield Lines()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    # Results that are printed meanwhile go where they always go, and not to the bar's console.
+    with Progress(*columns, console=messages, transient=True, redirect_stdout=False) as bars:
+        yield Bar(bars)
