@@ -1,6 +1,6 @@
 """Named parts: strategies, tasks.
 
-A part is a function in a module of the package that owns the registry; the modules of that folder are imported
+A part is a function in the module that owns the registry or in one of its folder, all of which are imported
 the first time a name is asked for, so a new part is one new file and no list to edit. Other distributions add
 parts through the entry-point group `depthprune.<kind>` (each entry point names a module to import).
 """
@@ -29,7 +29,7 @@ def unknown(kind: str, name: str, known: list[str]) -> UserError:
 
 
 class Registry(Generic[Part]):
-    """Names and the parts behind them, found in the modules of one package."""
+    """Names and the parts behind them, found in one module or in the modules of one package."""
 
     def __init__(self, kind: str, package: str):
         self.kind = kind
@@ -50,6 +50,10 @@ class Registry(Generic[Part]):
             UserError: there is none; the message names the nearest.
         """
         self._discover()
+        if not isinstance(name, str):
+            raise UserError(
+                f"no {self.kind} is named {name!r}; give its name as text (known: {', '.join(self.names())})"
+            )
         if name not in self._parts:
             raise unknown(self.kind, name, self.names())
         return self._parts[name]
@@ -67,8 +71,8 @@ class Registry(Generic[Part]):
     def _discover(self) -> None:
         if self._discovered:
             return
-        folder = importlib.import_module(self._package).__path__
-        for module in pkgutil.iter_modules(folder):
+        home = importlib.import_module(self._package)
+        for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{self._package}.{module.name}")
         for entry in entry_points(group=f"depthprune.{self.kind}"):
             entry.load()

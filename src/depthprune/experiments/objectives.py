@@ -37,9 +37,9 @@ class Chosen:
 
 def objective_names() -> list[str]:
     """Return the names of the objectives."""
-    from depthprune.scores.objectives import OBJECTIVES
+    from depthprune.scores.objectives import registry
 
-    return sorted([*OBJECTIVES, METRIC, FINETUNED])
+    return sorted([*registry.names(), METRIC, FINETUNED])
 
 
 def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
@@ -48,7 +48,7 @@ def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
     Raises:
         UserError: the model or the data cannot have it.
     """
-    from depthprune.scores.objectives import OBJECTIVES, default_objective
+    from depthprune.scores.objectives import default_objective, registry
 
     labelled = prepared.calibration.labels is not None
     name = name or default_objective(prepared.head, labelled)
@@ -62,9 +62,9 @@ def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
             )
         task = prepared.calibration.task
         return Chosen(name, None, f"1 − {task.primary}")
-    if name not in OBJECTIVES:
+    if name not in registry.names():
         raise unknown("objective", name, objective_names())
-    cost = OBJECTIVES[name]
+    cost = registry.get(name)
     cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
     return Chosen(name, cost, cost.unit)
 
@@ -77,7 +77,7 @@ def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) 
         reuse: keep states and begin where plans differ; without it every plan is run from its beginning.
     """
     from depthprune.scores.leftout import LeftOut
-    from depthprune.scores.objectives import OBJECTIVES
+    from depthprune.scores.objectives import registry
     from depthprune.scores.states import StateStore
     from depthprune.surgery.partial import partial_model
 
@@ -88,7 +88,7 @@ def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) 
         open_store(prepared.engine) if reuse else StateStore(prepared.engine.cache_memory) as store,
     ):
         runner.resumes = runner.resumes and reuse
-        leftout = LeftOut(runner, batches, chosen.cost or OBJECTIVES["kl"], store)
+        leftout = LeftOut(runner, batches, chosen.cost or registry.get("kl"), store)
         yield leftout if chosen.cost is not None else TaskMetric(leftout, prepared.calibration.task)
 
 

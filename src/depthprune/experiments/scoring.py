@@ -225,9 +225,10 @@ def _objective_scores(
 def _gradient_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) -> LayerScores:
     if prepared.pieces is not None:
         raise UserError(f"--layerwise cannot take gradients; leave it out, or choose another metric than {chosen.name}")
-    from depthprune.scores.objectives import OBJECTIVES, check_finite, loss_tensor, number_predicted
+    from depthprune.scores.objectives import check_finite, loss_tensor, number_predicted
+    from depthprune.scores.objectives import registry as objectives
 
-    OBJECTIVES["loss"].check(prepared.head, prepared.calibration.labels is not None, type(prepared.model).__name__)
+    objectives.get("loss").check(prepared.head, prepared.calibration.labels is not None, type(prepared.model).__name__)
     layers = layer_modules(prepared.model, prepared.stack)
     prepared.model.requires_grad_(False)
     for modules in layers:

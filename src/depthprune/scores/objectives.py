@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from depthprune.errors import UserError
+from depthprune.registry import Registry
 from depthprune.scores.batches import IGNORED, Batch
 from depthprune.surgery.partial import leaving
 
@@ -21,7 +22,8 @@ LANGUAGE = ("causal", "masked", "seq2seq")
 
 @dataclass(frozen=True)
 class Objective:
-    """A named cost.
+    """A named cost. `registry.add(name, Objective(…))` makes one known, also from the entry-point group
+    `depthprune.objective` of another package.
 
     Args:
         name: what the command calls it.
@@ -107,15 +109,14 @@ def _exp(mean: float) -> float:
     return math.exp(mean) if mean < 700 else math.inf
 
 
-OBJECTIVES = {
-    objective.name: objective
-    for objective in (
-        Objective("loss", _loss, (*LANGUAGE, "classes"), labels=True, unit="nats"),
-        Objective("perplexity", _loss, LANGUAGE, finish=_exp),
-        Objective("kl", _kl, (*LANGUAGE, "classes"), against_full=True, unit="nats"),
-        Objective("embedding", _embedding, (None,), against_full=True, unit="1 − cosine"),
-    )
-}
+registry: Registry[Objective] = Registry("objective", "depthprune.scores.objectives")
+for _part in (
+    Objective("loss", _loss, (*LANGUAGE, "classes"), labels=True, unit="nats"),
+    Objective("perplexity", _loss, LANGUAGE, finish=_exp),
+    Objective("kl", _kl, (*LANGUAGE, "classes"), against_full=True, unit="nats"),
+    Objective("embedding", _embedding, (None,), against_full=True, unit="1 − cosine"),
+):
+    registry.add(_part.name, _part)
 
 
 def default_objective(head: str | None, labelled: bool) -> str:
