@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from depthprune.experiments.predictions import read_predictions
 from tiny_models import ARCHITECTURES, tiny_checkpoint
 
 CUSTOM = ("--task", "custom", "--text-columns", "text", "--label-column", "kind", "--epochs", 1)
@@ -26,6 +27,11 @@ def test_run_writes_two_records_and_a_plain_checkpoint(run, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.num_hidden_layers == 4 and model.config.id2label == {0: "even", 1: "odd"}
     records = [json.loads(file.read_text()) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
+    assert all(record["environment"]["data"]["text_columns"] for record in records), "so that it can be repeated"
+    for folder in (tmp_path / "runs").iterdir():
+        (split,) = (read_predictions(folder) or {}).values()
+        right = sum(a == b for a, b in zip(split["expected"], split["predicted"], strict=True)) / len(split["expected"])
+        assert right == json.loads((folder / "record.json").read_text())["outcome"]["metrics"]["accuracy"]["value"]
     assert sorted(len(record["outcome"]["plan"]["dropped"]) for record in records) == [0, 2]
     for record in records:
         assert record["spec"]["model"].startswith("sha256:") and str(tmp_path) not in json.dumps(record["spec"])

@@ -46,7 +46,7 @@ def test_batches_sorted_by_length_predict_what_single_rows_do(name):
     alone, expected = predict(model, tokenizer, PAIRS, encoded, batch_size=1)
 
     assert together == alone
-    assert sorted(expected) == sorted(data.splits["validation"]["label"])
+    assert expected == data.splits["validation"]["label"][:] and len(set(encoded["length"])) > 1
 
 
 def test_every_metric_comes_with_its_number_of_examples():
@@ -54,9 +54,17 @@ def test_every_metric_comes_with_its_number_of_examples():
     mnli_like = Task("m", ("a", "b"), "label", ("no", "yes"), ("accuracy",), {"matched_": "one", "mismatched_": "two"})
     found = rows(PAIRS).splits["train"]
     data = TaskData(mnli_like, {"train": found, "one": found, "two": found.select(range(4))})
+    heard = {}
 
-    metrics = evaluate(tiny_model("bert", "classification"), tokenizer, mnli_like, encode(data, tokenizer, 32))
+    metrics = evaluate(
+        *(tiny_model("bert", "classification"), tokenizer, mnli_like, encode(data, tokenizer, 32)),
+        on_rows=lambda prefix, expected, predicted: heard.update({prefix: (expected, predicted)}),
+    )
 
+    for prefix, (expected, predicted) in heard.items():
+        right = sum(a == b for a, b in zip(expected, predicted, strict=True)) / len(expected)
+        assert metrics[f"{prefix}accuracy"]["value"] == pytest.approx(right)
+    assert [expected for expected, _ in heard.values()] == [found["label"][:], found["label"][:4]]
     assert {name: m["examples"] for name, m in metrics.items()} == {"matched_accuracy": 6, "mismatched_accuracy": 4}
 
 

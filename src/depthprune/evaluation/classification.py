@@ -65,6 +65,7 @@ def evaluate(
     *,
     batch_size: int = 32,
     on_step: Callable[[int, int], None] | None = None,
+    on_rows: Callable[[str, list, list], None] = lambda prefix, expected, predicted: None,
 ) -> dict[str, dict[str, float | int]]:
     """Score `model` on the evaluation splits of a task, in the dtype of its weights.
 
@@ -72,6 +73,7 @@ def evaluate(
         model: with a head of `task.num_outputs` outputs; runs where its weights are.
         encoded: split → tokenised rows (`tasks.encoding.encode`).
         on_step: called with (batches done, batches in all).
+        on_rows: called for each split with the prefix of its metrics, the expected and the predicted labels.
 
     Returns:
         Metric name → `{"value": fraction, "examples": how many}`. MNLI's names start with `matched_`, `mismatched_`.
@@ -80,6 +82,7 @@ def evaluate(
     for prefix, split in task.eval_splits.items():
         rows = encoded[split]
         predicted, expected = predict(model, tokenizer, task, rows, batch_size=batch_size, on_step=on_step)
+        on_rows(prefix, expected, predicted)
         for name, value in score(task, expected, predicted).items():
             metrics[prefix + name] = {"value": value, "examples": len(rows)}
     return metrics
@@ -94,11 +97,12 @@ def predict(
     batch_size: int = 32,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[list, list]:
-    """Return the predicted and the expected labels of `rows`, both in the order of length, which saves padding."""
+    """Return the predicted and the expected labels of `rows`, in their order; the longest go first, to save padding."""
     import torch
 
     lengths = rows["length"][:]
-    ordered = rows.select(sorted(range(len(rows)), key=lengths.__getitem__, reverse=True))
+    order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
+    ordered = rows.select(order)
     predicted, expected = [], []
     was_training = model.training
     model.eval()
@@ -112,7 +116,8 @@ def predict(
             if on_step is not None:
                 on_step(step + 1, len(starts))
     model.train(was_training)
-    return predicted, expected
+    back = sorted(range(len(order)), key=order.__getitem__)  # from a row to its place in the order of length
+    return [predicted[i] for i in back], [expected[i] for i in back]
 
 
 def collate(tokenizer: "PreTrainedTokenizerBase", batch: dict[str, list], *, device: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from depthprune import processes
 from depthprune.experiments import provenance
+from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
@@ -87,13 +88,14 @@ def run(
         return Result(digest, stored, folder if folder.is_dir() else None, stored=True)
     with store.claim(spec) if processes.is_first() else nullcontext() as claimed:
         started = time.perf_counter()
-        model, outcome = _stages(source, data, spec, plan, device, on_progress)
+        model, outcome, predictions = _stages(source, data, spec, plan, device, on_progress)
         record = None
         if claimed is not None:
             outcome["seconds"] = time.perf_counter() - started
             if save:
                 _save(model, data, source, plan, claimed / "model", digest)
-            record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, device)}
+            record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
+            write_predictions(claimed, predictions)
             store.finish(digest, record)
         record = processes.agree(record)
         assert record is not None
@@ -102,8 +104,11 @@ def run(
 
 def _stages(
     source: ModelSource, data: TaskData, spec: RunSpec, plan: LayerPlan, device: str, on_progress: Progress
-) -> tuple[Any, dict[str, Any]]:
-    """Load, drop, heal, score, profile; returns the model and what came out. Only the first process measures."""
+) -> tuple[Any, dict[str, Any], Predictions]:
+    """Load, drop, heal, score, profile; returns the model, what came out, and its predictions.
+
+    Only the first process measures.
+    """
     from transformers import set_seed
 
     from depthprune.evaluation.classification import evaluate
@@ -138,12 +143,17 @@ def _stages(
 
     heals = carry_out(model, spec.drop, spec.heal, train=train, num_rows=len(encoded["train"]))
     if not processes.is_first():
-        return model, {}
+        return model, {}, {}
+    predictions: dict[str, dict[str, list]] = {}
     metrics = evaluate(
-        model, tokenizer, data.task, encoded, on_step=lambda done, total: on_progress("score", done, total)
+        *(model, tokenizer, data.task, encoded),
+        on_step=lambda done, total: on_progress("score", done, total),
+        on_rows=lambda prefix, expected, predicted: predictions.update(
+            {prefix: {"expected": expected, "predicted": predicted}}
+        ),
     )
     heal = asdict(together(heals)) | ({"trainings": [asdict(each) for each in heals]} if len(heals) > 1 else {})
-    return model, {
+    outcome = {
         "status": "done",
         "plan": _plan(plan),
         "metrics": metrics,
@@ -153,6 +163,7 @@ def _stages(
         "fresh_tensors": fresh,
         "notes": list(data.notes),
     }
+    return model, outcome, predictions
 
 
 def _load(source: ModelSource, identity: str, num_outputs: int, seed: int, device: str) -> tuple[Any, list[str]]:
@@ -222,7 +233,7 @@ def _save(model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, fold
     )
 
 
-def _environment(source: ModelSource, device: str) -> dict[str, Any]:
+def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:
     import torch
 
     name = torch.cuda.get_device_name() if device.startswith("cuda") else device
@@ -230,5 +241,6 @@ def _environment(source: ModelSource, device: str) -> dict[str, Any]:
         **provenance.environment(name, torch.get_num_threads()),
         "model": source.title,
         "model_type": source.config.get("model_type"),
+        "data": data.options.given() if data.options is not None else {},
         **({"processes": processes.count()} if processes.count() > 1 else {}),
     }

@@ -6,7 +6,7 @@ Importing this costs nothing; `datasets` is imported when a task is loaded.
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,16 @@ class TaskOptions:
     label_column: str | None = None
     eval_split: str | None = None
     seed: int = 42
+
+    def given(self) -> dict[str, Any]:
+        """Return what was said, but for the seed, as JSON values: with it the same data can be asked for again.
+
+        >>> TaskOptions("pairs.csv", ("a", "b"), seed=7).given()
+        {'dataset': 'pairs.csv', 'text_columns': ['a', 'b']}
+        """
+        said = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "seed"}
+        defaults = {item.name: item.default for item in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in said.items() if v != defaults[k]}
 
 
 @dataclass(frozen=True)
@@ -84,11 +94,13 @@ class TaskData:
         task: what is asked.
         splits: `train` and every split of `task.eval_splits`, each with the task's columns.
         notes: what the user should know about how the data was read, a sentence each.
+        options: what it was asked for with.
     """
 
     task: Task
     splits: dict[str, "Dataset"]
     notes: tuple[str, ...] = ()
+    options: TaskOptions | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,7 +146,8 @@ def load_task(name: str, options: TaskOptions | None = None) -> TaskData:
         UserError: no task has that name.
         LoadError: the data cannot be read, lacks a column, or has rows without a label.
     """
-    data = registry.get(name).load(options or TaskOptions())
+    options = options or TaskOptions()
+    data = replace(registry.get(name).load(options), options=options)
     for split, rows in data.splits.items():
         check_rows(data.task, split, rows)
     return data

@@ -1,0 +1,44 @@
+"""What a run answered, row by row, beside its record: from it two runs are compared on the same rows. No torch.
+
+`predictions.json` has, for each evaluation split, by the prefix of its metrics' names, the expected and the predicted
+labels in the order of the data: `{"": {"expected": [1, 0, …], "predicted": [1, 1, …]}}`. Numbers of a regression are
+kept to six digits. Older runs have none.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+FILE = "predictions.json"
+
+Predictions = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+def write_predictions(folder: Path, predictions: Predictions) -> None:
+    """Write the predictions of a run into its folder, whole or not at all."""
+    rounded = {
+        prefix: {name: [_short(value) for value in values] for name, values in split.items()}
+        for prefix, split in predictions.items()
+    }
+    partial = folder / f"{FILE}.{os.getpid()}.partial"
+    try:
+        partial.write_text(json.dumps(rounded, separators=(",", ":")) + "\n", encoding="utf-8")
+        os.replace(partial, folder / FILE)
+    except OSError:
+        partial.unlink(missing_ok=True)  # a full disk
+        raise
+
+
+def _short(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def read_predictions(folder: Path) -> Predictions | None:
+    """Return the predictions of a run, or None where it has none that can be read."""
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        sizes = {len(split["expected"]) - len(split["predicted"]) for split in content.values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if sizes == {0} else None
