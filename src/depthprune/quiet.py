@@ -4,6 +4,10 @@ import os
 import warnings
 
 
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Say nothing of how far a stage is: what `on_progress` does where nothing else is given."""
+
+
 def quiet_libraries() -> None:
     """Do it, for this process and those that it starts."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, about their own dependencies

@@ -1,4 +1,4 @@
-"""`depthprune list`: strategies, metrics, searches and tasks by name."""
+"""`depthprune list`: strategies, scores, searches and tasks by name."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ def list_parts(
         bool, typer.Option("--markdown", help="Write the strategies as the table that stands in the README.")
     ] = False,
 ) -> None:
-    """List the strategies, metrics, searches and tasks."""
+    """List the strategies, scores, searches and tasks."""
     from depthprune.scores import registry as metrics
     from depthprune.strategies import registry as strategies
     from depthprune.strategies.searched import methods
@@ -21,13 +21,13 @@ def list_parts(
     if markdown:
         print(strategies_table())
         return
-    print("strategies (--strategy):")
+    print("strategies by position (--strategy):")
     for name, strategy in strategies.items():
         print(f"  {name:<16} {strategy.summary}")
-    print("metrics (depthprune score --metric; drop --scores FILE chooses by them):")
+    print("scores (run --strategy; depthprune score --metric, then drop --scores FILE):")
     for name, metric in metrics.items():
         print(f"  {name:<18} {metric.summary}")
-    print("searches (depthprune search --method; drop --search FILE):")
+    print("searches (run --strategy; depthprune search --method, then drop --search FILE):")
     for name, method in methods.items():
         print(f"  {name:<16} {method.summary}")
     print("tasks (--task):")

@@ -1,4 +1,4 @@
-"""Choose the layers of a run: by position, by name, or by scores that are taken on the task's development set."""
+"""Choose the layers of a run: by position, by name, by scores on the task's data, or by a search on it."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from depthprune.errors import PlanError
 from depthprune.experiments.engine import Engine
+from depthprune.experiments.task_search import SCORES_FOLDER, task_search
 from depthprune.plan import LayerPlan
 from depthprune.result_file import write_json
 from depthprune.scores import Scores, read_scores
@@ -15,10 +16,10 @@ from depthprune.scores import registry as metrics
 from depthprune.sources import ModelSource
 from depthprune.strategies import plan_layers, registry, removal_order
 from depthprune.strategies.scored import plan_scored, scored_order
+from depthprune.strategies.searched import methods
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
 
-SCORES_FOLDER = "scores"  # of a store
 Progress = Callable[[str, int, int], None]
 
 
@@ -27,12 +28,12 @@ class Choice:
     """How layers are chosen, as a person says it.
 
     Args:
-        strategy: by position (`top`, …) or by a score (`contribution`, …).
+        strategy: by position (`top`, …), by a score (`contribution`, …) or by a search (`greedy`, …).
         count: how many layers to drop.
         layers: layers to drop, such as `8,9-11`.
         keep: layers to keep, in the same form.
         threshold: with a score: drop the layers whose mean cosine is above it.
-        protect: with a score: layers that stay, such as `0,-1`.
+        protect: with a score or a search: layers that stay, such as `0,-1`.
     """
 
     strategy: str | None = None
@@ -47,20 +48,30 @@ class Choice:
         """Whether layers have to be scored first."""
         return self.strategy is not None and self.strategy in metrics.names()
 
+    @property
+    def by_search(self) -> bool:
+        """Whether plans have to be tried first."""
+        return self.strategy is not None and self.strategy in methods.names()
+
     def check(self) -> None:
         """Refuse what cannot be a choice, before anything is loaded.
 
         Raises:
             UserError: no such strategy, or a threshold without a score.
         """
-        if self.by_score:
+        if self.by_score or self.by_search:
             if self.layers is not None or self.keep is not None:
                 raise PlanError("--strategy, --layers and --keep exclude each other; give one")
+            if self.by_search and (self.count is None or self.threshold is not None):
+                raise PlanError(f"--strategy {self.strategy} is a search; it needs --count, and takes no --threshold")
             if (self.count is None) == (self.threshold is None):
                 raise PlanError(f"--strategy {self.strategy} needs --count, or a --threshold on the cosine; give one")
             return
         if self.threshold is not None or self.protect is not None:
-            raise PlanError("--threshold and --protect go with a strategy by scores, such as contribution")
+            raise PlanError(
+                "--threshold goes with a strategy by scores, such as contribution, and --protect with one by scores or "
+                "by search"
+            )
         if self.strategy is not None:
             registry.get(self.strategy)
 
@@ -85,6 +96,12 @@ def choose_plan(
     Raises:
         UserError: there is no such plan, or the model cannot be scored so.
     """
+    if choice.by_search:
+        assert choice.strategy is not None and choice.count is not None
+        where = {"max_length": max_length, "store": store, "device": device, "on_progress": on_progress}
+        found = task_search(source, choice.strategy, data, [choice.count], protect=choice.protect, **where)
+        assert found is not None, "it searches where the store has nothing"
+        return found.plan(choice.count), found.order(choice.count)
     if not choice.by_score:
         plan = plan_layers(depth, strategy=choice.strategy, count=choice.count, layers=choice.layers, keep=choice.keep)
         return plan, removal_order(plan, choice.strategy)

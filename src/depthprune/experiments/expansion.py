@@ -82,7 +82,7 @@ class Expansion:
         return len(self.rows) - len(self.jobs)
 
 
-Scorer = Callable[[ModelSource, StrategyEntry, TaskData, int], Any]
+Scorer = Callable[[ModelSource, StrategyEntry, TaskData, int, tuple[int, ...]], Any]
 
 
 def expand(
@@ -95,8 +95,8 @@ def expand(
     """Return the runs of a sweep.
 
     Args:
-        scores_of: `(source, strategy, data, max_length)` to the scores of a model's layers, or None where they are not
-            to be taken now.
+        scores_of: `(source, strategy, data, max_length, counts)` to the scores of a model's layers, or to what a
+            search found, or None where neither is to be made now.
 
     Raises:
         UserError: a model or a task that cannot be read.
@@ -160,35 +160,50 @@ def _cells(
 ) -> list[Cell]:
     """Return the choices for a model and a task, the full model first; what is impossible is noted."""
     from depthprune.scores import registry as metrics
-    from depthprune.strategies import choose, removal_order
-    from depthprune.strategies.scored import plan_scored, scored_order
+    from depthprune.strategies.searched import methods
+
+    def skip(strategy: StrategyEntry, count: int | None, error: PlanError) -> None:
+        shown = spec.names.get(source.name, source.title)
+        note = f"{strategy.label}, count {count}, {shown}: {error}"
+        if note not in found.skipped:
+            found.skipped.append(note)
 
     cells = [Cell(FULL, LayerPlan(depth, ()), ())]
     for strategy in spec.strategies:
-        scored = strategy.name in metrics.names()
-        scores = scores_of(source, strategy, data, spec.max_length) if scored else None
+        by_data = strategy.name in metrics.names() or strategy.name in methods.names()
         counts: tuple[int | None, ...] = (None,) if strategy.threshold is not None else spec.counts_for(depth)
-        if scored and scores is None:
+        numbers = tuple(count for count in counts if count is not None)
+        try:
+            known = scores_of(source, strategy, data, spec.max_length, numbers) if by_data else None
+        except PlanError as error:  # no search serves any of the counts
+            skip(strategy, numbers[0], error)
+            continue
+        if by_data and known is None:
             found.unscored += len(counts)
             continue
         for count in counts:
             try:
-                if scores is not None:
-                    more = {"threshold": strategy.threshold, "protect": strategy.protect}
-                    plan = plan_scored(scores, metric=strategy.name, count=count, **more)
-                    order = scored_order(plan, scores, strategy.name)
-                else:
-                    assert count is not None
-                    plan = choose(strategy.name, depth, count)
-                    order = removal_order(plan, strategy.name)
+                cells.append(Cell(strategy.label, *_chosen(strategy, depth, count, known)))
             except PlanError as error:
-                shown = spec.names.get(source.name, source.title)
-                note = f"{strategy.label}, count {count}, {shown}: {error}"
-                if note not in found.skipped:
-                    found.skipped.append(note)
-                continue
-            cells.append(Cell(strategy.label, plan, order))
+                skip(strategy, count, error)
     return cells
+
+
+def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) -> tuple[LayerPlan, tuple[int, ...]]:
+    """Return the plan of a strategy, by what is known of the layers where it goes by that, and the layers' order."""
+    from depthprune.strategies import choose, removal_order
+    from depthprune.strategies.found import Found
+    from depthprune.strategies.scored import plan_scored, scored_order
+
+    if known is None:
+        assert count is not None
+        plan = choose(strategy.name, depth, count)
+        return plan, removal_order(plan, strategy.name)
+    if isinstance(known, Found):
+        assert count is not None
+        return known.plan(count), known.order(count)
+    plan = plan_scored(known, metric=strategy.name, count=count, threshold=strategy.threshold, protect=strategy.protect)
+    return plan, scored_order(plan, known, strategy.name)
 
 
 def _task_options(spec: SweepSpec) -> TaskOptions:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from depthprune.scores.objectives import Objective
 
 METRIC, FINETUNED = "metric", "finetuned"
+OUTPUT = "output"  # whichever says how far the output is from the full model's: no label is needed
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def objective_names() -> list[str]:
     """Return the names of the objectives."""
     from depthprune.scores.objectives import registry
 
-    return sorted([*registry.names(), METRIC, FINETUNED])
+    return sorted([*registry.names(), METRIC, FINETUNED, OUTPUT])
 
 
 def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
@@ -51,6 +52,8 @@ def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
     from depthprune.scores.objectives import default_objective, registry
 
     labelled = prepared.calibration.labels is not None
+    if name == OUTPUT:
+        name = "embedding" if prepared.head is None else "kl"
     name = name or default_objective(prepared.head, labelled)
     if name in (METRIC, FINETUNED):
         if not labelled:

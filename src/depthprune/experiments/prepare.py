@@ -161,7 +161,8 @@ def compare(
     heal.check()
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     depth = stack_depth(source)
-    plan = None if choice.by_score else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
+    by_data = choice.by_score or choice.by_search
+    plan = None if by_data else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
     processes.begin(device)
     data = load_task(task, options or TaskOptions(seed=seed))

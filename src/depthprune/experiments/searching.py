@@ -17,6 +17,7 @@ from depthprune.strategies.evaluator import Evaluator, read_trace
 from depthprune.strategies.found import Found
 from depthprune.strategies.scored import parse_protected
 from depthprune.strategies.searched import Space, methods, trials
+from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
 
 Progress = Callable[[str, int, int], None]
@@ -28,7 +29,8 @@ class SearchOptions:
 
     Args:
         counts: how many layers to drop; a greedy search passes through all smaller ones.
-        objective: what is minimised; what fits the model by default.
+        objective: what is minimised; what fits the model by default. `output` is the distance of the output from the
+            full model's: `kl` for a model with a head, `embedding` for one without.
         protect: layers that stay, such as `0,-1`.
         race: give candidates up that are clearly worse after a part of the sample.
         reuse: begin a plan at the state that an earlier one shares; without it, at the embeddings.
@@ -60,6 +62,7 @@ def search_layers(
     stack: str | None = None,
     engine: Engine | None = None,
     trace: Path | None = None,
+    task_data: TaskData | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = lambda stage, done, total: None,
@@ -74,6 +77,7 @@ def search_layers(
         stack: which stack, for a model with several.
         engine: how the model is run.
         trace: file with every plan that was evaluated; a search that was stopped goes on from it.
+        task_data: the rows of the task that `data` names, where they were read before.
         on_progress: called with the stage's name and how far it is.
 
     Raises:
@@ -85,7 +89,7 @@ def search_layers(
         raise UserError("a search runs the model many times; --layerwise is for depthprune score --metric loss")
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     on_progress("load", 0, 1)
-    prepared = prepare(source, CalibrationOptions(data) if isinstance(data, str) else data, engine, stack)
+    prepared = prepare(source, CalibrationOptions(data) if isinstance(data, str) else data, engine, stack, task_data)
     space = Space(
         prepared.stack.depth,
         tuple(sorted(set(options.counts))),

@@ -34,9 +34,9 @@ class StrategyEntry:
     """A strategy with its parameters.
 
     Args:
-        name: by position or by score.
+        name: by position, by score or by search.
         threshold: with a score: the count is the outcome.
-        protect: with a score: layers that stay.
+        protect: with a score or a search: layers that stay.
     """
 
     name: str
@@ -174,6 +174,7 @@ def _tasks(value: Any) -> tuple[str, ...]:
 def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
     from depthprune.scores import registry as metrics
     from depthprune.strategies import registry
+    from depthprune.strategies.searched import methods
 
     found = []
     for item in _list(value):
@@ -183,12 +184,14 @@ def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
         unknown = [key for key in entry if key not in ("name", "threshold", "protect")]
         if unknown:
             raise _Wrong(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
-        names = [*registry.names(), *metrics.names()]
+        names = [*registry.names(), *metrics.names(), *methods.names()]
         if entry["name"] not in names:
             raise _Wrong(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
         if len(entry) > 1 and entry["name"] in registry.names():
             raise _Wrong(f"'{entry['name']}' goes by position and takes neither threshold nor protect")
         threshold = entry.get("threshold")
+        if threshold is not None and entry["name"] in methods.names():
+            raise _Wrong(f"'{entry['name']}' is a search and takes no threshold; give counts")
         if threshold is not None and (not isinstance(threshold, int | float) or not -1 < threshold < 1):
             raise _Wrong(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
         found.append(StrategyEntry(entry["name"], threshold, str(entry["protect"]) if "protect" in entry else None))

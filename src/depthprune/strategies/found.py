@@ -49,9 +49,22 @@ class Found:
             PlanError: the search did not look for one.
         """
         if count not in self.plans:
+            if not 0 < count < self.depth:
+                raise PlanError(f"cannot drop {count} of {self.depth} layers; --count is 1 to {self.depth - 1}")
             known = ", ".join(map(str, sorted(self.plans)))
             raise PlanError(f"the search has no plan for --count {count}; it has {known}: run depthprune search again")
         return LayerPlan(self.depth, self.plans[count][0])
+
+    def order(self, count: int) -> tuple[int, ...]:
+        """Return the layers of a plan in the order in which they go one by one: as the smaller plans drop them.
+
+        Of layers that come in together, the one nearest the output goes first.
+        """
+        order: list[int] = []
+        dropped = set(self.plan(count).dropped)
+        for smaller in sorted(number for number in self.plans if number < count):
+            order += sorted(dropped.intersection(self.plans[smaller][0]).difference(order), reverse=True)
+        return (*order, *sorted(dropped.difference(order), reverse=True))
 
     def check_model(self, identity: str) -> None:
         """Refuse a search on another model.
