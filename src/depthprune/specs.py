@@ -37,7 +37,7 @@ class HealSpec:
     """How to fine-tune what is left. The defaults are the paper's example.
 
     Args:
-        num_epochs: passes over the training data.
+        num_epochs: passes over the training data; 0 trains nothing.
         batch_size: examples a step.
         learning_rate: at the start; it decays linearly to zero, with no warm-up.
         weight_decay: AdamW's.
@@ -77,14 +77,16 @@ class HealSpec:
         Raises:
             UserError: one of them is out of range.
         """
-        if self.num_epochs <= 0 or self.batch_size < 1 or not 0 < self.learning_rate < 1:
-            raise UserError("num_epochs and batch_size are above 0, and learning_rate is between 0 and 1")
+        if self.num_epochs < 0 or self.batch_size < 1 or not 0 < self.learning_rate < 1:
+            raise UserError("num_epochs is not below 0, batch_size is above it, and learning_rate between 0 and 1")
         if self.precision not in PRECISIONS:
             raise UserError(f"there is no precision '{self.precision}'; it is one of {', '.join(PRECISIONS)}")
         if min(self.epochs_before, self.drop_every, self.drop_every_steps, self.weight_decay) < 0:
             raise UserError("epochs_before, drop_every, drop_every_steps and weight_decay are not below 0")
         if self.drop_every and self.drop_every_steps:
             raise UserError("drop_every counts epochs and drop_every_steps steps; give one of them")
+        if self.gradual and not self.num_epochs:
+            raise UserError("after the last layer has gone, drop_every trains for num_epochs; give num_epochs above 0")
         if self.gradual and self.epochs_before:
             raise UserError("drop_every trains before the first layer goes, and epochs_before too; give one of them")
         if self.freeze_dropped and not self.epochs_before:
@@ -95,7 +97,11 @@ class HealSpec:
     def for_full(self) -> "HealSpec":
         """Return the recipe of the full model that a pruned one is compared with: what is about dropping means nothing.
 
+        Where the pruned one is trained before the drop alone, the full one is trained as long.
+
         >>> HealSpec(epochs_before=3, num_epochs=6).for_full() == HealSpec(num_epochs=6)
+        True
+        >>> HealSpec(epochs_before=3, num_epochs=0).for_full() == HealSpec(num_epochs=3)
         True
         """
         return _for_full(self)
@@ -103,7 +109,8 @@ class HealSpec:
 
 @lru_cache(maxsize=256)  # a report asks for a few recipes a hundred thousand times
 def _for_full(heal: HealSpec) -> HealSpec:
-    return replace(heal, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
+    epochs = heal.num_epochs or heal.epochs_before
+    return replace(heal, num_epochs=epochs, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
 
 
 @dataclass(frozen=True)

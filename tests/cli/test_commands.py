@@ -52,6 +52,45 @@ def test_the_same_run_again_returns_the_record_and_force_runs_anew(run, tmp_path
     assert all(file.stat().st_mtime_ns > then for file, then in before.items())
 
 
+def test_no_epochs_score_the_model_as_given_and_the_cut_untrained(command, tmp_path, rows_csv):
+    source = tiny_checkpoint(tmp_path / "tuned", head="classification", num_layers=3)
+    arguments = ("--text-columns", "text", "--label-column", "kind", "--dataset", rows_csv)
+    given = command("evaluate", source, "--task", "custom", *arguments)
+
+    answer = command("run", source, "--task", "custom", *arguments, "--epochs", 0, "--strategy", "top", "--count", 1)
+
+    assert answer.status == 0, answer
+    assert given.out.split("accuracy ")[1].split()[0] in answer.out
+    assert "random" not in answer.out
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    assert [record["outcome"]["heal"]["steps"] for record in records] == [0, 0]
+    assert all(record["spec"]["heal"]["num_epochs"] == 0 for record in records)
+
+
+def test_no_epochs_and_a_fresh_head_is_said_to_mean_nothing(run):
+    answer = run("--epochs", 0)
+
+    assert answer.status == 0, answer
+    assert "'classifier.bias' is random" in answer.out and "mean nothing" in answer.out
+
+
+def test_force_without_saving_leaves_no_older_checkpoint_beside_the_new_record(bert, rows_csv, tmp_path):
+    from depthprune.experiments.prepare import compare
+    from depthprune.specs import HealSpec
+    from depthprune.tasks import TaskOptions
+
+    data = TaskOptions(str(rows_csv), ("text",), "kind")
+    more = {"layers": "5", "options": data, "heal": HealSpec(num_epochs=1), "store": tmp_path, "device": "cpu"}
+    first = compare(str(bert), "custom", **more).pruned
+    assert first.model is not None
+    written = (first.model / "model.safetensors").stat().st_mtime_ns
+
+    second = compare(str(bert), "custom", **more, save=False, force=True).pruned
+
+    assert second.model == first.model, "what was kept stays kept, as it is now"
+    assert (second.model / "model.safetensors").stat().st_mtime_ns > written
+
+
 def test_layers_that_a_strategy_also_chooses_share_its_run(run, command, bert, rows_csv, tmp_path):
     run()
 

@@ -103,6 +103,23 @@ def test_the_layers_to_be_dropped_learn_nothing_in_the_first_training_if_asked(p
     assert any(".layer.1." in name for name in second), "what was layer 2 learns"
 
 
+def test_without_epochs_the_cut_model_is_the_one_that_was_given(prepared):
+    model, trace, reports = heal_with(prepared, HealSpec(num_epochs=0, batch_size=16), (3,))
+    whole, _ = load_classifier(prepared[0], 2)
+    cut = drop_layers(whole, LayerPlan(4, (3,))).state_dict()
+    body = [name for name in cut if name.startswith("bert.") and "pooler" not in name]
+    assert body and all(torch.equal(model.state_dict()[name], cut[name]) for name in body)
+    assert trace.depths == [[]] and together(reports).steps == 0
+
+
+def test_fine_tuned_first_and_then_only_dropped_has_one_training(prepared):
+    heal = HealSpec(num_epochs=0, batch_size=16, epochs_before=1)
+    _, trace, reports = heal_with(prepared, heal, (3,))
+    assert [epochs for epochs, _ in trace.trainings] == [1]
+    assert together(reports).loss is not None
+    assert heal.for_full() == HealSpec(num_epochs=1, batch_size=16), "the full model learns as much"
+
+
 def test_frozen_layers_are_those_of_the_model_that_was_given(prepared):
     heal = HealSpec(num_epochs=1, batch_size=16, freeze_layers=(0, 2), freeze_embeddings=True)
     _, trace, _ = heal_with(prepared, heal, (1,))
@@ -163,6 +180,8 @@ def test_every_strategy_has_an_order(name, plan, order):
         ({"drop_every": 1, "drop_every_steps": 3}, "give one of them"),
         ({"drop_every": 1, "epochs_before": 1}, "give one of them"),
         ({"freeze_dropped": True}, "needs epochs_before"),
+        ({"num_epochs": -1}, "num_epochs is not below 0"),
+        ({"drop_every": 1, "num_epochs": 0}, "give num_epochs above 0"),
         ({"epochs_before": -1}, "not below 0"),
         ({"freeze_layers": "2-x"}, "not a list of layers"),
         ({"epoch_before": 1}, "did you mean 'epochs_before'"),

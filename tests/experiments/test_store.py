@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from depthprune.errors import OutputError, UserError
-from depthprune.experiments.store import Store
+from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.summary import records, tally
 from depthprune.specs import EvalSpec, RunSpec
 
 SPEC = RunSpec("sha256:01", EvalSpec("sst2", "sha256:02"))
 DIGEST = SPEC.digest()
-RECORD = {"spec": SPEC.to_dict(), "outcome": {"status": "done", "note": "für immer"}}
+OUTCOME = {
+    **{"status": "done", "note": "für immer", "primary": "accuracy", "metrics": {"accuracy": {"value": 0.5}}},
+    **{"plan": {"depth": 2}, "profile": {"parameters": 7}, "seconds": 1.0},
+}
+RECORD = {"spec": SPEC.to_dict(), "outcome": OUTCOME}
 
 
 def names(folder: Path) -> list[str]:
@@ -24,7 +29,7 @@ def names(folder: Path) -> list[str]:
 def test_a_finished_run_is_found_by_its_digest(tmp_path):
     store = Store(tmp_path / "runs")
     assert store.record(DIGEST) is None
-    assert store.records() == []
+    assert list(records(store)) == []
     with store.claim(SPEC) as folder:
         assert folder == store.folder(DIGEST)
         assert json.loads((folder / "spec.json").read_text()) == SPEC.to_dict()
@@ -38,13 +43,13 @@ def test_records_come_in_the_order_of_their_digests_without_what_is_not_done(tmp
     store, specs = Store(tmp_path), [dataclasses.replace(SPEC, seed=seed) for seed in range(9)]
     for spec in specs[:8]:
         with store.claim(spec):
-            store.finish(spec.digest(), {"seed": spec.seed})
+            store.finish(spec.digest(), {"spec": spec.to_dict(), "outcome": OUTCOME})
     with pytest.raises(ZeroDivisionError), store.claim(specs[8]):
         _ = 1 / 0
     (tmp_path / "notes.txt").write_text("mine")
     expected = [spec.seed for spec in sorted(specs[:8], key=RunSpec.digest)]
     assert expected != sorted(expected), "else the order shows nothing"
-    assert [record["seed"] for record in store.records()] == expected
+    assert [record["spec"]["seed"] for _, record in records(store) if record is not None] == expected
 
 
 def test_a_half_written_record_does_not_count_as_done(tmp_path):
@@ -52,7 +57,7 @@ def test_a_half_written_record_does_not_count_as_done(tmp_path):
     with pytest.raises(TypeError), store.claim(SPEC):
         store.finish(DIGEST, RECORD | {"not json": object()})
     assert store.record(DIGEST) is None
-    assert store.records() == []
+    assert list(records(store)) == []
 
 
 def test_a_record_replaces_the_earlier_one_only_when_it_is_whole(tmp_path, monkeypatch):
@@ -74,8 +79,27 @@ def test_a_record_that_is_not_json_is_named(tmp_path):
     store = Store(tmp_path)
     store.folder(DIGEST).mkdir()
     (store.folder(DIGEST) / "record.json").write_text('{"spec": ')
-    with pytest.raises(UserError, match=rf"'{store.folder(DIGEST) / 'record.json'}' is not JSON .*; remove its folder"):
+    file = store.folder(DIGEST) / "record.json"
+    with pytest.raises(UserError, match=rf"'{file}' is no record of a run \(not JSON: .*\); remove its folder"):
         store.record(DIGEST)
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ({"spec": SPEC.to_dict()}, "it has no 'outcome'"),
+        ({"spec": SPEC.to_dict(), "outcome": {**OUTCOME, "metrics": {}}}, "it has no 'accuracy'"),
+        ([], "list indices"),
+    ],
+)
+def test_what_is_no_record_is_done_for_nobody(content, problem, tmp_path):
+    store = Store(tmp_path)
+    store.folder(DIGEST).mkdir()
+    file = store.folder(DIGEST) / "record.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"is no record of a run \({problem}"):
+        store.record(DIGEST)
+    assert readable_record(file) is None and tally(store).done == []
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, UserError])

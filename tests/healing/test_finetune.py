@@ -80,6 +80,14 @@ def test_a_seed_repeats_a_run_and_another_seed_does_not():
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
+def test_no_epochs_train_nothing_and_say_so():
+    model, report = train(num_epochs=0)
+
+    before = tiny_model("bert", "classification", depth=2).state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert (report.steps, report.seconds, report.loss) == (0, 0.0, None)
+
+
 def test_progress_counts_every_step():
     seen = []
 

@@ -33,7 +33,7 @@ EvalSplit = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the fresh head, dropout and the order of the rows.")]
-Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the training rows.", min=0.0)]
+Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the training rows; 0 trains nothing.", min=0.0)]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="At the start; decays linearly to zero.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Examples a step.", min=1)]
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens to which an example is cut.", min=4)]
@@ -162,8 +162,8 @@ def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
     """
     from depthprune.errors import UserError
 
-    if epochs <= 0:
-        raise UserError(f"--epochs {epochs:g} trains nothing; give more than 0")
+    if epochs < 0:
+        raise UserError(f"--epochs {epochs:g} is below 0; give 0 to train nothing, or more")
     if not 0 < learning_rate < 1:
         raise UserError(f"--learning-rate {learning_rate:g} is out of range; 2e-5 to 5e-4 are usual")
     if precision not in ("auto", "float32", "bfloat16"):

@@ -52,7 +52,9 @@ def carry_out(
         going = _layers(model, drop.dropped) if heal.freeze_dropped else []
         reports.append(train(heal.epochs_before, frozen=[*lasting, *going]))
     drop_layers(model, LayerPlan(depth, drop.dropped))
-    return (*reports, train(heal.num_epochs, frozen=lasting))
+    if heal.num_epochs or not reports:
+        reports.append(train(heal.num_epochs, frozen=lasting))
+    return tuple(reports)
 
 
 def together(reports: "Sequence[HealReport]") -> "HealReport":

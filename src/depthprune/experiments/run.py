@@ -2,11 +2,11 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from depthprune import processes
 from depthprune.experiments import provenance
@@ -18,6 +18,9 @@ from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
+
+if TYPE_CHECKING:
+    from depthprune.healing.finetune import HealReport
 
 KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
 PROFILE_EXAMPLES = 128
@@ -75,17 +78,20 @@ def run(
         plan: the layers to drop; `spec.drop` has their indices.
         device: `cpu` or `cuda`.
         save: keep the checkpoint in the store. A stored run without one is run again.
-        force: run again in any case.
+        force: run again in any case. A checkpoint that was kept is then replaced, asked for or not: beside the new
+            record it would be another model's.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
         UserError: what the stages raise; the store is then as it was.
     """
     digest = spec.digest()
-    stored = processes.agree(store.record(digest))
+    stored = processes.agree(store.record(digest)) if not force else None
     folder = store.model_folder(digest)
-    if stored is not None and not force and (processes.agree(folder.is_dir()) or not save):
-        return Result(digest, stored, folder if folder.is_dir() else None, stored=True)
+    kept = processes.agree(folder.is_dir())
+    if stored is not None and (kept or not save):
+        return Result(digest, stored, folder if kept else None, stored=True)
+    save = save or kept
     with store.claim(spec) if processes.is_first() else nullcontext() as claimed:
         started = time.perf_counter()
         model, outcome, predictions = _stages(source, data, spec, plan, device, on_progress)
@@ -161,9 +167,18 @@ def _stages(
         "profile": {**pruned, **{f"full_{name}": value for name, value in full.items()}},
         "heal": heal,
         "fresh_tensors": fresh,
-        "notes": list(data.notes),
+        "notes": [*data.notes, *_warnings(fresh, heals)],
     }
     return model, outcome, predictions
+
+
+def _warnings(fresh: list[str], heals: Sequence["HealReport"]) -> list[str]:
+    if not fresh or any(heal.steps for heal in heals):
+        return []
+    return [
+        f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
+        "mean nothing; give a fine-tuned model, or more than 0 epochs"
+    ]
 
 
 def _load(source: ModelSource, identity: str, num_outputs: int, seed: int, device: str) -> tuple[Any, list[str]]:

@@ -42,22 +42,15 @@ class Store:
         """Return the record of a run that is done, else None.
 
         Raises:
-            UserError: there is a record and it is not JSON.
+            UserError: there is a file in its place that is no record.
         """
         file = self.folder(digest) / "record.json"
         if not file.is_file():
             return None
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise UserError(f"the record '{file}' is not JSON ({error}); remove its folder to run it again") from None
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return every record, in the order of the digests."""
-        if not self.root.is_dir():
-            return []
-        found = (self.record(folder.name) for folder in sorted(self.root.iterdir()) if folder.is_dir())
-        return [record for record in found if record is not None]
+        record, problem = _read_record(file)
+        if record is None:
+            raise UserError(f"'{file}' is no record of a run ({problem}); remove its folder to run it again")
+        return record
 
     @contextmanager
     def claim(self, spec: RunSpec) -> Iterator[Path]:
@@ -96,6 +89,31 @@ class Store:
         folder = self.folder(digest)
         write_json(folder / "record.json", record)
         (folder / "failure.json").unlink(missing_ok=True)
+
+
+def readable_record(file: Path) -> dict[str, Any] | None:
+    """Return the record of a run that is done, or None where the file is none: absent, broken or something else."""
+    return _read_record(file)[0]
+
+
+def _read_record(file: Path) -> tuple[dict[str, Any] | None, str]:
+    """Return what every reader of a record counts on, or None and what is wrong with the file.
+
+    This alone decides what counts as done, for runs, sweeps, `status` and reports.
+    """
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        outcome, spec = record["outcome"], record["spec"]
+        float(outcome["metrics"][outcome["primary"]]["value"])
+        _ = spec["model"], spec["evaluation"]["task"], spec["seed"], spec["heal"], list(spec["drop"]["dropped"])
+        _ = outcome["plan"]["depth"], outcome["profile"]["parameters"], outcome["seconds"]
+    except KeyError as error:
+        return None, f"it has no {error}"
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error}"
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        return None, str(error)
+    return record, ""
 
 
 def write_json(file: Path, value: Any) -> None:

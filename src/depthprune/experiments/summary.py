@@ -4,11 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.claims import Watch, running
 from depthprune.experiments.store import Store
+from depthprune.experiments.store import readable_record as readable_record
 from depthprune.experiments.sweep_rows import stored_rows
 from depthprune.specs import heal_of
 
@@ -39,19 +39,6 @@ def records(store: Store) -> Iterator[tuple[str, dict[str, Any] | None]]:
         file = folder / "record.json"
         if file.is_file():
             yield folder.name, readable_record(file)
-
-
-def readable_record(file: Path) -> dict[str, Any] | None:
-    """Return a record, or None where the file is not one of ours."""
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        outcome, spec = record["outcome"], record["spec"]
-        float(outcome["metrics"][outcome["primary"]]["value"])
-        _ = spec["model"], spec["evaluation"]["task"], spec["seed"], spec["heal"], list(spec["drop"]["dropped"])
-        _ = outcome["plan"]["depth"], outcome["profile"]["parameters"], outcome["seconds"]
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None
-    return record
 
 
 def tally(store: Store, asked: list[str] | None = None) -> Tally:

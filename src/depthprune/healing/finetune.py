@@ -39,15 +39,18 @@ class HealReport:
         seconds: training only, without probe and evaluation.
         examples_per_second: over those seconds.
         steps: optimiser steps.
-        loss: mean training loss.
+        loss: mean training loss; None where nothing was trained.
         precision: what was used, `float32` or `bfloat16`.
     """
 
     seconds: float
     examples_per_second: float
     steps: int
-    loss: float
+    loss: float | None
     precision: str
+
+
+UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")
 
 
 def finetune(
@@ -71,7 +74,7 @@ def finetune(
     Args:
         model: with a head for the labels in `rows`; trained where its weights are.
         rows: `input_ids`, `attention_mask`, …, `labels`, `length` (`tasks.encoding.encode`).
-        num_epochs: passes over `rows`.
+        num_epochs: passes over `rows`; 0 leaves the model as it is.
         batch_size: examples a step.
         learning_rate: at the start; it decays linearly to zero.
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
@@ -88,6 +91,8 @@ def finetune(
         raise UserError(f"there is no precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
     if batch_size % processes.count():
         raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
+    if num_epochs == 0:
+        return UNTRAINED
     collator = DataCollatorWithPadding(tokenizer)
     with frozen_modules(frozen), tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
         if precision == "auto":
