@@ -1,11 +1,16 @@
 """Claims on runs: one owner at a time, and a dead one's run is taken up."""
 
+import contextlib
 import json
 import multiprocessing
 import os
+import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
-from depthprune.experiments.claims import CLAIM_FILE, Watch, claimed, running
+from depthprune.experiments.claims import CLAIM_FILE, Watch, claimed, owner_line, progress_line, running
 
 
 def test_a_run_has_one_owner_and_the_claim_goes_with_it(tmp_path):
@@ -85,3 +90,72 @@ def test_of_many_who_try_at_once_one_gets_it(tmp_path):
     assert got == [False] * 4
     for process in processes:
         process.join()
+
+
+class WhileOtherTakesIt(Watch):
+    """Judges a claim, and is overtaken by another worker between the look and what follows from it."""
+
+    def __init__(self, other):
+        super().__init__()
+        self._other, self.got = other, None
+
+    def is_dead(self, folder):
+        verdict = super().is_dead(folder)
+        if verdict and self.got is None:
+            self.got = self._other.enter_context(claimed(folder, Watch()))
+        return verdict
+
+
+def _claim_of_a_dead_process(folder):
+    content = {"owner": "gone", "beat": 3, "host": socket.gethostname(), "pid": 2**22 + 1, "start": "1 x"}
+    (folder / CLAIM_FILE).write_text(json.dumps(content))
+
+
+def test_of_two_who_see_the_same_death_one_gets_the_run(tmp_path):
+    _claim_of_a_dead_process(tmp_path)
+    with contextlib.ExitStack() as other:
+        watch = WhileOtherTakesIt(other)
+        with claimed(tmp_path, watch) as ours:
+            assert watch.got and not ours
+            owner = running(tmp_path)["owner"]
+        assert owner != "gone" and running(tmp_path)["owner"] == owner, "the winner's claim is left alone"
+    assert os.listdir(tmp_path) == [], "the dead one's claim goes with the winner's"
+
+
+def test_who_comes_late_to_a_death_lets_go_where_a_third_has_begun(tmp_path):
+    _claim_of_a_dead_process(tmp_path)
+    with contextlib.ExitStack() as third:
+
+        class Late(Watch):
+            def is_dead(self, folder):
+                verdict = super().is_dead(folder)
+                with claimed(folder, Watch()) as winner:
+                    assert winner
+                assert third.enter_context(claimed(folder, Watch())), "the winner is gone, and the run is free"
+                return verdict
+
+        with claimed(tmp_path, Late()) as ours:
+            assert not ours
+        assert running(tmp_path)["pid"] == os.getpid()
+    assert running(tmp_path) is None
+
+
+def test_the_claim_says_how_far_the_run_is(tmp_path):
+    progress = {"stage": "train", "done": 1, "total": 8}
+    with claimed(tmp_path, Watch(), heartbeat=0.05, progress=progress):
+        progress["done"] = 5
+        time.sleep(0.3)
+        assert progress_line(running(tmp_path)) == "train 5/8"
+        assert owner_line(running(tmp_path)) == f"process {os.getpid()}"
+
+
+def test_a_process_that_ended_and_was_not_counted_yet_is_dead(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    while "\nState:\tZ" not in Path(f"/proc/{ended.pid}/status").read_text():
+        time.sleep(0.02)
+    content = {"owner": "it", "beat": 0, "host": socket.gethostname(), "pid": ended.pid, "start": "1 x"}
+    fields = Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (tmp_path / CLAIM_FILE).write_text(json.dumps({**content, "start": f"{fields[19]} {boot}"}))
+    assert Watch().is_dead(tmp_path)
+    ended.wait()

@@ -1,26 +1,36 @@
 """Claims on runs: a file that its owner touches, so that nobody else does the same run, and a dead owner's is taken up.
 
 A claim is `runs/<digest>/claim.json`, made with O_EXCL, which shared folders honour. Its owner rewrites a counter in it
-every few seconds. Who wants the run watches that counter by a clock of its own: it does not move for a minute and the
-owner is dead, whatever any wall clock says. On the owner's own machine a look at its process is enough. No torch.
+every few seconds, and how far the run is. Who wants the run watches that counter by a clock of its own: it does not
+move for a minute and the owner is dead, whatever any wall clock says. On the owner's own machine a look at its process
+is enough.
+
+Who takes up a dead owner's claim leaves that file where it is and makes the next one, `claim.1.json`, `claim.2.json`,
+…, with O_EXCL too, so that of several who see the same death one gets the run. The one with the highest number holds.
+A release removes the holder's own file last and all lower ones before it. No torch.
 """
 
 import json
 import os
+import re
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import OutputError
+from depthprune.errors import OutputError, UserError
 
 CLAIM_FILE = "claim.json"
 HEARTBEAT = 5.0  # seconds
 DEAD_AFTER = 60.0  # seconds without one
+
+
+class BusyError(UserError):
+    """Somebody else is doing this run."""
 
 
 class Watch:
@@ -32,7 +42,7 @@ class Watch:
 
     def is_dead(self, folder: Path) -> bool:
         """Tell whether the claim in a run's folder has no living owner."""
-        content = _read(folder / CLAIM_FILE)
+        content = running(folder)
         if content is None:
             return False
         if content.get("host") == socket.gethostname() and not _alive(content):
@@ -45,14 +55,34 @@ class Watch:
             return False
         return now - since > self._dead_after
 
+    def takes(self, folder: Path, owner: str) -> Path | None:
+        """Make the claim of `owner` on a run; returns its file, or None where somebody alive has the run."""
+        before = _claims(folder)
+        if before and not self.is_dead(folder):
+            return None
+        number = max(before, default=-1) + 1
+        file = _file(folder, number)
+        if not _create(file, _content(owner, 0, {})):
+            return None
+        # The folder may have changed since it was looked at: another took the dead claim up, did the run and was gone
+        # again, and a third began. Who of two made a file later sees the other's, and lets go.
+        expected = {(n, content.get("owner")) for n, content in before.items()} | {(number, owner)}
+        if {(n, content.get("owner")) for n, content in _claims(folder).items()} <= expected:
+            return file
+        file.unlink(missing_ok=True)
+        return None
+
 
 @contextmanager
-def claimed(folder: Path, watch: Watch, *, heartbeat: float = HEARTBEAT) -> Iterator[bool]:
+def claimed(
+    folder: Path, watch: Watch, *, heartbeat: float = HEARTBEAT, progress: Mapping[str, Any] | None = None
+) -> Iterator[bool]:
     """Claim a run for as long as the context lasts.
 
     Args:
         folder: of the run; made where it is missing.
         watch: decides whether another's claim is that of a dead worker, which is then taken up.
+        progress: what each heartbeat says of the run: `stage`, `done` and `total`, as they are at that moment.
 
     Yields:
         Whether the run is ours.
@@ -60,49 +90,97 @@ def claimed(folder: Path, watch: Watch, *, heartbeat: float = HEARTBEAT) -> Iter
     Raises:
         OutputError: the folder cannot be written.
     """
-    file, owner = folder / CLAIM_FILE, uuid.uuid4().hex
+    owner = uuid.uuid4().hex
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if watch.is_dead(folder):
-            _put_aside(file)
-        ours = _create(file, _content(owner, 0))
+        file = _take(folder, watch, owner)
     except OSError as error:
         raise OutputError(f"the run '{folder}' cannot be claimed ({error.strerror}); look at the store") from None
-    if not ours:
+    if file is None:
         yield False
         return
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(file, owner, stop, heartbeat), daemon=True)
+    beating = threading.Thread(target=_beat, args=(file, owner, stop, heartbeat, progress or {}), daemon=True)
     beating.start()
     try:
         yield True
     finally:
         stop.set()
         beating.join()
-        if (_read(file) or {}).get("owner") == owner:
-            file.unlink(missing_ok=True)
+        _release(file, owner)
 
 
 def running(folder: Path) -> dict[str, Any] | None:
     """Return the claim on a run, or None where nobody has one."""
-    return _read(folder / CLAIM_FILE)
+    found = _claims(folder)
+    return found[max(found)] if found else None
 
 
 def is_held(folder: Path, watch: Watch) -> bool:
     """Tell whether somebody alive has a run; the claim of a dead worker is taken away."""
-    if watch.is_dead(folder):
-        _put_aside(folder / CLAIM_FILE)
-    return running(folder) is not None
+    if running(folder) is None:
+        return False
+    with claimed(folder, watch) as ours:
+        return not ours
 
 
-def _content(owner: str, beat: int) -> dict[str, Any]:
+def owner_line(claim: Mapping[str, Any]) -> str:
+    """Say who has a claim."""
+    host = claim.get("host")
+    where = "" if host == socket.gethostname() else f" of '{host}'"
+    return f"process {claim.get('pid', '?')}{where}"
+
+
+def progress_line(claim: Mapping[str, Any]) -> str:
+    """Say how far the run of a claim is; nothing where its owner has not said so yet.
+
+    >>> progress_line({"stage": "train", "done": 30, "total": 120})
+    'train 30/120'
+    """
+    return f"{claim['stage']} {claim['done']}/{claim['total']}" if {"stage", "done", "total"} <= set(claim) else ""
+
+
+def _content(owner: str, beat: int, progress: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        **progress,
         "owner": owner,
         "beat": beat,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "start": _started(os.getpid()),
     }
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / (f"claim.{number}.json" if number else CLAIM_FILE)
+
+
+def _claims(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the claims in a folder, by their numbers; the highest holds."""
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    numbers = (int(match[1] or 0) for name in names if (match := re.fullmatch(r"claim(?:\.(\d+))?\.json", name)))
+    found = ((number, _read(_file(folder, number))) for number in numbers)
+    return {number: content for number, content in found if content is not None}
+
+
+def _take(folder: Path, watch: Watch, owner: str) -> Path | None:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # whoever was interrupted took the folder away
+            return watch.takes(folder, owner)
+
+
+def _release(file: Path, owner: str) -> None:
+    if (_read(file) or {}).get("owner") != owner:
+        return
+    for number in sorted(_claims(file.parent)):
+        lower = _file(file.parent, number)
+        if lower == file:
+            break
+        lower.unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
 
 
 def _create(file: Path, content: dict[str, Any]) -> bool:
@@ -115,25 +193,17 @@ def _create(file: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def _put_aside(file: Path) -> None:
-    """Take a dead claim away; of several workers who try, the rename lets one."""
-    aside = file.with_name(f"{CLAIM_FILE}.{uuid.uuid4().hex}.dead")
-    try:
-        os.rename(file, aside)
-    except FileNotFoundError:
-        return
-    aside.unlink(missing_ok=True)
-
-
-def _beat(file: Path, owner: str, stop: threading.Event, heartbeat: float) -> None:
+def _beat(
+    file: Path, owner: str, stop: threading.Event, heartbeat: float, progress: Mapping[str, Any]
+) -> None:
     beat = 0
     while not stop.wait(heartbeat):
         beat += 1
-        if (_read(file) or {}).get("owner") != owner:
+        if (running(file.parent) or {}).get("owner") != owner:
             return  # taken up by somebody who thought us dead; both will write the same record
         partial = file.with_name(f"{CLAIM_FILE}.{owner}.partial")
         try:
-            partial.write_text(json.dumps(_content(owner, beat)), encoding="utf-8")
+            partial.write_text(json.dumps(_content(owner, beat, dict(progress))), encoding="utf-8")
             os.replace(partial, file)
         except OSError:
             partial.unlink(missing_ok=True)  # a full disk is reported by what writes the record
@@ -165,9 +235,11 @@ def _alive(content: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process was started, in the kernel's own count; None where that cannot be told."""
+    """Return when a process was started, in the kernel's own count; None where that cannot be told, or it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        if fields[0] == "Z":  # it only waits to be counted by its parent
+            return None
         return f"{fields[19]} {Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()}"
     except (OSError, IndexError):
         return None
