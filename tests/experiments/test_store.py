@@ -1,5 +1,6 @@
 """The store: a run is done exactly if its record is there, and whatever stops a run leaves no half of one."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from depthprune.errors import OutputError, UserError
+from depthprune.experiments.claims import BusyError
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.summary import records, tally
 from depthprune.specs import EvalSpec, RunSpec
@@ -181,3 +183,30 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
     ):
         raise AssertionError("the run must not begin")
     assert names(tmp_path) == ["file"]
+
+
+def test_two_at_once_on_one_run_and_one_interrupted_lose_nothing(tmp_path):
+    store, refused = Store(tmp_path / "runs"), []
+    with store.claim(SPEC):
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} is doing the run {DIGEST}"), store.claim(SPEC):
+            refused.append("not reached")
+        store.finish(DIGEST, RECORD)
+    assert store.record(DIGEST) == RECORD and not refused
+
+
+def test_who_waits_for_a_run_finds_its_record_and_an_interrupt_then_leaves_it(tmp_path):
+    store, waited = Store(tmp_path / "runs"), []
+    with contextlib.ExitStack() as other:
+        other.enter_context(store.claim(SPEC))
+
+        def on_wait(who):
+            waited.append(who)
+            store.finish(DIGEST, RECORD)
+            other.close()
+
+        with pytest.raises(KeyboardInterrupt), store.claim(SPEC, on_wait=on_wait, pause=0):
+            assert store.record(DIGEST) == RECORD
+            raise KeyboardInterrupt
+    assert waited == [f"process {os.getpid()}"]
+    assert store.record(DIGEST) == RECORD
+    assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]

@@ -80,7 +80,7 @@ def claimed(
     """Claim a run for as long as the context lasts.
 
     Args:
-        folder: of the run; made where it is missing.
+        folder: of the run; made where it is missing, and removed again where nothing was written into it.
         watch: decides whether another's claim is that of a dead worker, which is then taken up.
         progress: what each heartbeat says of the run: `stage`, `done` and `total`, as they are at that moment.
 
@@ -90,11 +90,11 @@ def claimed(
     Raises:
         OutputError: the folder cannot be written.
     """
-    owner = uuid.uuid4().hex
+    owner, made = uuid.uuid4().hex, [at for at in (folder, *folder.parents) if not at.exists()]  # the innermost first
     try:
         file = _take(folder, watch, owner)
     except OSError as error:
-        raise OutputError(f"the run '{folder}' cannot be claimed ({error.strerror}); look at the store") from None
+        raise unwritable(folder.parent, error) from None
     if file is None:
         yield False
         return
@@ -107,12 +107,25 @@ def claimed(
         stop.set()
         beating.join()
         _release(file, owner)
+        with suppress(OSError):  # there is something in it
+            for empty in made:
+                empty.rmdir()
 
 
 def running(folder: Path) -> dict[str, Any] | None:
     """Return the claim on a run, or None where nobody has one."""
     found = _claims(folder)
     return found[max(found)] if found else None
+
+
+def claim_files(folder: Path) -> set[str]:
+    """Return the names of the claims in a run's folder."""
+    return {_file(folder, number).name for number in _claims(folder)}
+
+
+def unwritable(store: Path, error: OSError) -> OutputError:
+    """Return what to say of a store that cannot be written."""
+    return OutputError(f"the store '{store}' cannot be written ({error.strerror}); choose another --store")
 
 
 def is_held(folder: Path, watch: Watch) -> bool:
@@ -193,9 +206,7 @@ def _create(file: Path, content: dict[str, Any]) -> bool:
     return True
 
 
-def _beat(
-    file: Path, owner: str, stop: threading.Event, heartbeat: float, progress: Mapping[str, Any]
-) -> None:
+def _beat(file: Path, owner: str, stop: threading.Event, heartbeat: float, progress: Mapping[str, Any]) -> None:
     beat = 0
     while not stop.wait(heartbeat):
         beat += 1

@@ -68,6 +68,7 @@ def run(
     device: str = "cpu",
     save: bool = False,
     force: bool = False,
+    wait: bool = True,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Result:
     """Carry out one run, or return its record where the store has it.
@@ -80,21 +81,29 @@ def run(
         save: keep the checkpoint in the store. A stored run without one is run again.
         force: run again in any case. A checkpoint that was kept is then replaced, asked for or not: beside the new
             record it would be another model's.
+        wait: where another process does this run now, wait until it is done, and go on if it dies.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
+        BusyError: another process does this run now, and `wait` is false.
         UserError: what the stages raise; the store is then as it was.
     """
-    digest = spec.digest()
-    stored = processes.agree(store.record(digest)) if not force else None
-    folder = store.model_folder(digest)
-    kept = processes.agree(folder.is_dir())
-    if stored is not None and (kept or not save):
-        return Result(digest, stored, folder if kept else None, stored=True)
-    save = save or kept
-    with store.claim(spec) if processes.is_first() else nullcontext() as claimed:
+    digest, now = spec.digest(), dict[str, Any]()
+    if not force and (stored := _stored(store, digest, save=save)) is not None:
+        return stored
+
+    def tell(stage: str, done: int, total: int) -> None:
+        now.update(stage=stage, done=done, total=total)
+        on_progress(stage, done, total)
+
+    waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
+    with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
+        # Whoever had the claim a moment ago may have done it.
+        if not force and (stored := _stored(store, digest, save=save)) is not None:
+            return stored
+        save = save or processes.agree(store.model_folder(digest).is_dir())
         started = time.perf_counter()
-        model, outcome, predictions = _stages(source, data, spec, plan, device, on_progress)
+        model, outcome, predictions = _stages(source, data, spec, plan, device, tell)
         record = None
         if claimed is not None:
             outcome["seconds"] = time.perf_counter() - started
@@ -105,7 +114,16 @@ def run(
             store.finish(digest, record)
         record = processes.agree(record)
         assert record is not None
-    return Result(digest, record, folder if save else None, stored=False)
+    return Result(digest, record, store.model_folder(digest) if save else None, stored=False)
+
+
+def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
+    """Return what the store has of a run, alike in all processes; None where it, or its checkpoint, is to be made."""
+    record = processes.agree(store.record(digest))
+    folder = store.model_folder(digest)
+    if record is None or (save and not processes.agree(folder.is_dir())):
+        return None
+    return Result(digest, record, folder if folder.is_dir() else None, stored=True)
 
 
 def _stages(

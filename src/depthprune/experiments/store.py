@@ -1,5 +1,6 @@
 """The store of runs: plain files, one folder a run, readable in ten years.
 
+    runs/<digest>/claim.json     while somebody is doing the run; see claims.py
     runs/<digest>/spec.json      written when the run is claimed
     runs/<digest>/record.json    written last, with os.replace: the run is done exactly if it exists
     runs/<digest>/failure.json   in its place where the run failed
@@ -12,13 +13,15 @@ import errno
 import json
 import os
 import shutil
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import OutputError, UserError
+from depthprune.errors import UserError
+from depthprune.experiments.claims import BusyError, Watch, claim_files, claimed, owner_line, running, unwritable
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")
@@ -53,35 +56,58 @@ class Store:
         return record
 
     @contextmanager
-    def claim(self, spec: RunSpec) -> Iterator[Path]:
-        """Make the folder of a run for as long as it runs.
+    def claim(
+        self,
+        spec: RunSpec,
+        *,
+        on_wait: Callable[[str], None] | None = None,
+        progress: Mapping[str, Any] | None = None,
+        pause: float = 1.0,
+    ) -> Iterator[Path]:
+        """Claim a run, and make its folder, for as long as it runs.
 
         An interrupt and a full disk leave the store as it was; an error leaves `failure.json`, with its traceback. A
         record from an earlier time stays until the new one replaces it. What the user caused (`UserError`) is no
         failed run.
 
+        Args:
+            on_wait: called again and again with who has the run, until it is free.
+            progress: `stage`, `done` and `total`, which the claim shows as they are at each heartbeat.
+            pause: seconds between two looks at another's claim.
+
         Raises:
+            BusyError: somebody else is doing this run, and `on_wait` is None.
             OutputError: the store cannot be written.
         """
-        folder = self.folder(spec.digest())
-        existed, made = folder.exists(), [at for at in folder.parents if not at.exists()]
+        folder, watch = self.folder(spec.digest()), Watch()
+        while True:
+            with claimed(folder, watch, progress=progress) as ours:
+                if ours:
+                    with self._begun(spec, folder):
+                        yield folder
+            if ours:
+                return
+            who = owner_line(running(folder) or {})
+            if on_wait is None:
+                raise BusyError(f"{who} is doing the run {spec.digest()}; wait until it is done")
+            on_wait(who)
+            time.sleep(pause)
+
+    @contextmanager
+    def _begun(self, spec: RunSpec, folder: Path) -> Iterator[None]:
+        before = set(os.listdir(folder))  # looked at under the claim: nobody else adds anything
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "spec.json", spec.to_dict())
         except OSError as error:
-            raise OutputError(
-                f"the store '{self.root}' cannot be written ({error.strerror}); choose another --store"
-            ) from None
+            raise unwritable(self.root, error) from None
         try:
-            yield folder
+            yield
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, UserError) and not disk_is_full(error):
                 write_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
-            elif not existed:
-                shutil.rmtree(folder, ignore_errors=True)
-                for parent in made:  # the innermost first
-                    if not any(parent.iterdir()):
-                        parent.rmdir()
+            elif before <= claim_files(folder):
+                for entry in set(os.listdir(folder)) - claim_files(folder):
+                    _remove(folder / entry)  # the claim's end removes the folder, if it has made it
             raise
 
     def finish(self, digest: str, record: dict[str, Any]) -> None:
@@ -125,6 +151,13 @@ def write_json(file: Path, value: Any) -> None:
     except OSError:
         partial.unlink(missing_ok=True)  # a full disk
         raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.claims import DEAD_AFTER, Watch, claimed, is_held
+from depthprune.experiments.claims import DEAD_AFTER, BusyError, Watch, claimed, is_held
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.expansion import Expansion, Job
@@ -59,12 +59,19 @@ def do(work: Work) -> tuple[str, str, str]:
         return known
     if (folder / "failure.json").exists() and not work.retry_failed:
         return digest, FAILED, failure_line(folder)
+    try:
+        return _run(job, store, work.device, digest, save=work.save)
+    except BusyError:
+        return digest, BUSY, ""
+    except Exception as error:  # the one place that records a failed run
+        if disk_is_full(error):
+            raise  # there is no room to record it, and the next run would end like this one
+        said = str(error) if isinstance(error, UserError) else traceback.format_exc()
     with claimed(folder, _watch) as ours:
         if not ours:
-            return digest, BUSY, ""
-        if (known := _known(store, work)) is not None:  # from whoever had the claim a moment ago
-            return known
-        return _run(job, store, work.device, digest, save=work.save)
+            return digest, BUSY, ""  # whoever has it now may have better luck
+        write_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
+    return digest, FAILED, failure_line(folder)
 
 
 def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
@@ -90,21 +97,12 @@ def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tup
     from depthprune.quiet import quiet_libraries
 
     quiet_libraries()
-    try:
-        source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
-        key = (job.spec.evaluation.task, job.options)
-        if key not in _data:
-            _data[key] = load_task(job.spec.evaluation.task, job.options)
-        where = {"store": store, "device": resolve_device(device)}
-        run(source, _data[key], job.spec, job.plan, **where, save=save, force=save)
-    except Exception as error:  # the one place that records a failed run
-        if disk_is_full(error):
-            raise  # there is no room to record it, and the next run would end like this one
-        said = str(error) if isinstance(error, UserError) else traceback.format_exc()
-        folder = store.folder(digest)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
-        return digest, FAILED, failure_line(folder)
+    source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
+    key = (job.spec.evaluation.task, job.options)
+    if key not in _data:
+        _data[key] = load_task(job.spec.evaluation.task, job.options)
+    where = {"store": store, "device": resolve_device(device)}
+    run(source, _data[key], job.spec, job.plan, **where, save=save, wait=False)
     return digest, DONE, ""
 
 
