@@ -22,6 +22,8 @@ OTHER_VALUES = {
     "evaluation.task": "mnli",
     "evaluation.data": "sha256:00fe",
     "evaluation.max_length": 64,
+    "evaluation.outputs": (1, 0),
+    "evaluation.metric": "f1",
     "heal.num_epochs": 2.5,
     "heal.batch_size": 16,
     "heal.learning_rate": 3e-5,

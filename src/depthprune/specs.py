@@ -121,11 +121,15 @@ class EvalSpec:
         task: name of the task.
         data: `sha256:…` over the rows and the columns the task reads.
         max_length: tokens to which an example is cut.
+        outputs: the output of a trained head for each label, where its order is not the data's.
+        metric: the primary metric, where it was chosen and is not the task's own.
     """
 
     task: str
     data: str
     max_length: int = 128
+    outputs: tuple[int, ...] = field(default=(), metadata={"later": True})
+    metric: str = field(default="", metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
         KeyError, TypeError, ValueError: that is no spec.
     """
     drop = {name: tuple(map(int, layers)) for name, layers in values["drop"].items()}
-    evaluation = EvalSpec(**values["evaluation"])
+    evaluation = EvalSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["evaluation"].items()})
     return RunSpec(values["model"], evaluation, DropSpec(**drop), heal_of(values["heal"]), values["seed"])
 
 

@@ -10,7 +10,7 @@ import pytest
 from depthprune.errors import UserError
 from depthprune.experiments.engine import Engine
 from depthprune.experiments.objectives import choose_objective, opened_objective
-from depthprune.experiments.scoring import prepare
+from depthprune.experiments.sampled import prepare
 from depthprune.experiments.searching import SearchOptions, search_layers
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate

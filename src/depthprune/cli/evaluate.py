@@ -23,10 +23,12 @@ def evaluate(
     from depthprune.loading import load_classifier, load_tokenizer
     from depthprune.sources import locate
     from depthprune.tasks import load_task
+    from depthprune.tasks.heads import fit_to_head
 
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     quiet_libraries()
     data = load_task(task, task_options(dataset, text_columns, label_column, eval_split, seed))
+    data = fit_to_head(data, source.config, model, needed=True)
     from depthprune.cli.display import console, metrics_line, progress
     from depthprune.evaluation.classification import evaluate as score
     from depthprune.experiments.prepare import resolve_device

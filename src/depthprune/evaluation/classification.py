@@ -3,10 +3,10 @@
 Shapes: B sequences, C outputs of the head.
 """
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from depthprune.errors import UserError
 from depthprune.optional import require
 from depthprune.tasks.base import Task
 
@@ -50,10 +50,10 @@ METRICS: dict[str, Metric] = {
 def score(task: Task, expected: list, predicted: list) -> dict[str, float]:
     """Return the task's metrics, as fractions, under their names.
 
-    A metric that is not a number (the model put out NaN) counts as 0.
+    Args:
+        expected: labels as the data number them, or numbers for a regression.
+        predicted: the same.
     """
-    if any(isinstance(value, float) and math.isnan(value) for value in predicted):
-        return dict.fromkeys(task.metrics, 0.0)
     return {name: float(METRICS[name](expected, predicted)) for name in task.metrics}
 
 
@@ -97,13 +97,17 @@ def predict(
     batch_size: int = 32,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[list, list]:
-    """Return the predicted and the expected labels of `rows`, in their order; the longest go first, to save padding."""
+    """Return the predicted and the expected labels of `rows`, in their order; the longest go first, to save padding.
+
+    Raises:
+        UserError: the model puts out no numbers (NaN) for some rows.
+    """
     import torch
 
     lengths = rows["length"][:]
     order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
     ordered = rows.select(order)
-    predicted, expected = [], []
+    predicted, expected, broken = [], [], 0
     was_training = model.training
     model.eval()
     starts = range(0, len(ordered), batch_size)
@@ -112,12 +116,29 @@ def predict(
             batch = ordered[start : start + batch_size]
             expected += batch["labels"]
             logits_BC = model(**collate(tokenizer, batch, device=model.device)).logits.float()
+            broken += int(logits_BC.isnan().any(-1).sum())
             predicted += (logits_BC[:, 0] if task.regression else logits_BC.argmax(-1)).tolist()
             if on_step is not None:
                 on_step(step + 1, len(starts))
     model.train(was_training)
+    refuse_nan(broken, len(ordered))
+    if not task.regression:
+        predicted, expected = task.labels_of(predicted), task.labels_of(expected)
     back = sorted(range(len(order)), key=order.__getitem__)  # from a row to its place in the order of length
     return [predicted[i] for i in back], [expected[i] for i in back]
+
+
+def refuse_nan(rows: int, number: int) -> None:
+    """Refuse to score a model that puts out NaN: the first class, or 0, would be counted as its answer.
+
+    Raises:
+        UserError: it did for `rows` of `number` rows.
+    """
+    if rows:
+        raise UserError(
+            f"the model puts out no number (NaN) for {rows} of {number} rows, so it has no score; its weights are "
+            "broken, or its training diverged: lower --learning-rate, or give --precision float32"
+        )
 
 
 def collate(tokenizer: "PreTrainedTokenizerBase", batch: dict[str, list], *, device: Any) -> dict[str, Any]:

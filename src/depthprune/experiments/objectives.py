@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.scoring import Prepared, open_store
+from depthprune.experiments.sampled import Prepared, open_store
 from depthprune.plan import LayerPlan
 from depthprune.registry import unknown
 from depthprune.specs import HealSpec
@@ -63,12 +63,16 @@ def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
                 f"the objective 'metric' needs a classifier, and '{prepared.source.name}' is a "
                 f"{type(prepared.model).__name__}; fine-tune it first: depthprune finetune"
             )
+        if name == METRIC:
+            prepared.fit_labels()
         task = prepared.calibration.task
         return Chosen(name, None, f"1 − {task.primary}")
     if name not in registry.names():
         raise unknown("objective", name, objective_names())
     cost = registry.get(name)
     cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
+    if cost.labels:
+        prepared.fit_labels()
     return Chosen(name, cost, cost.unit)
 
 
@@ -104,13 +108,17 @@ class TaskMetric:
         self._leftout, self._task = leftout, task
 
     def batch(self, plan: LayerPlan, number: int) -> tuple[float, int]:
-        from depthprune.evaluation.classification import score
+        from depthprune.evaluation.classification import refuse_nan, score
 
-        expected, predicted = [], []
+        expected, predicted, broken = [], [], 0
         for i in range(self._leftout.num_batches):
             logits_BC, targets = self._leftout.output(plan, i)
+            broken += int(logits_BC.isnan().any(-1).sum())
             expected += targets.tolist() if self._task.regression else targets.int().tolist()
             predicted += (logits_BC[:, 0] if self._task.regression else logits_BC.argmax(-1)).tolist()
+        refuse_nan(broken, len(expected))
+        if not self._task.regression:
+            expected, predicted = self._task.labels_of(expected), self._task.labels_of(predicted)
         return 1 - score(self._task, expected, predicted)[self._task.metrics[0]], 1
 
     def finish(self, mean: float) -> float:

@@ -15,6 +15,7 @@ from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, removal_order
 from depthprune.surgery.anatomy import depth_keys
 from depthprune.tasks import TaskData, TaskOptions, load_task
+from depthprune.tasks.heads import fit_to_head
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def make_spec(
     Args:
         order: in which layers go where they go one by one; by default the one nearest the output first.
     """
-    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length)
+    outputs = fit_to_head(data, source.config, source.name).task.outputs
+    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, outputs=outputs)
     drop = DropSpec(plan.dropped)
     if not plan.dropped:
         heal = heal.for_full()

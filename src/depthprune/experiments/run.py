@@ -18,6 +18,7 @@ from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
+from depthprune.tasks.heads import fit_to_head
 
 if TYPE_CHECKING:
     from depthprune.healing.finetune import HealReport
@@ -88,6 +89,7 @@ def run(
         BusyError: another process does this run now, and `wait` is false.
         UserError: what the stages raise; the store is then as it was.
     """
+    data = fit_to_head(data, source.config, source.name)
     digest, now = spec.digest(), dict[str, Any]()
     if not force and (stored := _stored(store, digest, save=save)) is not None:
         return stored
@@ -254,8 +256,8 @@ def _save(model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, fold
     from depthprune.surgery import save_checkpoint
 
     if data.task.labels:
-        model.config.id2label = dict(enumerate(data.task.labels))
-        model.config.label2id = {label: i for i, label in enumerate(data.task.labels)}
+        model.config.id2label = dict(enumerate(data.task.output_labels))
+        model.config.label2id = {label: i for i, label in enumerate(data.task.output_labels)}
     shutil.rmtree(folder, ignore_errors=True)  # of the run that this one replaces
     more = {"task": data.task.name, "run": digest}
     save_checkpoint(

@@ -1,104 +1,23 @@
 """Score the layers of a model: load, sample, one pass or one loss a layer, and what a score file says about it all."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import CannotDropError, UserError
 from depthprune.experiments import provenance
 from depthprune.experiments.engine import Engine
-from depthprune.experiments.prepare import resolve_device
-from depthprune.loading import load_model, load_tokenizer
+from depthprune.experiments.sampled import Prepared, open_store, prepare
 from depthprune.plan import LayerPlan
 from depthprune.scores.base import LayerScores, Metric, Scores, registry
-from depthprune.sources import ModelSource, locate
+from depthprune.sources import locate
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import CalibrationOptions, load_calibration
+from depthprune.tasks.calibration import CalibrationOptions
 
 if TYPE_CHECKING:
     from depthprune.surgery.stacks import Stack
 
 Progress = Callable[[str, int, int], None]
 TOKENS = ("first", "last")
-
-
-@dataclass
-class Prepared:
-    """A model with a sample.
-
-    Args:
-        pieces: the checkpoint, where layers are loaded one at a time.
-    """
-
-    source: ModelSource
-    model: Any
-    tokenizer: Any
-    stack: "Stack"
-    calibration: Any
-    engine: Engine
-    pieces: Any = None
-    head: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        from depthprune.scores.batches import head_of
-
-        self.head = head_of(self.model)
-
-    def batches(self, *, predict: bool) -> Any:
-        """Return the sample in batches."""
-        from depthprune.scores.batches import Batches
-
-        return Batches(self.calibration, self.model, self.tokenizer, self.engine.batch_size, predict=predict)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a score file says about the model."""
-        return {
-            "name": Path(self.source.name).name if self.source.commit is None else self.source.name,
-            "identity": self.source.identity,
-            "class": type(self.model).__name__,
-            "weights": "fine-tuned" if self.head == "classes" else "pre-trained",
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-        }
-
-
-def prepare(
-    source: ModelSource,
-    options: CalibrationOptions,
-    engine: Engine,
-    stack: str | None,
-    task_data: TaskData | None = None,
-) -> Prepared:
-    """Load a model and a sample, of a task's rows where these were read before.
-
-    Raises:
-        UserError: anything a user can cause.
-    """
-    from depthprune.scores.batches import is_decoder
-    from depthprune.surgery.modules import find_stacks
-
-    device = resolve_device(engine.device)
-    _check_dtype(engine.dtype)
-    tokenizer = load_tokenizer(source)
-    pieces = None
-    if engine.layerwise:
-        if device != "cpu":
-            raise UserError("--layerwise runs on the CPU; add --device cpu")
-        from depthprune.surgery.piecewise import PiecewiseModel
-
-        pieces = PiecewiseModel(source, stack, dtype=engine.dtype)
-        model, chosen = pieces.model, pieces.stack
-    else:
-        import torch
-
-        model = load_model(source)
-        if engine.dtype != "auto":
-            model = model.to(getattr(torch, engine.dtype))
-        model = model.eval().to(device)  # pyright: ignore[reportArgumentType]
-        chosen = _choose(find_stacks(model), stack)
-    blocks = is_decoder(model) and tokenizer.cls_token_id is None
-    calibration = load_calibration(options, tokenizer, blocks=blocks, task_data=task_data)
-    return Prepared(source, model, tokenizer, chosen, calibration, engine, pieces)
 
 
 def score_layers(
@@ -166,7 +85,7 @@ def score_layers(
         depth=prepared.stack.depth,
         metric=metric,
         metrics=metrics,
-        calibration=prepared.calibration.describe(),
+        calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
         token=token,
         environment=provenance.environment(str(prepared.model.device), torch.get_num_threads()),
     )
@@ -229,6 +148,7 @@ def _gradient_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) 
     from depthprune.scores.objectives import registry as objectives
 
     objectives.get("loss").check(prepared.head, prepared.calibration.labels is not None, type(prepared.model).__name__)
+    prepared.fit_labels()
     layers = layer_modules(prepared.model, prepared.stack)
     prepared.model.requires_grad_(False)
     for modules in layers:
@@ -268,25 +188,3 @@ def layer_modules(model: Any, stack: "Stack") -> list[list[Any]]:
     if not stack.paths:
         raise CannotDropError("one layer's weights serve every pass, so there are no layers to compare")
     return [[model.get_submodule(f"{path}.{i}") for path in stack.paths] for i in range(stack.depth)]
-
-
-def open_store(engine: Engine) -> Any:
-    import tempfile
-
-    from depthprune.scores.states import StateStore
-
-    return StateStore(engine.cache_memory, engine.cache_dir or Path(tempfile.gettempdir()))
-
-
-def _choose(stacks: dict[str, Any], name: str | None) -> Any:
-    if name is None and len(stacks) > 1:
-        known = ", ".join(f"'{known}' ({stack.depth} layers)" for known, stack in stacks.items())
-        raise UserError(f"the model has several stacks: {known}; say which one with --stack")
-    if name is not None and name not in stacks:
-        raise UserError(f"the model has no stack '{name}'; it has {', '.join(map(repr, stacks))}")
-    return stacks[name] if name is not None else next(iter(stacks.values()))
-
-
-def _check_dtype(dtype: str) -> None:
-    if dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise UserError(f"there is no dtype '{dtype}'; it is one of auto, float32, bfloat16, float16")

@@ -9,7 +9,7 @@ from typing import Any
 from depthprune.errors import UserError
 from depthprune.experiments import provenance
 from depthprune.experiments.engine import Engine
-from depthprune.experiments.scoring import Prepared, prepare
+from depthprune.experiments.sampled import Prepared, prepare
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
@@ -132,7 +132,7 @@ def search_layers(
         objective={"name": objective.name, "unit": objective.unit},
         plans={count: (plan.dropped, evaluator.value(plan)) for count, plan in plans.items()},
         full=evaluator.value(LayerPlan(space.depth, ())),
-        calibration=prepared.calibration.describe(),
+        calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
         settings=header["settings"],
         trials=evaluator.trials,
         seconds=sum(entry["seconds"] for entry in read_trace(trace)) if trace else time.perf_counter() - started,

@@ -5,7 +5,7 @@ Importing this costs nothing; `datasets` is imported when a task is loaded.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,8 @@ class Task:
         labels: names of the classes in the order of their numbers; empty for regression.
         metrics: names in `evaluation.classification.METRICS`; the first is the primary metric.
         eval_splits: prefix of the metric's name → split. One without a prefix, save MNLI's two.
+        outputs: the output of the head for each label, where a trained head has an order of its own (`heads`).
+        head_labels: names of the outputs of a trained head, where they say something.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Task:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     eval_splits: dict[str, str] = field(default_factory=lambda: {"": "validation"})
+    outputs: tuple[int, ...] = ()
+    head_labels: tuple[str, ...] = ()
 
     @property
     def regression(self) -> bool:
@@ -79,6 +83,23 @@ class Task:
     def num_outputs(self) -> int:
         """How many numbers the head puts out."""
         return len(self.labels) or 1
+
+    @property
+    def output_labels(self) -> tuple[str, ...]:
+        """Names of the head's outputs in their order; empty for regression."""
+        return self.head_labels or tuple(self.labels[i] for i in self.labels_of(range(len(self.labels))))
+
+    def output_of(self, label: float) -> float | int:
+        """Return what the head is to put out for a label of the data: an output's number, or the number itself."""
+        return float(label) if self.regression else self.outputs[int(label)] if self.outputs else int(label)
+
+    def labels_of(self, outputs: Iterable[int]) -> list[int]:
+        """Return the label, as the data number it, behind each of some outputs' numbers.
+
+        >>> Task("t", ("text",), "label", ("a", "b", "c"), ("accuracy",), outputs=(2, 0, 1)).labels_of([0, 1, 2])
+        [1, 2, 0]
+        """
+        return [self.outputs.index(output) if self.outputs else output for output in outputs]
 
     @property
     def primary(self) -> str:

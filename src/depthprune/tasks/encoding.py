@@ -27,7 +27,8 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", max_length: int
         max_length: tokens to which a row is cut, special tokens included.
 
     Returns:
-        Split → rows with what the model takes (`input_ids`, …), `labels`, and `length` in tokens; not padded.
+        Split → rows with what the model takes (`input_ids`, …), `labels` (numbers of the head's outputs),
+        and `length` in tokens; not padded.
     """
     key = _fingerprint(data, tokenizer, max_length)
     if key not in _cache:
@@ -47,7 +48,7 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", max_length: int
 def _encode_rows(rows: dict[str, list], data: TaskData, tokenizer: Any, max_length: int) -> dict[str, list]:
     texts = [rows[column] for column in data.task.text_columns]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length)
-    encoded["labels"] = [float(x) if data.task.regression else int(x) for x in rows[data.task.label_column]]
+    encoded["labels"] = [data.task.output_of(label) for label in rows[data.task.label_column]]
     encoded["length"] = [len(ids) for ids in encoded["input_ids"]]
     return dict(encoded)
 
