@@ -1,5 +1,6 @@
 """Functions for executors to map: they are imported by name in other processes."""
 
+import contextlib
 import os
 import signal
 import time
@@ -33,4 +34,22 @@ def note_and_wait(place: str) -> str:
     """Write down which process this is, and do nothing for a minute."""
     Path(place).write_text(str(os.getpid()))
     time.sleep(60)
+    return "done"
+
+
+def note_and_put_away(place: str) -> str:
+    """Write down which process this is, and do nothing for a minute; whatever happens, say that it was put away."""
+    try:
+        return note_and_wait(place)
+    finally:
+        Path(place).with_suffix(".away").write_text("put away")
+
+
+def note_and_go_on(place: str) -> str:
+    """Write down which process this is, and do nothing for a minute, whatever happens."""
+    Path(place).write_text(str(os.getpid()))
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(1)
     return "done"

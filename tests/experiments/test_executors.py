@@ -1,7 +1,9 @@
 """Executors: every item comes back once, and a worker that dies loses nothing."""
 
 import contextlib
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -60,22 +62,59 @@ def test_an_address_where_nobody_answers_is_one_line(address):
         list(registry.get("ray")(square, [1], Resources(address=address)))
 
 
-def test_workers_end_when_what_started_them_is_killed(tmp_path):
-    code = (
-        "from depthprune.experiments.executors.base import Resources, registry\n"
-        "from executor_functions import note_and_wait\n"
-        "if __name__ == '__main__':\n"
-        f"    items = [{str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]\n"
-        "    list(registry.get('local')(note_and_wait, items, Resources(workers=2, cpus=1)))\n"
-    )
+def start(function: str, places: list[Path], tmp_path, executor="local") -> tuple[subprocess.Popen, list[int]]:
+    """Start a process group that maps a function over places, as a terminal starts a command; returns its workers."""
     script = tmp_path / "start.py"
-    script.write_text(code)
-    parent = subprocess.Popen([sys.executable, str(script)])
-    workers = [wait_for(lambda name=name: (tmp_path / name).read_text()) for name in "ab"]
+    script.write_text(
+        "from depthprune.experiments.executors.base import Resources, registry\n"
+        f"from executor_functions import {function}\n"
+        "if __name__ == '__main__':\n"
+        f"    resources = Resources(workers={len(places)}, cpus=1)\n"
+        f"    list(registry.get({executor!r})({function}, {[str(place) for place in places]!r}, resources))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *sys.path])}
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
+    return parent, [int(wait_for(lambda place=place: place.read_text())) for place in places]
+
+
+def all_ended(workers: list[int], seconds: float) -> bool:
+    """Tell whether the processes end in time."""
+    return bool(wait_for(lambda: "ended" if all(map(ended, workers)) else "", seconds))
+
+
+def test_workers_end_when_what_started_them_is_killed(tmp_path):
+    parent, workers = start("note_and_wait", [tmp_path / "a", tmp_path / "b"], tmp_path)
     parent.kill()
-    parent.wait()
-    for worker in workers:
-        assert wait_for(lambda worker=worker: "gone" if ended(int(worker)) else ""), "a worker outlived the sweep"
+    parent.communicate()
+    assert all_ended(workers, 30), "a worker outlived the sweep"
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_an_interrupt_stops_running_items_within_seconds_and_lets_them_put_away_what_they_began(name, tmp_path):
+    places = [tmp_path / "a", tmp_path / "b"]
+    parent, workers = start("note_and_put_away", places, tmp_path, name)
+    began = time.monotonic()
+    os.killpg(parent.pid, signal.SIGINT)  # as Ctrl-C does, to all processes of the command
+    errors = parent.communicate(timeout=30)[1]
+    assert time.monotonic() - began < (8 if name == "local" else 20)
+    assert errors.splitlines()[-1] == "KeyboardInterrupt" and errors.count("Traceback") == 1, errors
+    assert "leaked" not in errors
+    assert all_ended(workers, 5)
+    assert [place.with_suffix(".away").exists() for place in places] == [True, True]
+
+
+def test_a_second_interrupt_ends_items_at_once_that_heed_none(tmp_path):
+    parent, workers = start("note_and_go_on", [tmp_path / "a", tmp_path / "b"], tmp_path)
+    os.killpg(parent.pid, signal.SIGINT)
+    time.sleep(1)
+    assert parent.poll() is None and not any(map(ended, workers)), "else the second one has nothing to end"
+    began = time.monotonic()
+    os.killpg(parent.pid, signal.SIGINT)
+    errors = parent.communicate(timeout=30)[1]
+    assert time.monotonic() - began < 3
+    assert "leaked" not in errors and all_ended(workers, 2)
 
 
 def wait_for(look, seconds: float = 30.0) -> str:
