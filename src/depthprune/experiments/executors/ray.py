@@ -9,7 +9,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.experiments.executors.base import LOST, Function, Outcome, Resources, registry
-from depthprune.experiments.executors.local import THREAD_VARIABLES, cores
+from depthprune.experiments.executors.local import GRACE, THREAD_VARIABLES, cores
 from depthprune.optional import require
 
 KNOCK_SECONDS = 10
@@ -26,8 +26,9 @@ def ray_executor(function: Function, items: Sequence[Any], resources: Resources)
     cpus = resources.cpus or 1
     environment = {"env_vars": {name: str(cpus) for name in THREAD_VARIABLES} | {"RAY_DEDUP_LOGS": "0"}}
     task = ray.remote(num_cpus=cpus, num_gpus=resources.gpus, max_retries=LOST, runtime_env=environment)(function)
+    running: dict[Any, Any] = {}
     try:
-        running = {task.remote(item): item for item in items}
+        running.update((task.remote(item), item) for item in items)
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
             item = running.pop(done)
@@ -35,6 +36,11 @@ def ray_executor(function: Function, items: Sequence[Any], resources: Resources)
                 yield Outcome(item, ray.get(done))
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 yield Outcome(item, lost=str(error).splitlines()[0])
+    except BaseException:  # an interrupt, or nobody wants the rest
+        for reference in running:
+            ray.cancel(reference)  # a KeyboardInterrupt in those that are running, which put away what they began
+        ray.wait(list(running), num_returns=len(running), timeout=GRACE) if running else None
+        raise
     finally:
         ray.shutdown()
 
