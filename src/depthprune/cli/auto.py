@@ -1,7 +1,8 @@
 """`depthprune auto`: the smallest model within a bound."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,12 +14,15 @@ MaxLoss = Annotated[
 MaxParameters = Annotated[str | None, typer.Option("--max-parameters", help="Of the model: 80M.")]
 MaxLatency = Annotated[float | None, typer.Option("--max-latency-ms", help="Of an example, on this machine.")]
 Speedup = Annotated[float | None, typer.Option("--speedup", help="Times as fast as the full model.")]
-Budget = Annotated[int | None, typer.Option("--budget", help="Try so many plans; the answer is a lower bound.", min=1)]
+Budget = Annotated[
+    int | None, typer.Option("--budget", help="Try so many plans, where they tell most; a lower bound then.", min=1)
+]
 Strategies = Annotated[
-    list[str] | None, typer.Option("--strategy", help="Strategies to try; top and contribution if left out.")
+    list[str] | None,
+    typer.Option("--strategy", help="How to choose layers; greedy and contribution if left out. Can be given again."),
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="Where to write the report (HTML).", show_default=False)]
-Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time.", min=1)]
+Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time; by cores or GPUs if left out.", min=1)]
 
 
 def auto(
@@ -47,100 +51,118 @@ def auto(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Find the smallest model within a bound: every number of layers is tried, fine-tuned and scored.
+    """Find the smallest model within a bound: layers are chosen, dropped, and what is left is fine-tuned and scored.
 
-    Ends with the fine-tuned checkpoint and, if asked for, the report.
+    Every number of layers is tried. Ends with the layers that go, what that costs and saves, and the checkpoint.
     """
-    from depthprune.errors import UserError
-    from depthprune.experiments.auto import Bounds, find, parse_loss, within_budget
+    from depthprune.experiments.auto import STRATEGIES, find, plans_for, resources, sure_runs
+    from depthprune.experiments.bounds import make_bounds
     from depthprune.output import check_target
     from depthprune.result_file import check_file
+    from depthprune.specs import HealSpec
 
-    if max_loss is max_parameters is max_latency_ms is speedup is None:
-        raise UserError("say what the model may lose or cost: --max-loss 1.0, --max-parameters, --speedup, …")
-    loss, relative = parse_loss(max_loss) if max_loss is not None else (None, False)
-    bounds = Bounds(loss, relative, _number(max_parameters), max_latency_ms, speedup)
+    bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup)
     if output is not None:
         check_target(output)
     if report is not None:
         check_file(report)
-    from depthprune.experiments.sweep_spec import parse_sweep
-
-    heal = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    columns = options.parse_columns(text_columns)
-    grid = parse_sweep(
-        {
-            **{"models": model, "tasks": task, "strategies": strategy or ["top", "contribution"]},
-            **{"counts": ["1..L-1"], "seeds": [seed], "heal": heal, "max_length": max_length, "dataset": dataset},
-            **{"label_column": label_column, "eval_split": eval_split},
-            **({"text_columns": columns} if columns else {}),
-        }
-    )
     options.quiet_libraries()
-    from depthprune.cli.display import console
+    from depthprune.cli.display import console, progress
     from depthprune.cli.live import Live, expansion_lines
-    from depthprune.experiments.executors.base import Resources
-    from depthprune.experiments.expansion import expand
+    from depthprune.cli.progress import messages
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep_rows import estimate, remember
-    from depthprune.experiments.sweep_scores import stored_scorer
+    from depthprune.experiments.sweep_rows import estimate
 
-    runs, resources = Store(store), Resources(workers)
-    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    expansion = expand(grid, stored_scorer(store, device, take=True), **trust)
-    for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
-        console.print(line, highlight=False)
-    remember(expansion, runs)
-    with Live(within_budget(expansion, runs, budget), runs) as live:
-        answer = find(expansion, runs, bounds, budget=budget, resources=resources, device=device, on_end=live.ended)
+    runs, shared = Store(store), resources(workers, device)
+    with progress() as show:
+        expansion = plans_for(
+            *(model, task),
+            strategies=strategy or STRATEGIES,
+            options=options.task_options(dataset, text_columns, label_column, eval_split, seed),
+            heal=HealSpec(epochs, batch_size, learning_rate),
+            max_length=max_length,
+            seed=seed,
+            store=runs,
+            device=device,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+            on_progress=show,
+        )
+    for line in expansion_lines(expansion, runs, estimate(expansion, runs), shared):
+        messages.print(line, highlight=False, markup=False)
+    sure, todo = sure_runs(expansion, runs)
+    total = len(sure) + (len(todo) if budget is None else min(budget, len(todo)))
+    with Live(expansion, runs, total=total) as live:
+        answer = find(expansion, runs, bounds, budget=budget, resources=shared, device=device, on_end=live.ended)
     if report is not None:
         from depthprune.report.page import page
         from depthprune.report.results import read_results
         from depthprune.result_file import write_text
 
         write_text(report, page(read_results(store), store))
-        console.print(f"report: {report}", highlight=False, soft_wrap=True)
-    _say(answer, runs, output)
+    checkpoint = answer.checkpoint
+    if output is not None and checkpoint is not None:
+        from depthprune.output import copy_checkpoint
+
+        checkpoint = copy_checkpoint(checkpoint, output)
+    for line in answer_lines(answer, expansion, checkpoint):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _say(answer, runs, output: Path | None) -> None:
-    """Say what was found, and where its checkpoint is."""
-    from depthprune.cli.display import console
+def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterator[str]:
+    """Say what was found: layers, score with its interval, size, speed, and where the checkpoint is.
+
+    Raises:
+        UserError: there is no model within the bounds.
+    """
     from depthprune.errors import UserError
-    from depthprune.output import copy_checkpoint
     from depthprune.plan import format_layers
 
-    if answer.digest is None or answer.record is None:
+    cuts = [record for record in answer.tried.values() if record["spec"]["drop"]["dropped"]]
+    counts = format_layers({len(record["spec"]["drop"]["dropped"]) for record in cuts}) or "none"
+    if answer.record is None:
         raise UserError(
-            f"no model is within the bounds (the full one scores {100 * answer.full:.2f}, {len(answer.tried)} runs "
-            "tried); allow more loss, or give other --strategy, --epochs or --learning-rate"
+            f"no model is within the bounds; tried were {len(cuts)} plans, of {counts} layers dropped (the full model "
+            f"scores {100 * answer.full:.2f}); loosen a bound, or give other --strategy, --epochs or --learning-rate"
         )
     outcome = answer.record["outcome"]
-    dropped = outcome["plan"]["dropped"]
-    score = outcome["metrics"][outcome["primary"]]["value"]
-    console.print(
-        f"dropped {format_layers(dropped) or 'none'} of {outcome['plan']['depth']}: {outcome['primary']} "
-        f"{100 * score:.2f} against {100 * answer.full:.2f}, {outcome['profile']['parameters'] / 1e6:.1f}M parameters",
-        highlight=False,
+    primary, profile = outcome["primary"], outcome["profile"]
+    metric = outcome["metrics"][primary]
+    if answer.dropped:
+        names = sorted({row.strategy for row in expansion.rows if row.digest == answer.digest})
+        yield f"answer: drop layers {format_layers(answer.dropped)} of {outcome['plan']['depth']} ({', '.join(names)})"
+    else:
+        yield f"answer: the full model; of {len(cuts)} plans tried ({counts} layers dropped) none is within the bounds"
+        if cuts:
+            yield f"  nearest: {_nearest(cuts, answer.full)}"
+    lost = 100 * (answer.full - answer.score)
+    said = f"  score: {primary} {100 * answer.score:.2f} on {metric['examples']} rows"
+    if answer.dropped:
+        said += f", {abs(lost):.2f} {'below' if lost >= 0 else 'above'} the full model's {100 * answer.full:.2f}"
+    if answer.interval is not None:
+        low, high = (100 * value for value in answer.interval)
+        said += f" (95 % interval of the loss, over these rows: {low:+.2f} to {high:+.2f})"
+    yield said
+    yield (
+        f"  size: {profile['parameters'] / 1e6:.1f}M parameters of {profile['full_parameters'] / 1e6:.1f}M, "
+        f"{profile['weight_bytes'] / 1e6:.0f} MB"
     )
+    ratio = profile["full_latency_ms"] / profile["latency_ms"]
+    where = answer.record.get("environment", {}).get("device")
+    yield f"  speed: {profile['latency_ms']:.2f} ms an example{f' on {where}' if where else ''}, {ratio:.2f}× the full model's"
     if not answer.complete:
-        console.print("a lower bound: not every plan was tried (--budget)", highlight=False)
-    checkpoint = runs.model_folder(answer.digest)
-    if output is not None:
-        checkpoint = copy_checkpoint(checkpoint, output)
-    console.print(f"checkpoint: {checkpoint}", highlight=False, soft_wrap=True)
+        yield f"  a lower bound: --budget left plans out; tried were {len(cuts)}, of {counts} layers dropped"
+    yield f"  checkpoint: {checkpoint}"
 
 
-def _number(text: str | None) -> int | None:
-    from depthprune.errors import UserError
+def _nearest(cuts: list[dict[str, Any]], full: float) -> str:
+    """Say which of the plans tried scores best."""
+    from depthprune.experiments.summary import score_of
+    from depthprune.plan import format_layers
 
-    if text is None:
-        return None
-    factor = {"K": 10**3, "M": 10**6, "B": 10**9}.get(text[-1:].upper(), 1)
-    try:
-        value = float(text[:-1] if factor > 1 else text) * factor
-    except ValueError:
-        value = -1.0
-    if value <= 0:
-        raise UserError(f"--max-parameters {text} is no number of parameters; write 80M")
-    return int(value)
+    best = max(cuts, key=score_of)
+    lost = 100 * (full - score_of(best))
+    layers = format_layers(best["spec"]["drop"]["dropped"])
+    return f"without layers {layers} {best['outcome']['primary']} is {100 * score_of(best):.2f}, {lost:.2f} below"
