@@ -2,11 +2,16 @@
 
 import pytest
 
+from depthprune.cli.auto import answer_lines
 from depthprune.errors import UserError
 from depthprune.experiments import auto
-from depthprune.experiments.auto import Bounds, find, parse_loss, within_budget
+from depthprune.experiments.auto import find, sure_runs
+from depthprune.experiments.bounds import Bounds, lost_interval, make_bounds, parse_loss
+from depthprune.experiments.budget import next_plans
 from depthprune.experiments.expansion import Expansion, Job
+from depthprune.experiments.predictions import write_predictions
 from depthprune.experiments.store import Store
+from depthprune.plan import LayerPlan
 from depthprune.specs import DropSpec, EvalSpec, RunSpec
 from depthprune.tasks import TaskOptions
 from made_records import make_record
@@ -91,11 +96,106 @@ def test_no_model_within_the_bounds_is_an_answer_too(store):
     assert answer.digest is None and len(answer.tried) == len(SCORES)
 
 
-def test_a_budget_leaves_plans_out_and_says_so(store, tmp_path):
-    empty = Store(tmp_path / "empty")
-    assert len(within_budget(expansion(), empty, 2).jobs) == 3, "two plans and the full model"
-    assert len(within_budget(expansion(), store, 2).jobs) == len(SCORES), "what is stored costs nothing"
-    assert find(expansion(), store, Bounds(0.01), budget=1).complete
+def test_without_a_budget_small_cuts_go_first_and_what_is_stored_costs_nothing(store, tmp_path):
+    sure, todo = sure_runs(expansion(), Store(tmp_path / "empty"))
+    plans = expansion().jobs
+    assert [plans[digest].plan.count for digest in sure] == [0]
+    assert [plans[digest].plan.count for digest in todo] == [1, 2, 2, 3, 4, 5]
+    assert not sure_runs(expansion(), store)[1] and find(expansion(), store, Bounds(0.01), budget=1).complete
+
+
+DEPTH = 12
+
+
+def tries(does, budget: int, *, at_a_time: int = 1, bounds: Bounds | None = None) -> list[int]:
+    """Return the counts that a budget is spent on, of a model whose score is 0.8, or 0.5 where `does(count)` is false.
+
+    There are two plans of each count; the second does as the first.
+    """
+    bounds = bounds or Bounds(0.01)
+    plans = {f"{count} {kind}": LayerPlan(DEPTH, tuple(range(count))) for count in range(1, DEPTH) for kind in "ab"}
+    records, order = [{"spec": {"drop": {"dropped": []}}}], []
+    while budget:
+        size = min(budget, at_a_time)
+        chosen = next_plans(plans, records, 0.8, bounds, size, last=size == budget)
+        assert len(chosen) == size
+        for name in chosen:
+            count = plans.pop(name).count
+            order.append(count)
+            outcome = {"primary": "accuracy", "metrics": {"accuracy": {"value": 0.8 if does(count) else 0.5}},
+                       "profile": {"parameters": 100 - count, "latency_ms": 1.0, "full_latency_ms": 1.0}}  # fmt: skip
+            records.append({"spec": {"drop": {"dropped": list(range(count))}}, "outcome": outcome})
+        budget -= size
+    return order
+
+
+def test_a_budget_is_spent_between_what_does_and_what_does_not():
+    assert tries(lambda count: count <= 4, 4) == [6, 3, 5, 4]
+    assert tries(lambda count: count <= 4, 6) == [6, 3, 5, 4, 5, 6], (
+        "then other plans, from the nearest larger count on"
+    )
+    assert tries(lambda count: count <= 4, 4, at_a_time=2) == [6, 3, 5, 4]
+    assert tries(lambda count: True, 3) == [6, 9, 11]
+
+
+def test_a_budget_does_not_end_before_the_smallest_cut_was_tried_where_nothing_does():
+    assert tries(lambda count: False, 4) == [6, 3, 2, 1]
+    assert tries(lambda count: False, 3) == [6, 3, 1]
+    assert tries(lambda count: False, 1) == [1]
+    assert tries(lambda count: False, 2, at_a_time=2)[-1] == 1
+    assert tries(lambda count: count == 6, 2) == [6, 9], "something does"
+
+
+def test_where_only_the_size_is_bounded_the_smallest_cut_that_is_small_enough_is_looked_for():
+    assert tries(lambda count: True, 4, bounds=Bounds(max_parameters=92)) == [6, 9, 8, 7]
+
+
+def test_what_is_lost_has_an_interval_from_the_rows_that_both_runs_answered(tmp_path):
+    expected = [0, 1] * 200
+    right_but = lambda wrong: [1 - label if i < wrong else label for i, label in enumerate(expected)]  # noqa: E731
+    for name, wrong in (("full", 20), ("pruned", 40), ("other", 40)):
+        (tmp_path / name).mkdir()
+        rows = expected if name != "other" else [*expected[1:], 0]
+        write_predictions(tmp_path / name, {"": {"expected": rows, "predicted": right_but(wrong)}})
+
+    low, high = lost_interval(tmp_path / "full", tmp_path / "pruned", "accuracy")
+
+    # 20 of 400 rows differ: 0.05 ± 1.96 √(0.05 · 0.95 / 400)
+    assert low == pytest.approx(0.05 - 0.0214, abs=0.004) and high == pytest.approx(0.05 + 0.0214, abs=0.004)
+    assert lost_interval(tmp_path / "full", tmp_path / "other", "accuracy") is None, "other rows"
+    assert lost_interval(tmp_path / "full", tmp_path / "none", "accuracy") is None
+    assert lost_interval(tmp_path / "full", tmp_path / "full", "accuracy") is None, "the full model itself"
+
+
+def test_the_answer_says_layers_score_size_speed_and_path(store):
+    answer = find(expansion(), store, Bounds(0.01))
+    lines = "\n".join(answer_lines(answer, expansion(), answer.checkpoint))
+    assert "drop layers 2-5 of 6" in lines and "accuracy 79.10 on 400 rows, 0.90 below the full model's 80.00" in lines
+    assert "15.6M parameters of 22.8M" in lines and "2.00 ms an example, 3.00 times the full model's" in lines
+    assert f"checkpoint: {store.model_folder(answer.digest)}" in lines
+
+
+def test_where_no_cut_is_within_the_bounds_the_answer_says_what_was_tried_and_what_came_nearest(store):
+    answer = find(expansion(), store, Bounds(0.0))
+    first, nearest, *_ = answer_lines(answer, expansion(), answer.checkpoint)
+    assert "the full model; of 6 plans tried (1-5 layers dropped) none is within the bounds" in first
+    assert "without layers 5 accuracy is 79.70, 0.30 below" in nearest
+    with pytest.raises(UserError, match="no model is within the bounds; tried were 6 plans, of 1-5 layers dropped"):
+        list(answer_lines(find(expansion(), store, Bounds(max_parameters=1)), expansion(), None))
+
+
+@pytest.mark.parametrize(
+    "bounds, message",
+    [
+        ((None, None, None, None), "say what the model may lose or cost"),
+        ((None, "many", None, None), "'many' is not|many is not a number of parameters; write 80M"),
+        ((None, None, -1.0, None), "--max-latency-ms -1.0 is out of range"),
+        ((None, None, None, "fast"), "--speedup fast is out of range"),
+    ],
+)
+def test_bounds_that_are_none_are_refused(bounds, message):
+    with pytest.raises(UserError, match=message):
+        make_bounds(*bounds)
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "101", "1 point"])

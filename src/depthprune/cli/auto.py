@@ -150,8 +150,9 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         f"{profile['weight_bytes'] / 1e6:.0f} MB"
     )
     ratio = profile["full_latency_ms"] / profile["latency_ms"]
-    where = answer.record.get("environment", {}).get("device")
-    yield f"  speed: {profile['latency_ms']:.2f} ms an example{f' on {where}' if where else ''}, {ratio:.2f}× the full model's"
+    where = answer.record["environment"].get("device")
+    on = f" on {where}" if where else ""
+    yield f"  speed: {profile['latency_ms']:.2f} ms an example{on}, {ratio:.2f} times the full model's"
     if not answer.complete:
         yield f"  a lower bound: --budget left plans out; tried were {len(cuts)}, of {counts} layers dropped"
     yield f"  checkpoint: {checkpoint}"

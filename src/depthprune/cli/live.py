@@ -1,21 +1,29 @@
-"""A sweep as it goes: a live view in a terminal, plain lines elsewhere, and what `depthprune status` says."""
+"""A sweep as it goes: a live view in a terminal, plain lines elsewhere, and what `depthprune status` says.
 
+Progress goes to standard error; the table in the end, and what `status` says, to standard output.
+"""
+
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.live import Live as RichLive
 from rich.table import Table
+from rich.text import Text
 
-from depthprune.cli.display import console
-from depthprune.experiments.claims import running
+from depthprune.cli.progress import EVERY, messages
+from depthprune.experiments.claims import progress_line, running
 from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores
 from depthprune.experiments.expansion import Expansion
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import best_plans, readable_record, records, tally
 from depthprune.plan import format_layers
+
+MOST_LINES = 20  # about runs that go on, in a terminal
 
 
 def duration(seconds: float) -> str:
@@ -56,25 +64,42 @@ def _recorded(store: Store, digest: str) -> bool:
 
 
 class Live:
-    """Shows a sweep while it runs. Use it as a context."""
+    """Shows a sweep while it runs, and how far each run is that goes on. Use it as a context.
 
-    def __init__(self, expansion: Expansion, store: Store):
-        self._expansion, self._store = expansion, store
+    Args:
+        expansion: the runs.
+        store: where they are recorded.
+        total: how many of them are to be carried out, if not all.
+        every: seconds between two lines about runs that go on, where there is no terminal.
+    """
+
+    def __init__(self, expansion: Expansion, store: Store, *, total: int | None = None, every: float = EVERY):
+        self._expansion, self._store, self._every = expansion, store, every
+        self._total = len(expansion.jobs) if total is None else total
+        self._over = threading.Event()
+        self._lines = threading.Thread(target=self._now_and_then, daemon=True)
         self._ended: dict[str, tuple[str, str]] = {}
         self._records: dict[str, dict[str, Any]] = {}
         self._known = {digest for digest in expansion.jobs if _recorded(store, digest)}
         self._began, self._news = time.monotonic(), 0
         self._pace = (0.0, self._began)  # seconds a run, and since when that is known
-        self._live = RichLive(get_renderable=self.table, console=console, refresh_per_second=1, transient=True)
+        self._live = RichLive(
+            get_renderable=self._view, console=messages, refresh_per_second=1, transient=True, redirect_stdout=False
+        )
 
     def __enter__(self) -> "Live":
-        if console.is_terminal:
+        if messages.is_terminal:
             self._live.start()
+        else:
+            self._lines.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if console.is_terminal:
+        if messages.is_terminal:
             self._live.stop()
+        else:
+            self._over.set()
+            self._lines.join()
 
     def ended(self, digest: str, state: str, line: str) -> None:
         """Take note of a run that has ended."""
@@ -85,38 +110,50 @@ class Live:
         if digest not in self._known:
             self._news += 1
             self._pace = (time.monotonic() - self._began) / self._news, time.monotonic()
-        if not console.is_terminal:
+        if not messages.is_terminal:
             job = self._expansion.jobs[digest]
             layers = format_layers(job.spec.drop.dropped) or "none"
             what = f"{job.spec.evaluation.task}, dropped {layers}, seed {job.spec.seed}"
             said = line or (f"{record['outcome']['primary']} {100 * _score(record):.2f}" if record else "")
-            console.print(
-                f"{len(self._ended)}/{len(self._expansion.jobs)} {digest} {state}: {what}: {said}{self._left()}",
+            messages.print(
+                f"{len(self._ended)}/{self._total} {digest} {state}: {what}: {said}{self._left()}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )
+
+    def _now_and_then(self) -> None:
+        """Say how far the runs are that go on."""
+        while not self._over.wait(self._every):
+            for line in self.going_on():
+                messages.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def going_on(self) -> list[str]:
+        """Return a line for each run that somebody has claimed, on this machine or another: how far it is."""
+        lines = []
+        for digest, job in self._expansion.jobs.items():
+            claim = running(self._store.folder(digest)) if digest not in self._ended else None
+            if claim is not None:
+                layers = format_layers(job.spec.drop.dropped) or "none"
+                lines.append(f"{digest} (dropped {layers}): {progress_line(claim) or 'begins'}")
+        return lines
+
+    def _view(self) -> Group:
+        return Group(self.table(), *(Text(line) for line in self.going_on()[:MOST_LINES]))
 
     def table(self) -> Table:
         """Return how far the sweep is, and the best plan so far for each task."""
         failed = sum(state == "failed" for state, _ in self._ended.values())
         done = len(self._ended) - failed
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
-        left = len(self._expansion.jobs) - done - failed
-        table.title = f"{done} done, {self._running()} running, {failed} failed, {left} left{self._left()}"
+        left = self._total - done - failed
+        table.title = f"{done} done, {len(self.going_on())} running, {failed} failed, {left} left{self._left()}"
         _best_columns(table, list(self._records.values()))
         return table
 
-    def _running(self) -> int:
-        """Count the runs that somebody has claimed, on this machine or another."""
-        return sum(
-            running(self._store.folder(digest)) is not None
-            for digest in self._expansion.jobs
-            if digest not in self._ended
-        )
-
     def _left(self) -> str:
-        rest = len(self._expansion.jobs) - len(self._ended)
-        if not rest or not self._news:
+        rest = self._total - len(self._ended)
+        if rest <= 0 or not self._news:
             return ""
         pace, since = self._pace
         return f", {duration(max(pace, pace * rest - (time.monotonic() - since)))} left"
