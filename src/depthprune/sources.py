@@ -180,7 +180,7 @@ def _check_architecture(source: ModelSource) -> None:
             f"the config.json of '{source.name}' names no model_type; give the folder of a transformers model"
         )
     # A known architecture is loaded with transformers' own code, whatever else the folder brings.
-    if _known(model_type):
+    if is_known(model_type):
         return
     if "auto_map" in source.config:
         if not source.trust_remote_code:
@@ -197,8 +197,8 @@ def _check_architecture(source: ModelSource) -> None:
         )
 
 
-def _known(model_type: str) -> bool:
-    """Ask transformers for the architecture: first the text of its table, since an import takes a second."""
+def is_known(model_type: str) -> bool:
+    """Tell whether transformers has an architecture: first by the text of its table, since an import takes a second."""
     package = importlib.util.find_spec("transformers")
     for folder in (package.submodule_search_locations or []) if package is not None else []:
         table = Path(folder) / "models" / "auto" / "auto_mappings.py"

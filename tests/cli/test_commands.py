@@ -227,8 +227,10 @@ def test_code_that_a_model_brings_runs_only_when_it_is_trusted(command, bert, tm
 
     assert command(*arguments).status == 2 and not (source / "ran").exists()
     answer = command(*arguments, "--trust-remote-code")
+    assert answer.status == 2 and "brings code of its own" in answer.err and "add --verify logits" in answer.err
+    answer = command(*arguments, "--trust-remote-code", "--verify", "logits")
 
-    assert answer.status == 0, answer
+    assert answer.status == 0 and "outputs are equal, bit for bit" in answer.out, answer
     assert (source / "ran").exists()
     assert json.loads((tmp_path / "out" / "config.json").read_text())["num_hidden_layers"] == 4
 

@@ -15,6 +15,7 @@ from depthprune.surgery import drop_layers, save_checkpoint
 from depthprune.surgery.checkpoint import find_prefix, read_checkpoint
 from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
 from depthprune.surgery.modules import UNCOMPARED
+from depthprune.surgery.stacks import new_names
 from depthprune.surgery.stream import drop_layers_in_checkpoint
 from tiny_models import ARCHITECTURES, tiny_checkpoint, tiny_model
 
@@ -133,6 +134,31 @@ def test_a_configuration_that_the_rules_edit_wrongly_is_caught_by_the_second_rea
     with pytest.raises(CannotDropError, match=r"edited config\.json says layer_types"):
         drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (1,)))
     assert not (tmp_path / "out").exists()
+
+
+def test_kept_layers_that_changed_places_are_caught_by_the_second_reading(tmp_path, monkeypatch):
+    """Their names are the right ones, and so are their shapes: only the tensors behind the names are not."""
+    from depthprune.surgery import cut
+
+    def swapped(names, plans):
+        change = {"encoder.layer.0.": "encoder.layer.2.", "encoder.layer.2.": "encoder.layer.0."}
+        right = new_names(names, plans)
+        return {n: change.get(new[:16], new[:16]) + new[16:] for n, new in right.items()}
+
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    monkeypatch.setattr(cut, "new_names", swapped)
+
+    with pytest.raises(CannotDropError, match=r"'encoder\.layer\.2\..*copied from 'encoder\.layer\.0\..*wrong place"):
+        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_depth_that_the_tensors_do_not_come_near_is_refused_before_a_model_is_built(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    edit_config(folder, num_hidden_layers=90_000)
+
+    with pytest.raises(LoadError, match=r"num_hidden_layers = 90000, and no list of layers .* has more than 5"):
+        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(90_000, (1,)))
 
 
 def broken(kind: str, folder: Path) -> None:

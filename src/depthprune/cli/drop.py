@@ -132,7 +132,7 @@ def _stream(
     from depthprune.surgery.cut import plan_cut
     from depthprune.surgery.publish import publish, said
     from depthprune.surgery.stacks import match_plans
-    from depthprune.surgery.stream import opened, proving
+    from depthprune.surgery.stream import beyond, opened, proving
 
     root, adapters = folders
     with opened(source, modules=bool(adapters)) as given:
@@ -142,6 +142,8 @@ def _stream(
             with proving(given, cut, cache=True) as verdict:
                 answer = verdict()
             _show_tensors(cut)
+            if (why := beyond(given, cut)) is not None:
+                print(f"{why.reason}: the cut will need --verify logits")
         else:
             assert output is not None
             answer = publish(given, cut, output, root=root, adapters=adapters, verify=verify, **told)

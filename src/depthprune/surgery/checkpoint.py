@@ -7,7 +7,7 @@ other are refused before anything is done with them. No torch.
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -19,6 +19,7 @@ from depthprune.surgery.stacks import LAYER_INDEX
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+DEEP = 200  # layers; building a model of more takes long
 # As a module list writes it. "00" and the digits of other scripts are part of a name: int() would make them one of
 # these, and two tensors would get one name.
 
@@ -172,6 +173,33 @@ def find_prefix(names: Iterable[str], depth: int) -> str:
         f"the configuration says {depth} layers and the weights have no stack of that depth ({counts or 'no stack'}); "
         "fetch the model again"
     )
+
+
+def check_depths(depths: Mapping[str, int], names: Iterable[str]) -> None:
+    """Refuse a configuration whose depth no list of the weights comes near, before a model of that depth is built.
+
+    Shallower ones may be right: layers can share their weights, and some entries that look like depths are none.
+
+    Args:
+        depths: entry of the configuration → depth.
+        names: of the tensors.
+
+    Raises:
+        LoadError: with the entry.
+    """
+    deep = {key: depth for key, depth in depths.items() if depth > DEEP}
+    if not deep:
+        return
+    seen: dict[str, set[int]] = defaultdict(set)
+    for split in filter(None, map(split_name, names)):
+        seen[split[0]].add(split[1])
+    longest = max(map(len, seen.values()), default=0)
+    for key, depth in deep.items():
+        if depth > longest:
+            raise LoadError(
+                f"config.json says {key} = {depth}, and no list of layers in the weights has more than {longest}; "
+                "fetch the model again"
+            )
 
 
 def shards(sizes: dict[str, int], shard_bytes: int) -> Iterator[list[str]]:

@@ -11,7 +11,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import edited_generation
+from depthprune.surgery.coverage import beyond_census, is_own_code
 from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
+from depthprune.surgery.outputs import check_in_memory
 from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part
 from depthprune.surgery.stacks import Stack, match_plans, new_names
 from depthprune.surgery.verify import check_drop, tensor_shapes
@@ -24,7 +26,9 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
 
     The output of the layer before a dropped one feeds the layer after it. Weights are neither copied nor changed,
     heads stay as they are, and `model.save_pretrained` afterwards writes a plain checkpoint. The drop is checked
-    on the meta device first: where the shorter model cannot be expressed, nothing has been changed.
+    on the meta device first: where the shorter model cannot be expressed, nothing has been changed. Where the census
+    of architectures does not speak for the cut (`coverage.py`), it is also tried on a copy that shares the weights, and
+    both are run on made-up input.
 
     Args:
         model: any Hugging Face model with a stack of layers.
@@ -38,6 +42,16 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
     if not any(p.dropped for p in plans.values()):
         return model
     _check_untouched(model)
+    losing = [stack.depth_key for stack, stack_plan in plans.items() if stack_plan.dropped]
+    beyond = beyond_census(model.config.to_dict(), losing, own_code=is_own_code(type(model)))
+    if beyond is not None:
+        check_in_memory(model, plans, lambda trial: _cut(trial, plans), beyond)
+    _cut(model, plans)
+    return model
+
+
+def _cut(model: PreTrainedModel, plans: Mapping[Stack, LayerPlan]) -> None:
+    """Do what `plans` say, in place."""
     checked = check_drop(type(model), model.config, pruned_config(model.config, plans), plans)
     sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
     owned_by_first = _owned_by_first(model, plans)
@@ -56,7 +70,6 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
     if model.can_generate():
         for key, value in edited_generation(model.generation_config.to_dict(), plans).items():
             setattr(model.generation_config, key, value)
-    return model
 
 
 def _check_untouched(model: PreTrainedModel) -> None:

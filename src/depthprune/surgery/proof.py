@@ -16,6 +16,7 @@ from typing import Any
 
 from depthprune.errors import CannotDropError
 
+SOURCES_FILE = "depthprune-sources.json"  # beside the headers to prove: new name → name of the tensor that is copied
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 

@@ -27,8 +27,11 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import DEPTH_KEYS
 from depthprune.surgery.checkpoint import read_checkpoint, split_name
-from depthprune.surgery.loaded import cache_bytes_per_token, module_names, same_logits
+from depthprune.surgery.coverage import source_beyond_census
+from depthprune.surgery.loaded import cache_bytes_per_token, module_names
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, probe_stacks, pruned_config
+from depthprune.surgery.outputs import same_logits
+from depthprune.surgery.proof import SOURCES_FILE
 from depthprune.surgery.rules import KNOWN
 from depthprune.surgery.stacks import Stack, new_names
 from depthprune.surgery.verify import check_drop
@@ -95,7 +98,8 @@ def logits(request: Mapping[str, Any]) -> Answer:
     old, new = (_source(Path(request[key]), request) for key in ("source", "new"))
     chosen, config = model_class(old)
     plans = _plans(probe_stacks(chosen, config), request["plans"], config)
-    return {"logits": same_logits(chosen, old.path, new.path, plans)}
+    losing = [stack.depth_key for stack, plan in plans.items() if plan.dropped]
+    return {"logits": same_logits(chosen, old.path, new.path, plans, source_beyond_census(old, losing))}
 
 
 def _source(folder: Path, request: Mapping[str, Any]) -> ModelSource:
@@ -146,13 +150,41 @@ def _prefixes(stack: Stack, names: Mapping[str, str]) -> list[str]:
 def _check_places(
     whole: Any, shorter: Any, old: ModelSource, new: ModelSource, plans: Mapping[Stack, LayerPlan]
 ) -> None:
-    """Check that every kept tensor is loaded into the layer that the plan gives it, whatever the files call it."""
-    before = module_names(whole, read_checkpoint(old.path).tensors)
-    after = module_names(shorter, read_checkpoint(new.path).tensors)
+    """Check that every kept tensor, and no other, is loaded where the plan puts it, whatever the files call it.
+
+    What is copied under each new name is told by the copying process; where it belongs is worked out here, from the
+    names under which the two models load it.
+    """
+    sources = json.loads((new.path / SOURCES_FILE).read_text(encoding="utf-8"))
+    given, written = read_checkpoint(old.path).tensors, read_checkpoint(new.path).tensors
+    before, after = module_names(whole, given), module_names(shorter, written)
     expected = new_names(dict.fromkeys(before.values()), plans)
-    if set(expected.values()) != set(after.values()):
-        odd = sorted(set(expected.values()) ^ set(after.values()))[0]
-        raise CannotDropError(f"'{odd}' would be loaded from the wrong layer; nothing was saved, please report it")
+    lost = {name for name, module in before.items() if module in expected} - set(sources.values())
+    if lost or sources.keys() != written.keys() or len(set(sources.values())) < len(sources):
+        odd = sorted(lost or sources.keys() ^ written.keys() or sources)[0]
+        raise CannotDropError(f"'{odd}' is not copied once; nothing was saved, please report it")
+    for name, source in sources.items():
+        module = before.get(source)
+        target = expected.get(module) if module is not None else None
+        named = {name} if module is None or target is None else _renamed(source, module, target, plans)
+        if after.get(name) != target or name not in named or written[name].dtype != given[source].dtype:
+            raise CannotDropError(
+                f"'{name}' would be copied from '{source}', the wrong place; nothing was saved, please report it"
+            )
+
+
+def _renamed(source: str, module: str, target: str, plans: Mapping[Stack, LayerPlan]) -> set[str]:
+    """Return a tensor's name with one number changed as that of its module's layer is; where that stays, the name.
+
+    Tensors that are fused while loading share a module, so that the module alone does not tell them apart.
+    """
+    places = [(stack.split(module), stack.split(target)) for stack in plans]
+    layer, index = next(((old[1], new[1]) for old, new in places if old is not None and new is not None), (0, 0))
+    if layer == index:
+        return {source}
+    parts = source.split(".")
+    at = (i for i, part in enumerate(parts) if part == str(layer))
+    return {".".join([*parts[:i], str(index), *parts[i + 1 :]]) for i in at}
 
 
 def _may_be_said(name: str, config: Mapping[str, Any]) -> bool:

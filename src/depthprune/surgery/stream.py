@@ -21,12 +21,13 @@ from depthprune.errors import LoadError
 from depthprune.output import check_outside, sync_file, sync_folder, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
-from depthprune.surgery.anatomy import edited_generation, holder
-from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, file_inside, read_checkpoint
+from depthprune.surgery.anatomy import depth_keys, edited_generation, holder
+from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, check_depths, file_inside, read_checkpoint
 from depthprune.surgery.companions import beside, check_beside, copy_files
+from depthprune.surgery.coverage import Beyond, check_verified, source_beyond_census
 from depthprune.surgery.cut import Cut, plan_cut, stacks_in_plain_sight
 from depthprune.surgery.header import parse_json, readable
-from depthprune.surgery.proof import Prover
+from depthprune.surgery.proof import SOURCES_FILE, Prover
 from depthprune.surgery.stacks import Stack, match_plans
 from depthprune.surgery.writing import compare_file, layout, write_file
 
@@ -68,6 +69,7 @@ def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
         file_inside(source.path, "config.json")
         check_beside(source.path)
         checkpoint = read_checkpoint(source.path)
+        check_depths(depth_keys(source.config), checkpoint.tensors)
         stacks = stacks_in_plain_sight(source, checkpoint)
         paths: dict[str, tuple[str, ...]] = {}
         if stacks is None or modules:
@@ -101,6 +103,8 @@ def proving(
             write_file(Path(scratch) / name, names, cut, empty=True)
         write_index(Path(scratch), cut, files)
         write_rest(given.source, cut, Path(scratch))
+        # In a file, since a pipe holds less and the copy would wait until the child has read it.
+        write_json(Path(scratch) / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
         request = {"do": "prove", **_named(given.source), "new": scratch, "plans": _asked(cut), "cache": cache}
         given.prover.ask(request)
 
@@ -124,6 +128,7 @@ def drop_layers_in_checkpoint(
     *,
     plan: LayerPlan | Mapping[str, LayerPlan],
     provenance: dict[str, Any] | None = None,
+    verify: str = "headers",
 ) -> Cut:
     """Write the checkpoint that `plan` leaves of `source` to `target`, and prove it.
 
@@ -132,10 +137,12 @@ def drop_layers_in_checkpoint(
         target: a folder that does not exist or is empty.
         plan: the layers to drop; for a model with several stacks, stack name → plan.
         provenance: what goes into `depthprune.json`.
+        verify: see `fill`.
 
     Raises:
         PlanError: the plan is for another depth, or names a stack that the model does not have.
-        CannotDropError: the shorter model is not what the kept tensors make; nothing is written.
+        CannotDropError: the shorter model is not what the kept tensors make, or nothing speaks for that beyond the
+            census of architectures; nothing is written.
         OutputError: the target is taken, or there is no space.
         LoadError: the source is broken.
     """
@@ -144,7 +151,7 @@ def drop_layers_in_checkpoint(
     with opened(source) as given:
         cut = plan_cut(source, match_plans(given.stacks, plan), given.checkpoint)
         with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
-            fill(given, cut, partial)
+            fill(given, cut, partial, verify=verify)
             if provenance is not None:
                 write_json(partial / "depthprune.json", provenance)
     return cut
@@ -157,7 +164,8 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
         given: the source.
         cut: of `plan_cut`.
         folder: an empty folder, not yet under its final name.
-        verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models.
+        verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models,
+            which a cut beyond the census of architectures needs (`coverage.py`).
 
     Returns:
         What the proof found; `how` says against what the new headers were checked.
@@ -165,6 +173,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
     Raises:
         UserError: see `drop_layers_in_checkpoint`.
     """
+    check_verified(beyond(given, cut), verify)
     with proving(given, cut, scratch_in=folder) as verdict:
         files = layout(cut)
         # The disk is at work on one file while the next is copied; sync_folder finds little left to wait for.
@@ -190,6 +199,11 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
             given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
             answer |= given.prover.answer()
     return answer
+
+
+def beyond(given: Opened, cut: Cut) -> Beyond | None:
+    """Return why the census of architectures does not speak for a cut, or None where it does."""
+    return source_beyond_census(given.source, [stack.depth_key for stack, plan in cut.plans.items() if plan.dropped])
 
 
 def write_index(folder: Path, cut: Cut, files: dict[str, list[str]]) -> None:
