@@ -46,7 +46,7 @@ def same_logits(
     batch = _batch(whole, beyond)
     before = _wanted(whole, batch, plans, beyond)
     del whole
-    return _compare(before, _run(chosen.from_pretrained(new, dtype="auto").eval(), batch))
+    return _compare(before, _run(chosen.from_pretrained(new, dtype="auto").eval(), batch), beyond)
 
 
 def check_in_memory(
@@ -70,7 +70,7 @@ def check_in_memory(
     batch = _batch(trial, beyond)
     before = _wanted(trial, batch, plans, beyond)
     cut(trial)
-    _compare(before, _run(trial, batch))
+    _compare(before, _run(trial, batch), beyond)
 
 
 def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: Plans, beyond: Beyond | None) -> Outputs:
@@ -115,12 +115,11 @@ def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
     return {name: value for name, value in output.items() if isinstance(value, Tensor) and name not in LEFT_OUT}
 
 
-def _compare(before: Outputs, after: Outputs) -> str:
+def _compare(before: Outputs, after: Outputs, beyond: Beyond | None) -> str:
     if not before or not _same(before, after):
-        raise CannotDropError(
-            "the cut model does not compute what the old one does with these layers bypassed; "
-            "nothing was saved, please report it"
-        )
+        what = "the cut model does not compute what the old one does with these layers bypassed"
+        then = "nothing was saved, please report it" if beyond is None else f"{beyond.reason}; {beyond.other_way}"
+        raise CannotDropError(f"{what}; {then}")
     return f"{tuple(next(iter(after.values())).shape)} outputs are equal, bit for bit"
 
 
