@@ -141,9 +141,9 @@ def test_who_comes_late_to_a_death_lets_go_where_a_third_has_begun(tmp_path):
 
 
 def test_the_claim_says_how_far_the_run_is(tmp_path):
-    progress = {"stage": "train", "done": 1, "total": 8}
+    progress: dict[str, object] = {}
     with claimed(tmp_path, Watch(), heartbeat=0.05, progress=progress):
-        progress["done"] = 5
+        progress.update(stage="train", done=5, total=8)
         time.sleep(0.3)
         assert progress_line(running(tmp_path)) == "train 5/8"
         assert owner_line(running(tmp_path)) == f"process {os.getpid()}"

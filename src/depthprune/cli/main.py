@@ -25,6 +25,7 @@ from depthprune.cli import (
     search,
     sweep,
 )
+from depthprune.cli.stopping import last_words, stoppable
 from depthprune.errors import UserError
 
 INTERRUPTED = 130
@@ -75,24 +76,31 @@ def _options(
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 1 failed, 2 for what the user can mend, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 failed, 2 for what the user can mend, 130 interrupted, 143 terminated."""
+    with stoppable() as stopped:
+        code = _call()
+    if code == INTERRUPTED:  # typer turns the KeyboardInterrupt into this
+        if processes.is_first():
+            print(f"depthprune: interrupted; {last_words(sys.argv[1:])}", file=sys.stderr)
+        code = stopped.code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _call() -> object:
     try:
-        code = app(standalone_mode=False)
+        return app(standalone_mode=False)
     except UserError as error:
-        sys.exit(_complain(str(error)))
+        return _complain(str(error))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        sys.exit(_complain("no space left on the disk; free some and run again, what is recorded stays"))
+        return _complain("no space left on the disk; free some and run again, what is recorded stays")
     except Exception as error:
         # Typer's usage errors: matched by shape, since Typer may bring a click of its own.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        sys.exit(_complain(f"{message().rstrip('.')}; see 'depthprune --help'"))
-    if code == INTERRUPTED:  # typer turns the KeyboardInterrupt into this
-        print("depthprune: interrupted; the store is as it was", file=sys.stderr)
-    sys.exit(code if isinstance(code, int) else 0)
+        return _complain(f"{message().rstrip('.')}; see 'depthprune --help'")
 
 
 def _complain(message: str) -> int:

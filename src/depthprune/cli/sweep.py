@@ -1,5 +1,6 @@
 """`depthprune sweep`: a grid of runs that can be stopped, moved and extended; `depthprune status`: how far it is."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +88,7 @@ def sweep(
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
+    from depthprune.cli.progress import messages
     from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
     from depthprune.experiments.sweep import carry_out
@@ -104,14 +106,19 @@ def sweep(
     if dry_run:
         return
     remember(expansion, runs)
-    failed = 0
-    with Live(expansion, runs) as live:
-        for digest, state, line in carry_out(
-            expansion, runs, executor=executor, resources=resources, device=device, retry_failed=retry_failed
-        ):
-            live.ended(digest, state, line)
-            failed += state == "failed"
+    how = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
+    states: dict[str, tuple[str, str]] = {}
+    try:
+        with Live(expansion, runs) as live, closing(carry_out(expansion, runs, **how)) as outcomes:
+            for digest, state, line in outcomes:
+                live.ended(digest, state, line)
+                states[digest] = state, line
+    except KeyboardInterrupt:
+        done = sum(state == "done" for state, _ in states.values())
+        messages.print(f"{done} of {len(expansion.jobs)} runs are done", highlight=False)
+        raise
     console.print(live.table())
+    failed = sum(state == "failed" for state, _ in states.values())
     if failed:
         raise UserError(
             f"{failed} of {len(expansion.jobs)} runs failed (failure.json in their folders under '{store}' says why); "

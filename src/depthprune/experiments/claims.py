@@ -99,7 +99,9 @@ def claimed(
         yield False
         return
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(file, owner, stop, heartbeat, progress or {}), daemon=True)
+    beating = threading.Thread(
+        target=_beat, args=(file, owner, stop, heartbeat, {} if progress is None else progress), daemon=True
+    )
     beating.start()
     try:
         yield True
