@@ -12,7 +12,8 @@ from typing import Any
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery import formulas, rules
-from depthprune.surgery.stacks import STAGE_KEYS, Stack, renamed_entries
+from depthprune.surgery.quantised import edit_rules
+from depthprune.surgery.stacks import STAGE_KEYS, Stack
 
 DEPTH_KEYS = (
     "num_hidden_layers",
@@ -161,8 +162,7 @@ def edited(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[
         formulas.edit(where, last, plan)
         if where is not new and "vision" in stack.depth_key:
             rules.edit_outside(new, plan)
-    if isinstance(new.get("quantization_config"), Mapping):
-        new["quantization_config"] = renamed_entries(new["quantization_config"], plans)
+    edit_rules(new, plans)
     return new
 
 

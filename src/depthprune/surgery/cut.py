@@ -15,6 +15,7 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import check_supported, depth_keys, edited, holder
 from depthprune.surgery.checkpoint import Checkpoint, StoredTensor, find_prefix, split_name
+from depthprune.surgery.quantised import check_plain
 from depthprune.surgery.rules import BEYOND_THE_STACK
 from depthprune.surgery.sized import Kept, kept_part
 from depthprune.surgery.stacks import Stack, new_names
@@ -113,6 +114,7 @@ def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: 
         if plan.dropped:
             check_supported(holder(config, stack.depth_key))
         _check_depth(source, stack, checkpoint)
+    check_plain(checkpoint.tensors.values(), plans)
     names = new_names(checkpoint.tensors, plans)
     kept = {}
     for name, tensor in checkpoint.tensors.items():

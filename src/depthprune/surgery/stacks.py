@@ -6,9 +6,8 @@ The same type serves modules of a model and tensors of a checkpoint; only the pa
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from depthprune.errors import CannotDropError, PlanError
+from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
 
 LAYER_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
@@ -118,49 +117,6 @@ def match_plans(stacks: Mapping[str, Stack], plan: LayerPlan | Mapping[str, Laye
             )
         plans[stacks[name]] = stack_plan
     return plans
-
-
-def renamed_entries(value: Any, plans: Mapping[Stack, LayerPlan]) -> Any:
-    """Rename the modules that a quantisation configuration names: entries of lists and keys of dictionaries."""
-    if isinstance(value, Mapping):
-        pairs = ((renamed_module(key, plans), renamed_entries(entry, plans)) for key, entry in value.items())
-        return {key: entry for key, entry in pairs if key is not None}
-    if isinstance(value, list | tuple):
-        items = (
-            renamed_module(item, plans) if isinstance(item, str) else renamed_entries(item, plans) for item in value
-        )
-        return [item for item in items if item is not None]
-    return value
-
-
-def renamed_module(name: str, plans: Mapping[Stack, LayerPlan]) -> str | None:
-    """Return the name after the drop of a module that a file names, with whatever prefix, or None where it goes.
-
-    >>> stack = Stack("layers", ("model.layers",), "num_hidden_layers", 4)
-    >>> renamed_module("layers.3.mlp", {stack: LayerPlan(4, (1,))})
-    'layers.2.mlp'
-
-    Raises:
-        CannotDropError: it is a pattern that mentions a layer's number.
-    """
-    parts = name.split(".")
-    best: tuple[int, int, Stack] | None = None
-    for stack in plans:
-        for path in stack.paths:
-            own = path.split(".")
-            for at, part in enumerate(parts[1:], start=1):
-                if LAYER_INDEX.fullmatch(part) and parts[at - 1] == own[-1]:
-                    pairs = zip(reversed(parts[:at]), reversed(own), strict=False)
-                    shared = next((i for i, (a, b) in enumerate(pairs) if a != b), min(at, len(own)))
-                    if best is None or shared > best[0]:
-                        best = (shared, at, stack)
-    if best is None:
-        if any(re.search(rf"\b{re.escape(path.split('.')[-1])}\W+\(?\d", name) for s in plans for path in s.paths):
-            raise CannotDropError(f"'{name}' is a pattern that names a layer by its number; write the names out")
-        return name
-    _, at, stack = best
-    index = plans[stack].new_index(int(parts[at]))
-    return None if index is None else ".".join([*parts[:at], str(index), *parts[at + 1 :]])
 
 
 def stack_names(keys_and_paths: Mapping[str, str]) -> dict[str, str]:
