@@ -100,6 +100,25 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(layers)
 
 
+def parse_counts(text: str) -> tuple[int, ...]:
+    """Read how many layers to drop: a number, or several such as `1-4,6`; ranges include both ends.
+
+    >>> parse_counts("1-3,6")
+    (1, 2, 3, 6)
+
+    Raises:
+        PlanError: the text is no such thing.
+    """
+    counts: set[int] = set()
+    for part in re.split(r"[,\s]+", text.strip()):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match is not None else (0, 0)
+        if not 1 <= first <= last <= HIGHEST_LAYER:
+            raise PlanError(f"--count {text} is not how many layers to drop; write a number such as 3, or 1-4")
+        counts |= set(range(first, last + 1))
+    return tuple(sorted(counts))
+
+
 def format_layers(layers: Iterable[int]) -> str:
     """Write layers the way `parse_layers` reads them.
 

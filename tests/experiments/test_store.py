@@ -13,6 +13,7 @@ from depthprune.experiments.claims import BusyError
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.summary import records, tally
 from depthprune.specs import EvalSpec, RunSpec
+from without_root import folder_without_root
 
 SPEC = RunSpec("sha256:01", EvalSpec("sst2", "sha256:02"))
 DIGEST = SPEC.digest()
@@ -210,3 +211,12 @@ def test_who_waits_for_a_run_finds_its_record_and_an_interrupt_then_leaves_it(tm
     assert waited == [f"process {os.getpid()}"]
     assert store.record(DIGEST) == RECORD
     assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_refused_at_once():
+    with folder_without_root() as folder:
+        (folder / "closed").mkdir(mode=0o500)
+        with pytest.raises(OutputError, match=r"closed/runs' cannot be written \(Permission denied\); choose another"):
+            Store(folder / "closed" / "runs").check_writable()
+        Store(folder / "new" / "runs").check_writable()
+        assert not (folder / "new").exists()

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections import Counter
 
 import pytest
 
+from depthprune.errors import UserError
 from depthprune.experiments.claims import CLAIM_FILE, Watch, claimed
 from depthprune.experiments.expansion import expand
 from depthprune.experiments.store import Store
@@ -106,6 +108,61 @@ def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(he
     assert {state for _, state, _ in carry_out(expansion, store, retry_failed=True)} == {"done"}
     assert not (store.folder(digest) / "failure.json").exists()
     assert tally(store, list(expansion.jobs)).failed == []
+
+
+def _pruned(here, store, **more):
+    """Return the one pruned run of a small sweep, as a worker gets it."""
+    expansion = expand(grid(here, strategies=["top"], counts=[1], **more), scorer(store.root))
+    (job,) = [job for job in expansion.jobs.values() if job.plan.dropped]
+    return Work(job, str(store.root), "cpu"), store.folder(job.spec.digest())
+
+
+def test_a_worker_refuses_a_model_that_changed_after_the_sweep_was_planned(here, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(here / "model", model)
+    work, folder = _pruned(here, Store(tmp_path / "runs"), models=str(model))
+    weights = bytearray((model / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (model / "model.safetensors").write_bytes(weights)
+    digest, state, line = do(work)
+    assert (digest, state) == (folder.name, "failed")
+    assert line.startswith(f"the model '{model}' changed after the sweep was planned; put back what was there")
+    assert not (folder / "record.json").exists()
+
+
+def test_a_worker_refuses_rows_that_changed_after_the_sweep_was_planned(here, tmp_path):
+    rows = tmp_path / "rows.csv"
+    shutil.copy(here / "rows.csv", rows)
+    work, folder = _pruned(here, Store(tmp_path / "runs"), dataset=str(rows))
+    rows.write_text(rows.read_text() + "one more,1\n")
+    _, state, line = do(work)
+    assert state == "failed"
+    assert line.startswith(f"the rows of the task 'custom' in '{rows}' changed after the sweep was planned")
+    assert not (folder / "record.json").exists()
+
+
+def test_a_run_that_somebody_else_does_is_busy_and_no_failure(here, tmp_path):
+    work, folder = _pruned(here, Store(tmp_path))
+    with claimed(folder, Watch()) as ours:
+        assert ours
+        assert do(work) == (folder.name, "busy", "")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("strategies", [["top"], ["contribution"], [{"name": "contribution", "protect": "0-3"}]])
+def test_a_sweep_of_which_nothing_is_possible_is_refused_before_anything_is_run(strategies, here, tmp_path):
+    asked = []
+    with pytest.raises(UserError, match=r"no layer can be dropped in any way that was asked for: .*, count 4, model: "):
+        expand(grid(here, strategies=strategies, counts=[4]), lambda *given: asked.append(given))
+    assert asked == [], "no pass for scores that serve nothing"
+
+
+def test_a_model_of_which_nothing_can_be_dropped_is_left_out_and_the_others_run(here, tmp_path):
+    tiny_checkpoint(tmp_path / "flat", "bert", "base", 2)
+    models = [str(here / "model"), str(tmp_path / "flat")]
+    expansion = expand(grid(here, models=models, strategies=["top"], counts=[3]), scorer(tmp_path))
+    assert {row.model for row in expansion.rows} == {"model"} and len(expansion.rows) == 2
+    assert any("flat" in note for note in expansion.skipped)
 
 
 def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):

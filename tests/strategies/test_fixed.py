@@ -211,6 +211,7 @@ def test_a_single_stack_need_not_be_named():
         ({"strategy": "top"}, "--strategy top needs --count STACK=K; its stacks: 'encoder' (12 layers), 'decoder'"),
         ({"strategy": "top", "layers": ["encoder=1", "decoder=1"]}, "--strategy top needs --count STACK=K"),
         ({"layers": ["encodr=1"]}, "the model has no stack 'encodr'; did you mean 'encoder'?"),
+        ({"layers": ["x=1"]}, "the model has no stack 'x'; its stacks: 'encoder' "),
         ({"layers": ["encoder=1", "encoder=2"]}, "--layers is given twice for the stack 'encoder'"),
         ({"layers": ["encoder=1"], "keep": ["encoder=2"]}, "--layers and --keep exclude each other"),
         ({"strategy": "top", "counts": ["decoder=two"]}, "--count two is not a number"),

@@ -61,7 +61,7 @@ def search(
 
     Every plan that was evaluated is written beside the output, and a search that was stopped goes on from there.
     """
-    from depthprune.plan import parse_layers
+    from depthprune.plan import parse_counts
     from depthprune.result_file import check_file, write_json
     from depthprune.strategies.evaluator import read_trace
     from depthprune.strategies.searched import methods
@@ -80,7 +80,7 @@ def search(
 
     sample = CalibrationOptions(data, dataset, config, split, text_column, samples, length, seed)
     chosen = SearchOptions(
-        parse_layers(count), objective, protect, race, not no_reuse, width, generations, seed,
+        parse_counts(count), objective, protect, race, not no_reuse, width, generations, seed,
         HealSpec(epochs, learning_rate=learning_rate), store,
     )  # fmt: skip
     trace = output.with_suffix(".trace.jsonl")

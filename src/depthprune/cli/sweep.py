@@ -2,11 +2,14 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from depthprune.cli import options
+
+if TYPE_CHECKING:
+    from depthprune.experiments.store import Store
 
 SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; or say it in options.")]
 Names = list[str] | None
@@ -30,7 +33,15 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
 
 
+# What a file says whole: beside one, these would change nothing.
+OF_THE_GRID = (
+    "model", "task", "strategy", "count", "seed", "baseline", "heal", "dataset", "text_columns", "label_column",
+    "eval_split", "epochs", "learning_rate", "batch_size", "max_length",
+)  # fmt: skip
+
+
 def sweep(
+    context: typer.Context,
     spec: SpecFile = None,
     model: Models = None,
     task: Tasks = None,
@@ -73,8 +84,12 @@ def sweep(
     if address is not None and executor != "ray":
         raise UserError("--address is that of a Ray cluster; add --executor ray")
     if spec is not None:
-        if any((model, task, strategy, count, seed, baseline, heal)):
-            raise UserError(f"give the sweep as '{spec}' or in options, not both")
+        beside = [f"--{name.replace('_', '-')}" for name in OF_THE_GRID if _is_given(context, name)]
+        if beside:
+            raise UserError(
+                f"'{spec}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
+                "file, or leave the file out and give all in options"
+            )
         grid = read_sweep(spec)
     else:
         plain = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
@@ -97,6 +112,8 @@ def sweep(
 
     runs = Store(store)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    if not dry_run:
+        runs.check_writable()
     expansion = expand(grid, stored_scorer(store, device, take=not dry_run), **trust)
     if gpus is None:
         gpus = 1 if device != "cpu" and local.gpus() else 0
@@ -118,13 +135,25 @@ def sweep(
         messages.print(f"{done} of {len(expansion.jobs)} runs are done", highlight=False)
         raise
     console.print(live.table())
-    failed = sum(state == "failed" for state, _ in states.values())
-    if failed:
-        raise UserError(
-            f"{failed} of {len(expansion.jobs)} runs failed (failure.json in their folders under '{store}' says why); "
-            "mend it and run again with --retry-failed"
-        )
+    lines = {digest: line for digest, (state, line) in states.items() if state == "failed"}
+    if lines:
+        raise UserError(_failures(lines, len(expansion.jobs), runs))
     console.print(f"records: {store}; depthprune report {store} --output report.html", highlight=False, soft_wrap=True)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _failures(lines: dict[str, str], runs: int, store: "Store") -> str:
+    """Say which runs failed, why, and what to do."""
+    shown = "; ".join(f"{digest}: {line}" for digest, line in list(lines.items())[:3])
+    more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
+    tracebacks = any((store.folder(digest) / "failure.json").is_file() for digest in lines)
+    where = f" (more in failure.json in their folders under '{store.root}')" if tracebacks else ""
+    again = "again with --retry-failed" if tracebacks else "again"
+    return f"{len(lines)} of {runs} runs failed: {shown}{more}{where}; mend it and run {again}"
 
 
 def _as_in_a_file(texts: list[str] | None) -> list[Any] | None:

@@ -6,6 +6,7 @@ bound. Stored runs count; nothing is trained twice. No torch until a run starts.
 
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,7 @@ def plans_for(
     Raises:
         UserError: a model, a task or a strategy that cannot be.
     """
+    store.check_writable()
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
     asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [])}, "max_length": max_length}
     asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
@@ -196,13 +198,15 @@ def find(
 
     def carry(digests: Iterable[str], *, redo: bool = False) -> None:
         jobs = Expansion({digest: expansion.jobs[digest] for digest in digests})
-        for digest, state, line in carry_out(jobs, store, resources=resources, device=device, save=True, redo=redo):
-            on_end(digest, state, line)
-            if state == "failed":
-                raise UserError(f"the run {digest} failed ({line}); its folder in '{store.root}' says more")
-            record = readable_record(store.folder(digest) / "record.json")
-            assert record is not None, "what is done is recorded"
-            records[digest] = record
+        how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo}
+        with closing(carry_out(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
+            for digest, state, line in outcomes:
+                on_end(digest, state, line)
+                if state == "failed":
+                    raise UserError(f"the run {digest} failed ({line}); its folder in '{store.root}' says more")
+                record = readable_record(store.folder(digest) / "record.json")
+                assert record is not None, "what is done is recorded"
+                records[digest] = record
 
     sure, todo = sure_runs(expansion, store)
     carry(sure if budget is not None else [*sure, *todo])  # what is recorded counts, with its checkpoint or without

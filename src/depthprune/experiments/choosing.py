@@ -15,7 +15,7 @@ from depthprune.scores import Scores, read_scores
 from depthprune.scores import registry as metrics
 from depthprune.sources import ModelSource
 from depthprune.strategies import plan_layers, registry, removal_order
-from depthprune.strategies.scored import plan_scored, scored_order
+from depthprune.strategies.scored import check_choice, check_threshold, plan_scored, scored_order
 from depthprune.strategies.searched import methods
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
@@ -66,6 +66,8 @@ class Choice:
                 raise PlanError(f"--strategy {self.strategy} is a search; it needs --count, and takes no --threshold")
             if (self.count is None) == (self.threshold is None):
                 raise PlanError(f"--strategy {self.strategy} needs --count, or a --threshold on the cosine; give one")
+            if self.threshold is not None and self.strategy is not None:
+                check_threshold(self.strategy, self.threshold)
             return
         if self.threshold is not None or self.protect is not None:
             raise PlanError(
@@ -106,12 +108,12 @@ def choose_plan(
         plan = plan_layers(depth, strategy=choice.strategy, count=choice.count, layers=choice.layers, keep=choice.keep)
         return plan, removal_order(plan, choice.strategy)
     assert choice.strategy is not None
+    how = {"count": choice.count, "threshold": choice.threshold, "protect": choice.protect}
+    check_choice(choice.strategy, depth, **how)  # before the pass
     scores = task_scores(
         source, choice.strategy, data, max_length=max_length, store=store, device=device, on_progress=on_progress
     )
-    plan = plan_scored(
-        scores, metric=choice.strategy, count=choice.count, threshold=choice.threshold, protect=choice.protect
-    )
+    plan = plan_scored(scores, metric=choice.strategy, **how)
     return plan, scored_order(plan, scores, choice.strategy)
 
 

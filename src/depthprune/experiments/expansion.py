@@ -99,7 +99,7 @@ def expand(
             search found, or None where neither is to be made now.
 
     Raises:
-        UserError: a model or a task that cannot be read.
+        UserError: a model or a task that cannot be read, or nothing that was asked for is possible.
     """
     from depthprune.experiments.prepare import make_spec, stack_depth
 
@@ -126,10 +126,15 @@ def expand(
         _check_recipes(spec, source, depth)
         for data in loaded.values():
             if model in spec.models:
-                for cell in _cells(spec, source, data, depth, scores_of, found):
-                    add(model, source, data, cell, depth)
+                unscored = found.unscored
+                cells = _cells(spec, source, data, depth, scores_of, found)
+                if len(cells) > 1 or found.unscored > unscored:  # else there is nothing to compare the full model with
+                    for cell in cells:
+                        add(model, source, data, cell, depth)
             if model in spec.baselines:
                 add(model, source, data, Cell(BASELINE, LayerPlan(depth, ()), ()), depth)
+    if not found.unscored and not any(row.count for row in found.rows):
+        raise UserError(f"no layer can be dropped in any way that was asked for: {'; '.join(found.skipped[:3])}")
     # The full models first: every other run is compared with one. Then a seed whole before the next one begins, and
     # like runs beside each other, for the caches.
     places = {seed: i for i, seed in enumerate(spec.seeds)}
@@ -164,21 +169,26 @@ def _cells(
 
     def skip(strategy: StrategyEntry, count: int | None, error: PlanError) -> None:
         shown = spec.names.get(source.name, source.title)
-        note = f"{strategy.label}, count {count}, {shown}: {error}"
+        asked = f", count {count}" if count is not None else ""
+        note = f"{strategy.label}{asked}, {shown}: {error}"
         if note not in found.skipped:
             found.skipped.append(note)
 
     cells = [Cell(FULL, LayerPlan(depth, ()), ())]
     for strategy in spec.strategies:
-        by_data = strategy.name in metrics.names() or strategy.name in methods.names()
+        scored, searched = strategy.name in metrics.names(), strategy.name in methods.names()
         counts: tuple[int | None, ...] = (None,) if strategy.threshold is not None else spec.counts_for(depth)
+        if scored:
+            counts = _possible(strategy, depth, counts, skip)
+        if not counts:
+            continue  # no pass for scores that serve nothing
         numbers = tuple(count for count in counts if count is not None)
         try:
-            known = scores_of(source, strategy, data, spec.max_length, numbers) if by_data else None
+            known = scores_of(source, strategy, data, spec.max_length, numbers) if scored or searched else None
         except PlanError as error:  # no search serves any of the counts
             skip(strategy, numbers[0], error)
             continue
-        if by_data and known is None:
+        if (scored or searched) and known is None:
             found.unscored += len(counts)
             continue
         for count in counts:
@@ -187,6 +197,26 @@ def _cells(
             except PlanError as error:
                 skip(strategy, count, error)
     return cells
+
+
+def _possible(
+    strategy: StrategyEntry,
+    depth: int,
+    counts: tuple[int | None, ...],
+    skip: Callable[[StrategyEntry, int | None, PlanError], None],
+) -> tuple[int | None, ...]:
+    """Return the counts that scores can serve, whatever they are."""
+    from depthprune.strategies.scored import check_choice
+
+    possible = []
+    for count in counts:
+        try:
+            check_choice(strategy.name, depth, count=count, threshold=strategy.threshold, protect=strategy.protect)
+        except PlanError as error:
+            skip(strategy, count, error)
+        else:
+            possible.append(count)
+    return tuple(possible)
 
 
 def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) -> tuple[LayerPlan, tuple[int, ...]]:

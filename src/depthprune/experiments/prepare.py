@@ -161,6 +161,7 @@ def compare(
     choice.check()  # before anything is loaded
     heal = heal or HealSpec()
     heal.check()
+    Store(store).check_writable()
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     depth = stack_depth(source)
     by_data = choice.by_score or choice.by_search

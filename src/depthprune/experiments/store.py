@@ -41,6 +41,18 @@ class Store:
         """Return where the checkpoint of the run `digest` lies, if it was saved."""
         return self.folder(digest) / "model"
 
+    def check_writable(self) -> None:
+        """Refuse a store that cannot be written, before anything is done for it.
+
+        Raises:
+            OutputError: it cannot.
+        """
+        place = next(at for at in (self.root.absolute(), *self.root.absolute().parents) if at.exists())
+        if not place.is_dir():
+            raise unwritable(self.root, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise unwritable(self.root, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
     def record(self, digest: str) -> dict[str, Any] | None:
         """Return the record of a run that is done, else None.
 

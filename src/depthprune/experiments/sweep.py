@@ -5,9 +5,10 @@ each.
 """
 
 import json
+import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.expansion import Expansion, Job
 from depthprune.experiments.store import Store, disk_is_full, write_json
-from depthprune.sources import locate
+from depthprune.sources import ModelSource, locate
 from depthprune.specs import run_spec_of
 from depthprune.tasks import TaskData, load_task
 
@@ -44,6 +45,7 @@ class Work:
 
 _watch = Watch()
 _data: dict[Any, TaskData] = {}
+_identities: dict[str, str] = {}  # of models, by their files' names, times and sizes
 
 
 def do(work: Work) -> tuple[str, str, str]:
@@ -101,9 +103,33 @@ def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tup
     key = (job.spec.evaluation.task, job.options)
     if key not in _data:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
+    _check_unchanged(job, source, _data[key])
     where = {"store": store, "device": resolve_device(device)}
     run(source, _data[key], job.spec, job.plan, **where, save=save, wait=False)
     return digest, DONE, ""
+
+
+def _check_unchanged(job: Job, source: ModelSource, data: TaskData) -> None:
+    """Refuse a run of files that are no longer those which the sweep was planned with, and its name stands for.
+
+    Raises:
+        UserError: the model or the data has changed.
+    """
+    files = sorted(
+        (file.name, (at := file.stat()).st_mtime_ns, at.st_size, at.st_ino) for file in os.scandir(source.path)
+    )
+    key = str(files)
+    if key not in _identities:
+        _identities[key] = source.identity
+    changed = [f"the model '{job.model}'"] if _identities[key] != job.spec.model else []
+    if data.fingerprint != job.spec.evaluation.data:
+        where = f" in '{job.options.dataset}'" if job.options.dataset else ""
+        changed.append(f"the rows of the task '{data.task.name}'{where}")
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} changed after the sweep was planned; put back what was there, or start the sweep "
+            "again, which gives the runs of what is there now names of their own"
+        )
 
 
 def failure_line(folder: Path) -> str:
@@ -127,10 +153,11 @@ def carry_out(
     redo: bool = False,
     pause: float = 2.0,
     dead_after: float = DEAD_AFTER,
-) -> Iterator[tuple[str, str, str]]:
+) -> Generator[tuple[str, str, str], None, None]:
     """Carry out the runs of a sweep; yields (digest, `done` or `failed`, a line about a failure) as they end.
 
-    Runs that another worker has are waited for, and taken up when it dies.
+    Runs that another worker has are waited for, and taken up when it dies. Who may be interrupted closes the generator
+    (`contextlib.closing`), which ends its workers.
 
     Args:
         save: keep the checkpoints of the runs that are done now.

@@ -174,6 +174,7 @@ def _tasks(value: Any) -> tuple[str, ...]:
 def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
     from depthprune.scores import registry as metrics
     from depthprune.strategies import registry
+    from depthprune.strategies.scored import ON_THE_COSINE
     from depthprune.strategies.searched import methods
 
     found = []
@@ -194,6 +195,8 @@ def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
             raise _Wrong(f"'{entry['name']}' is a search and takes no threshold; give counts")
         if threshold is not None and (not isinstance(threshold, int | float) or not -1 < threshold < 1):
             raise _Wrong(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+        if threshold is not None and entry["name"] not in ON_THE_COSINE:
+            raise _Wrong(f"'{entry['name']}' takes no threshold; {' and '.join(ON_THE_COSINE)} do. Give counts")
         found.append(StrategyEntry(entry["name"], threshold, str(entry["protect"]) if "protect" in entry else None))
     return tuple(dict.fromkeys(found))
 

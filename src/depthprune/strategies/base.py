@@ -205,7 +205,7 @@ def _stack_and_value(text: str, flag: str, depths: Mapping[str, int]) -> tuple[s
     if name not in depths:
         close = difflib.get_close_matches(name, depths, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise PlanError(f"the model has no stack '{name}'{hint} {_stacks(depths)}")
+        raise PlanError(f"the model has no stack '{name}'{hint or ';'} {_stacks(depths)}")
     return name, value
 
 

@@ -47,8 +47,6 @@ def under(scores: LayerScores, threshold: float, protected: frozenset[int] = fro
     Raises:
         PlanError: that is no layer, or all of them; the message says what the scores are.
     """
-    if not -1 < threshold < 1:
-        raise PlanError(f"--threshold {threshold:g} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
     depth = len(scores.layers)
     dropped = tuple(i for i in range(depth) if scores.layers[i] < 1 - threshold and i not in protected)
     if not dropped or len(dropped) == depth:
@@ -58,6 +56,48 @@ def under(scores: LayerScores, threshold: float, protected: frozenset[int] = fro
             f"--threshold {threshold:g} drops {what}: the mean cosines of layers 0 to {depth - 1} are {cosines}"
         )
     return dropped
+
+
+def check_choice(
+    metric: str,
+    depth: int,
+    *,
+    select: str | None = None,
+    count: int | None = None,
+    threshold: float | None = None,
+    protect: str | None = None,
+) -> frozenset[int]:
+    """Refuse a choice that no scores can serve, before any are taken; returns the layers that stay.
+
+    Args: as in `plan_scored`.
+
+    Raises:
+        PlanError: there is no such plan.
+    """
+    protected = parse_protected(protect, depth)
+    if (count is None) == (threshold is None):
+        raise PlanError("scores need --count, how many layers to drop, or --threshold; give one of them")
+    if threshold is not None:
+        check_threshold(metric, threshold, select=select)
+        return protected
+    assert count is not None
+    chosen = select or metrics.get(metric).selects
+    if chosen not in SELECTIONS:
+        raise PlanError(f"there is no --select '{chosen}'; it is one of {', '.join(SELECTIONS)}")
+    _check_count(count, range(depth - len(protected) if chosen == "lowest" else depth), depth, protected)
+    return protected
+
+
+def check_threshold(metric: str, threshold: float, *, select: str | None = None) -> None:
+    """Refuse a threshold that says nothing of a metric's scores.
+
+    Raises:
+        PlanError: it is no cosine, or the scores are none.
+    """
+    if metric not in ON_THE_COSINE or select is not None:
+        raise PlanError(f"--threshold is a cosine: it goes with {' or '.join(ON_THE_COSINE)}, and without --select")
+    if not -1 < threshold < 1:
+        raise PlanError(f"--threshold {threshold:g} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
 
 
 def plan_scored(
@@ -85,17 +125,11 @@ def plan_scored(
     """
     name = metric or scores.metric
     chosen = scores.of(name)
-    protected = parse_protected(protect, scores.depth)
-    if (count is None) == (threshold is None):
-        raise PlanError("scores need --count, how many layers to drop, or --threshold; give one of them")
+    protected = check_choice(name, scores.depth, select=select, count=count, threshold=threshold, protect=protect)
     if threshold is not None:
-        if name not in ON_THE_COSINE or select is not None:
-            raise PlanError(f"--threshold is a cosine: it goes with {' or '.join(ON_THE_COSINE)}, and without --select")
         return LayerPlan(scores.depth, under(chosen, threshold, protected))
     assert count is not None
     select = select or metrics.get(name).selects
-    if select not in SELECTIONS:
-        raise PlanError(f"there is no --select '{select}'; it is one of {', '.join(SELECTIONS)}")
     if select == "window":
         if not chosen.windows:
             raise PlanError(f"'{name}' scores single layers; --select window goes with angular or contribution")

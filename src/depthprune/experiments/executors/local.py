@@ -75,7 +75,7 @@ class _Pool:
         for i in range(workers):
             free.put(devices[i % len(devices)] if devices else None)
         # Libraries read these once, when they are imported, which a spawned process does before any of our code.
-        self._environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
+        self._environment: dict[str, str] = dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._workers = workers
         self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free,))
