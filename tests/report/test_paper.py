@@ -7,9 +7,10 @@ import pytest
 
 from depthprune.report.formats import latex, markdown
 from depthprune.report.page import page, sections
-from depthprune.report.paper import MODELS, TASKS, paper_model
-from depthprune.report.paper_tables import paper_tables
+from depthprune.report.paper.numbers import MODELS, TASKS, paper_model
+from depthprune.report.paper.tables import paper_tables
 from depthprune.report.results import Results, read_results
+from depthprune.report.settings import healing_words
 from depthprune.report.tables import all_tables, cost_table, robustness_table, score_tables, within_table
 from depthprune.specs import HealSpec
 from made_records import make_record
@@ -178,8 +179,8 @@ def test_the_cost_of_fine_tuning_is_beside_the_full_models_on_the_same_task(tmp_
     for dropped in (4, 5), (3, 4), (2, 3):
         make_record(tmp_path, dropped, 0.80, heal=HealSpec(epochs_before=3), seconds_healing=90.0)
     make_record(tmp_path, (3, 4, 5), 0.80, task="qqp", seed=7, seconds_healing=1.0)  # its full model was never run
-    found = {row[1]: row[6] for row in cost_table(read_results(tmp_path)).rows}
-    assert found == {"0": "1.00×", "2": "2.00×", "3": "–"}
+    found = {row[1:3]: row[-1] for row in cost_table(read_results(tmp_path)).rows}
+    assert found[("mrpc", "2")] == found[("qqp", "2")] == "2.00×" and found[("qqp", "3")] == "–"
 
 
 def test_robustness_counts_the_plans_that_all_tasks_have(tmp_path):
@@ -208,5 +209,5 @@ def test_recipes_are_kept_apart(tmp_path):
     assert other.rows == (("top", "86.00 ± 0.00 (100.0 %)"),)
     found = within_table(results)
     assert found.headings[3] == "recipe"
-    assert [row[3:5] for row in found.rows] == [(plain.note.partition(";")[0], "0"), ("twice", "2")]
+    assert [row[3:5] for row in found.rows] == [(healing_words(HealSpec()), "0"), (healing_words(twice), "2")]
     assert within_table(Results(tuple(run for run in runs if run.recipe != "twice"))).headings[3] == "within 1"

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -11,14 +12,15 @@ from html.parser import HTMLParser
 
 import pytest
 
+from depthprune.errors import UserError
 from depthprune.report.charts import pareto_front, slowness
-from depthprune.report.claims import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
+from depthprune.report.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
 from depthprune.report.formats import comma_separated, latex, markdown
-from depthprune.report.page import page
+from depthprune.report.page import page, sections
 from depthprune.report.results import read_results
 from depthprune.report.tables import all_tables
 from depthprune.specs import HealSpec
-from made_records import make_record
+from made_records import make_record, make_seeds
 
 BY_POSITION = {"top": (4, 5), "bottom": (0, 1), "symmetric": (2, 3), "even-alternate": (3, 5), "odd-alternate": (2, 4)}
 
@@ -43,31 +45,52 @@ def test_the_tables_say_what_the_records_say(tmp_path):
     layers = {row[1]: row[3] for row in tables["layers"].rows}
     assert layers["top"] == "■■■■□□" and layers["bottom"] == "□□■■■■"
     assert ("tiny", "mrpc", "top", "0", "0", "0", "2") in tables["within"].rows
-    assert any(row[2] == "19.20 M" and row[5] == "1.50×" for row in tables["cost"].rows)
+    assert any(row[2] == "19.20 M" and row[6] == "1.50×" for row in tables["cost"].rows)
 
 
 @pytest.mark.parametrize(
-    "bottom, expected",
-    [(0.60, SUPPORTED), (0.90, NOT_SUPPORTED), (0.795, NOT_TESTABLE)],
+    "bottom, examples, expected",
+    [(0.60, 4000, SUPPORTED), (0.90, 4000, NOT_SUPPORTED), (0.795, 400, INCONCLUSIVE)],
     ids=["worse", "better", "alike"],
 )
-def test_a_verdict_goes_with_the_numbers_and_noise_is_no_difference(bottom, expected, tmp_path):
-    fill(tmp_path, {"top": 0.80, "bottom": bottom})
+def test_a_verdict_goes_with_the_numbers_and_noise_is_no_difference(bottom, examples, expected, tmp_path):
+    make_seeds(tmp_path, BY_POSITION["top"], 0.80, examples=examples)
+    make_seeds(tmp_path, BY_POSITION["bottom"], bottom, examples=examples)
     found = verdict(tmp_path, 4)
     assert found.verdict == expected and f"bottom {100 * bottom:.2f}" in found.evidence
 
 
-@pytest.mark.parametrize("top, expected", [(0.84, SUPPORTED), (0.80, NOT_SUPPORTED)])
-def test_a_third_of_the_layers_is_safe_or_it_is_not(top, expected, tmp_path):
-    fill(tmp_path, {"top": top})
-    assert verdict(tmp_path, 10).verdict == expected
+def test_one_undecided_cell_leaves_a_clear_claim_clear(tmp_path):
+    for dropped, score in ((4, 5), 0.80), ((0, 1), 0.60), ((3, 4, 5), 0.700), ((0, 1, 2), 0.699):
+        make_seeds(tmp_path, dropped, score, examples=4000)
+    found = verdict(tmp_path, 4)
+    assert found.verdict == SUPPORTED
+    assert found.evidence.count(": for it") == 1 and found.evidence.count(": undecided") == 1
+
+
+def test_one_seed_of_one_task_decides_nothing_and_says_why(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60}, examples=40_000)
+    found = verdict(tmp_path, 4)
+    assert found.verdict == INCONCLUSIVE and "nobody knows how much training varies" in found.evidence
 
 
 def test_robust_and_sensitive_tasks_are_told_apart(tmp_path):
-    fill(tmp_path, {"top": 0.84}, task="qqp")
-    assert verdict(tmp_path, 6).verdict == NOT_TESTABLE
-    fill(tmp_path, {"top": 0.75}, task="mnli")
+    for task, lost in ("qqp", 0.01), ("mnli", 0.10):
+        assert verdict(tmp_path, 6).verdict == NOT_TESTABLE
+        make_seeds(tmp_path, (), 0.85, task=task, examples=40_000)
+        make_seeds(tmp_path, (4, 5), 0.85 - lost, task=task, examples=40_000)
     assert verdict(tmp_path, 6).verdict == SUPPORTED
+
+
+def test_claims_stand_in_a_report_only_where_runs_are_about_them(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60}, task="custom")
+    results = read_results(tmp_path)
+    assert "claims" not in tables_of(tmp_path) and "The paper" not in page(results, tmp_path)
+    asked = next(table for table in all_tables(results, claims=True) if table.name == "claims")
+    assert len(asked.rows) == 12 and {row[2] for row in asked.rows} == {NOT_TESTABLE}
+    assert "claim" in page(results, tmp_path, claims=True)
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60}, task="mrpc")
+    assert [row[0] for row in tables_of(tmp_path)["claims"].rows] == ["2", "4", "10"]
 
 
 def test_every_claim_has_a_verdict_and_what_cannot_be_tested_says_what_is_missing(tmp_path):
@@ -75,6 +98,7 @@ def test_every_claim_has_a_verdict_and_what_cannot_be_tested_says_what_is_missin
     found = verdicts(read_results(tmp_path))
     assert [v.number for v in found] == list(range(1, 13))
     assert all(v.verdict == NOT_TESTABLE and "needs" in v.evidence for v in found)
+    assert verdicts(read_results(tmp_path), every=False) == []
 
 
 class _Page(HTMLParser):
@@ -108,14 +132,135 @@ def test_the_page_is_one_file_with_headings_headers_and_words_for_pictures(tmp_p
     assert "<script" not in text
 
 
-def test_markdown_csv_and_latex_hold_the_same_cells(tmp_path):
+def test_markdown_and_latex_hold_the_same_cells(tmp_path):
     fill(tmp_path, {"top": 0.80, "bottom": 0.60})
     tables = all_tables(read_results(tmp_path))
     assert "| top | 80.00 (94.1 %) |" in markdown(tables)
-    rows = list(csv.reader(io.StringIO(comma_separated(tables))))
-    assert any(row[1:3] == ["top", "80.00 (94.1 %)"] for row in rows)
-    assert r"top & 80.00 (94.1 \%) \\" in latex(tables)
-    assert not re.search(r"(?<!\\)[%#]", latex(tables)), "what LaTeX would take for its own is escaped"
+    text = latex(tables)
+    assert r"top & 80.00 (94.1 \%) \\" in text
+    body = text.partition("\n")[2]
+    assert not re.search(r"(?<!\\)[%#]", body), "what LaTeX would take for its own is escaped"
+    for columns in re.findall(r"begin{longtable}{(.*)}", text):
+        widths = [float(width) for width in re.findall(r"p{([\d.]+)\\linewidth}", columns)]
+        assert sum(widths) + 0.01 * len(widths) <= 1, "a table is no wider than the page"
+
+
+def test_a_name_from_a_models_folder_is_text_in_every_format(tmp_path):
+    evil = '<img src=x onerror="alert(1)">|[a](javascript:b)\n# new'
+    fill(tmp_path, {"top": 0.80}, name=evil)
+    results = read_results(tmp_path)
+    text = markdown(all_tables(results))
+    assert "<img" not in text and "&lt;img src=x" in text and "\\[a\\](" in text
+    assert all(not line.startswith("# new") for line in text.splitlines())
+    assert "<img src=x" not in page(results, tmp_path)
+    assert list(csv.reader(io.StringIO(comma_separated(results))))[1][1] == evil
+
+
+def test_the_csv_is_one_tidy_table(tmp_path):
+    import pandas
+
+    fill(tmp_path, {"top": 0.80})
+    make_record(tmp_path, (4, 5), -0.2, task="stsb", metric="pearson")
+    frame = pandas.read_csv(io.StringIO(comma_separated(read_results(tmp_path))))
+    assert len(frame) == 3 and frame["run"].is_unique
+    assert frame.set_index(["task", "count"]).loc[("mrpc", 2), ["score", "full_score"]].tolist() == [0.80, 0.85]
+    assert frame["score"].dtype == float and frame.query("task == 'stsb'")["retention"].isna().all()
+
+
+def options_of(name):
+    """Return the options of a sub-command as its real parser knows them."""
+    import typer.main
+
+    from depthprune.cli.main import app
+
+    command = typer.main.get_command(app)
+    return command.get_command(None, name)
+
+
+def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
+    recipes = [
+        HealSpec(), HealSpec(weight_decay=0.01, precision="float32", similar_lengths=True), HealSpec(batch_size=8),
+        HealSpec(epochs_before=3, freeze_dropped=True, freeze_layers=(0, 1, 2), freeze_embeddings=True),
+        HealSpec(drop_every_steps=50),
+    ]  # fmt: skip
+    own = {"dataset": "my data.csv", "text_columns": ["a", "b"], "label_column": "kind", "eval_split": "test"}
+    for heal in recipes:
+        make_record(tmp_path, (), 0.8, heal=heal.for_full(), max_length=64, task="custom", options=own)
+        make_record(tmp_path, (0, 5), 0.8, heal=heal, max_length=64, task="custom", options=own)
+        make_record(tmp_path, (0, 5), 0.8, heal=heal, task="custom", name="old")
+        make_record(tmp_path, (2, 3), 0.8, heal=heal, model="hub:org/name@0123", seed=7)
+    for order in (4, 5), (5, 4):
+        make_record(tmp_path, (4, 5), 0.8, heal=HealSpec(drop_every=1), order=order, seed=8)
+    commands = [row[-1] for row in tables_of(tmp_path)["runs"].rows]
+    assert len(commands) == len(read_results(tmp_path).runs) > 20
+    for line in commands:
+        name, *words = shlex.split(line)[1:]
+        with options_of(name).make_context(name, words) as context:
+            assert context.params["task"] in ("custom", "mrpc")
+    assert any(
+        "--dataset 'my data.csv' --text-columns a,b --label-column kind --eval-split test" in c for c in commands
+    )
+    assert any(c.startswith("depthprune run org/name --task mrpc --layers 2-3") for c in commands)
+
+
+def test_runs_of_other_data_or_lengths_are_entries_of_their_own_in_every_table(tmp_path):
+    for seed, more in enumerate([{}, {"max_length": 64}, {"data": "sha256:fedcba98"}]):
+        for dropped, score in ((), 0.90 - 0.1 * seed), ((4, 5), 0.80 - 0.1 * seed):
+            make_record(tmp_path, dropped, score, seed=seed, **more)
+    tables = all_tables(read_results(tmp_path))
+    scores = {table.title: table.rows for table in tables if table.name.startswith("scores-")}
+    assert [row for rows in scores.values() for row in rows if row[0] == "top"] == [
+        ("top", "80.00 (88.9 %)"), ("top", "60.00 (85.7 %)"), ("top", "70.00 (87.5 %)"),
+    ]  # fmt: skip
+    assert ["max length 64" in title or "fedcba" in title for title in scores] == [False, True, True]
+    for table in tables:
+        if table.name in ("answer", "within", "cost", "robustness", "runs"):
+            assert any("max length 64" in " ".join(row) for row in table.rows), table.name
+            assert any("data fedcba" in " ".join(row) for row in table.rows), table.name
+        assert "±" not in " ".join(cell for row in table.rows for cell in row), f"{table.name} averages them"
+    assert [p.caption.partition(";")[0] for s in sections(read_results(tmp_path), tmp_path) for p in s.figures][0:3]
+
+
+def test_layers_that_a_strategy_chose_otherwise_are_an_entry_of_their_own(tmp_path):
+    for seed, dropped in enumerate([(1, 3), (1, 3), (2, 3)]):
+        make_record(tmp_path, dropped, 0.8 - 0.1 * (dropped == (2, 3)), seed=seed, strategies=("contribution",))
+    (table,) = [table for name, table in tables_of(tmp_path).items() if name.startswith("scores-")]
+    rows = dict(table.rows)
+    assert rows["contribution"] == "80.00 ± 0.00" and rows["contribution (layers 2-3)"] == "70.00"
+
+
+def test_the_answer_comes_first_with_checkpoint_hardware_and_milliseconds(tmp_path):
+    for seed in range(2):
+        fill(tmp_path, {"top": 0.845, "bottom": 0.60}, seed=seed)
+        make_record(tmp_path, (5,), 0.86, seed=seed)
+    results = read_results(tmp_path)
+    kept = next(run for run in results.runs if run.dropped == (4, 5))
+    (kept.folder / "model" / "config.json").write_text("{}")
+    results = read_results(tmp_path)
+    first = sections(results, tmp_path)[0]
+    (line,) = first.lead
+    assert first.anchor == "answer" and line.startswith("Drop layers 4-5 of tiny (top; 2 of 6 layers).")
+    assert "accuracy 84.50 ± 0.00 over 2 seeds, the full model 85.00" in line and "-0.50 (95 %: " in line
+    assert "4.00 ms an example instead of 6.00" in line and str(kept.folder / "model") in line
+    (chosen,) = sections(results, tmp_path, chosen=next(r.digest for r in results.runs if r.count == 1))[0].lead
+    assert chosen.startswith("Drop layer 5 of tiny") and "depthprune run MODEL --task mrpc --layers 5" in chosen
+
+
+def test_where_nothing_is_within_a_point_the_answer_says_so(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60})
+    (line,) = sections(read_results(tmp_path), tmp_path)[0].lead
+    assert line.startswith("No plan that was tried stays within a point. The closest drops layers 4-5 of tiny")
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "report", "report.docx"])
+def test_an_ending_that_no_report_has_is_refused_in_a_line(name, tmp_path):
+    from depthprune.cli.report import format_of
+
+    with pytest.raises(UserError, match=r"\.html, \.htm, \.md, \.csv, \.tex"):
+        format_of(tmp_path / name)
+    assert format_of(tmp_path / "a.HTML") == "html" and format_of(None) == "markdown"
+    with pytest.raises(UserError, match="no PDF"):
+        format_of(tmp_path / "a.pdf", "latex")
 
 
 def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):
@@ -167,7 +312,7 @@ def test_recipes_stand_side_by_side_and_are_compared_with_one_full_model(tmp_pat
     assert "epochs before 3, freeze dropped" in table.note and "drop every 2" in table.note
     commands = [row[-1] for row in tables_of(tmp_path)["runs"].rows]
     assert any("--epochs-before 3 --freeze-dropped" in command for command in commands)
-    assert any("--strategy top --count 2 --epochs 3" in c and "--drop-every 2" in c for c in commands)
+    assert any("--layers 4-5 --epochs 3" in c and "--drop-every 2" in c for c in commands)
 
 
 def test_a_baseline_stands_beside_the_best_pruned_model_of_its_size(tmp_path):

@@ -20,7 +20,7 @@ from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores
 from depthprune.experiments.expansion import Expansion
 from depthprune.experiments.store import Store
-from depthprune.experiments.summary import best_plans, readable_record, records, tally
+from depthprune.experiments.summary import Best, best_plans, readable_record, records, tally
 from depthprune.plan import format_layers
 
 MOST_LINES = 20  # about runs that go on, in a terminal
@@ -168,10 +168,14 @@ def _best_columns(table: Table, found: list[dict[str, Any]]) -> None:
         table.add_row(
             best.task,
             format_layers(best.record["spec"]["drop"]["dropped"]),
-            f"{100 * _score(best.record):.2f}",
+            f"{100 * best.score:.2f}{_spread(best)}",
             f"{100 * best.retention:.1f}%" if best.retention is not None else "n/a",
             f"{best.record['outcome']['profile']['parameters'] / 1e6:.1f}M",
         )
+
+
+def _spread(best: Best) -> str:
+    return f" ± {100 * best.spread:.2f} ({best.seeds} seeds)" if best.spread is not None else ""
 
 
 def _score(record: dict[str, Any]) -> float:

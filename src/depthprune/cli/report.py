@@ -6,26 +6,27 @@ from typing import Annotated
 import typer
 
 FORMATS = ("html", "markdown", "csv", "latex")
+ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
 Store = Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.", show_default=False)]
 Output = Annotated[
-    Path | None, typer.Option("--output", help="The file to write; tables are printed if left out.", show_default=False)
-]
+    Path | None,
+    typer.Option("--output", help="The file to write: .html, .md, .csv or .tex; tables are printed if left out.",
+                 show_default=False),
+]  # fmt: skip
 Format = Annotated[
     str | None, typer.Option("--format", help="html, markdown, csv or latex; by the file's ending if left out.")
 ]
-ENDINGS = {".html": "html", ".md": "markdown", ".csv": "csv", ".tex": "latex"}
+Claims = Annotated[
+    bool, typer.Option("--claims", help="Show all claims of the paper, also those that no runs here are about.")
+]
 
 
-def report(store: Store, output: Output = None, format_name: Format = None) -> None:
-    """Write what the runs in a store say: one page that opens offline, or tables."""
+def report(store: Store, output: Output = None, format_name: Format = None, claims: Claims = False) -> None:
+    """Write what the runs in a store say: one page that opens offline, tables, or one row a run (CSV)."""
     from depthprune.errors import UserError
     from depthprune.result_file import check_file, write_text
 
-    chosen = format_name or (ENDINGS.get(output.suffix, "html") if output is not None else "markdown")
-    if chosen not in FORMATS:
-        raise UserError(f"there is no format '{chosen}'; it is one of {', '.join(FORMATS)}")
-    if chosen == "html" and output is None:
-        raise UserError("say where to write the page: --output report.html")
+    chosen = format_of(output, format_name)
     if not store.is_dir():
         raise UserError(f"there is no store '{store}'; give the folder where runs were recorded")
     if output is not None:
@@ -35,7 +36,7 @@ def report(store: Store, output: Output = None, format_name: Format = None) -> N
     results = read_results(store)
     if not results.runs and not results.analyses:
         raise UserError(f"the store '{store}' has no runs that are done; run depthprune sweep or depthprune run first")
-    text = _text(chosen, results, store)
+    text = _text(chosen, results, store, claims)
     if output is None:
         print(text, end="")
         return
@@ -43,12 +44,34 @@ def report(store: Store, output: Output = None, format_name: Format = None) -> N
     print(f"{len(results.runs)} runs: {output}")
 
 
-def _text(chosen: str, results, store: Path) -> str:
+def format_of(output: Path | None, format_name: str | None = None) -> str:
+    """Return the format of a report.
+
+    Raises:
+        UserError: the file ends in what no report is written as, or there is no such format.
+    """
+    from depthprune.errors import UserError
+
+    if format_name is not None and format_name not in FORMATS:
+        raise UserError(f"there is no format '{format_name}'; it is one of {', '.join(FORMATS)}")
+    if format_name is None and output is not None and output.suffix.lower() not in ENDINGS:
+        raise UserError(f"'{output}' is no report that this writes; end it in {', '.join(ENDINGS)}, or give --format")
+    chosen = format_name or (ENDINGS[output.suffix.lower()] if output is not None else "markdown")
+    if chosen == "html" and output is None:
+        raise UserError("say where to write the page: --output report.html")
+    if output is not None and output.suffix.lower() == ".pdf":
+        raise UserError(f"'{output}' would be no PDF; write .html and print it, or .tex, from which LaTeX makes one")
+    return chosen
+
+
+def _text(chosen: str, results, store: Path, claims: bool) -> str:
     from depthprune.report.formats import comma_separated, latex, markdown
     from depthprune.report.tables import all_tables
 
     if chosen == "html":
         from depthprune.report.page import page
 
-        return page(results, store)
-    return {"markdown": markdown, "csv": comma_separated, "latex": latex}[chosen](all_tables(results))
+        return page(results, store, claims=claims)
+    if chosen == "csv":
+        return comma_separated(results)
+    return {"markdown": markdown, "latex": latex}[chosen](all_tables(results, claims=claims))

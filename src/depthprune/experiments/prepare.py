@@ -8,6 +8,7 @@ from depthprune import processes
 from depthprune.errors import PlanError, UserError
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.experiments.summary import retention
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
@@ -34,15 +35,6 @@ class Comparison:
     def retention(self) -> float | None:
         """Pruned score over full score; None where the full score is not above 0."""
         return retention(self.pruned.score, self.full.score)
-
-
-def retention(score: float, full_score: float) -> float | None:
-    """Return `score / full_score`, or None where the full score is not above 0, and a ratio would say nothing.
-
-    >>> retention(0.8, 0.0) is None
-    True
-    """
-    return score / full_score if full_score > 0 else None
 
 
 def resolve_device(device: str) -> str:

@@ -1,6 +1,7 @@
 """What a store knows, in numbers: how far its sweeps are, and the best plan so far for each task. No torch."""
 
 import json
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -67,21 +68,6 @@ def tally(store: Store, asked: list[str] | None = None) -> Tally:
     return found
 
 
-@dataclass(frozen=True)
-class Best:
-    """The pruned run of a task that keeps most of its score.
-
-    Args:
-        task: of the run.
-        record: of the run.
-        retention: its score over that of the full model, or None where that has no record.
-    """
-
-    task: str
-    record: dict[str, Any]
-    retention: float | None
-
-
 def score_of(record: dict[str, Any]) -> float:
     """Return a record's primary metric, a fraction."""
     outcome = record["outcome"]
@@ -99,17 +85,60 @@ def _full_recipe(heal: str) -> str:
     return repr(heal_of(json.loads(heal)).for_full())
 
 
+def retention(score: float, full_score: float) -> float | None:
+    """Return the share of the full model's score that is kept.
+
+    None where the full score is not above 0, and a share would say nothing; 0 where a correlation turned negative.
+
+    >>> retention(0.4, 0.8), retention(0.8, 0.0), retention(-0.9, 0.8)
+    (0.5, None, 0.0)
+    """
+    return max(score, 0.0) / full_score if full_score > 0 else None
+
+
+@dataclass(frozen=True)
+class Best:
+    """The pruned model of a task that scores highest, as a mean over its seeds.
+
+    Args:
+        task: of the runs.
+        record: of the first of its runs.
+        score: the mean over seeds, a fraction.
+        spread: their standard deviation, or None of a single one.
+        seeds: how many there are.
+        retention: mean share of the full models' scores, or None where one has no record or is not above 0.
+    """
+
+    task: str
+    record: dict[str, Any]
+    score: float
+    spread: float | None
+    seeds: int
+    retention: float | None
+
+
 def best_plans(found: list[dict[str, Any]]) -> list[Best]:
-    """Return, for each task, the pruned run with the highest score."""
+    """Return, for each task, the pruned model with the highest mean over seeds.
+
+    Runs are seeds of one another where their specs say the same but for the seed.
+    """
     full = {group_of(record): score_of(record) for record in found if not record["spec"]["drop"]["dropped"]}
-    best: dict[str, dict[str, Any]] = {}
+    same: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in found:
-        task = record["spec"]["evaluation"]["task"]
-        if record["spec"]["drop"]["dropped"] and (task not in best or score_of(record) > score_of(best[task])):
-            best[task] = record
-    return [Best(task, record, _retention(record, full)) for task, record in sorted(best.items())]
+        if record["spec"]["drop"]["dropped"]:
+            task, one = record["spec"]["evaluation"]["task"], json.dumps({**record["spec"], "seed": None})
+            same.setdefault(task, {}).setdefault(one, []).append(record)
+    best = []
+    for task, plans in sorted(same.items()):
+        some = max(plans.values(), key=_mean_score)
+        scores = [score_of(record) for record in some]
+        kept = [retention(score_of(record), full.get(group_of(record), 0.0)) for record in some]
+        known = [share for share in kept if share is not None]
+        share = statistics.fmean(known) if len(known) == len(kept) else None
+        spread = statistics.stdev(scores) if len(scores) > 1 else None
+        best.append(Best(task, some[0], statistics.fmean(scores), spread, len(scores), share))
+    return best
 
 
-def _retention(record: dict[str, Any], full: dict[str, float]) -> float | None:
-    score = full.get(group_of(record))
-    return score_of(record) / score if score is not None and score > 0 else None
+def _mean_score(some: list[dict[str, Any]]) -> float:
+    return statistics.fmean(map(score_of, some))

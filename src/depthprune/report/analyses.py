@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.report.paper import named_in_paper
+from depthprune.report.paper.numbers import named_in_paper
 from depthprune.report.table import Table
 
 FOLDER = "analyses"  # of a store

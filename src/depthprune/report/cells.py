@@ -38,20 +38,37 @@ def groups(results: Results) -> Iterator[Group]:
         for task in [*tasks, AVERAGE]:
             here = [run for run in own if run.task == task]
             recipes = sorted({run.recipe for run in own if run.dropped and task in (run.task, AVERAGE)})
+            apart = differences(recipes)
             for n, recipe in enumerate(recipes):
                 some = [run for run in here or own if run.recipe == recipe]
                 some = some if here else average(some, tasks)
                 if any(run.dropped for run in some):
                     on = f"on {task}" if here else f"on average over {', '.join(tasks)}"
                     end = f"-{n + 1}" if n else ""
-                    yield Group(f"{task}-{model[-6:]}{end}", f"{some[0].model_name} {on}", tuple(some))
+                    title = f"{some[0].model_name} {on}" + (f" ({apart[recipe]})" if apart[recipe] else "")
+                    yield Group(f"{task}-{model[-6:]}{end}", title, tuple(some))
+
+
+def differences(recipes: Sequence[str]) -> dict[str, str]:
+    """Return what each of several recipes has that not all of them have; nothing of a single one.
+
+    >>> differences(["3 epochs, batch 32", "3 epochs, batch 32, drop every 1"])
+    {'3 epochs, batch 32': 'plain', '3 epochs, batch 32, drop every 1': 'drop every 1'}
+    """
+    parts = {recipe: recipe.split(", ") for recipe in recipes}
+    shared = set.intersection(*map(set, parts.values())) if parts else set()
+    several = len(parts) > 1
+    return {
+        recipe: (", ".join(part for part in some if part not in shared) or "plain") if several else ""
+        for recipe, some in parts.items()
+    }
 
 
 def over_seeds(runs: Sequence[Run]) -> list[Run]:
-    """Return runs that stand for the mean over seeds: one for each model, task, plan and recipe."""
+    """Return runs that stand for the mean over seeds: one for each model, task, plan and recipe, data included."""
     same: dict[tuple, list[Run]] = {}
     for run in runs:
-        same.setdefault((run.model, run.task, run.dropped, run.recipe), []).append(run)
+        same.setdefault((run.model, run.task, run.plan, run.recipe), []).append(run)
     return [_mean_run(some) if len(some) > 1 else some[0] for some in same.values()]
 
 

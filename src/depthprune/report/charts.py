@@ -39,7 +39,7 @@ def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
         axis.errorbar(counts, means, yerr=errors if any(errors) else None, capsize=3, label=name, **style)
     if full:
         axis.axhline(100 * statistics.fmean(full), color="#5b6673", linestyle="--", linewidth=1, label="full model")
-    axis.set_xlabel("layers dropped")
+    axis.set_xlabel("K, layers dropped")
     axis.set_ylabel(f"{runs[0].primary} × 100")
     axis.legend(fontsize=8, ncols=2)
     _whole_numbers(axis.xaxis)
@@ -76,9 +76,9 @@ def slowness(run: Run) -> float:
 def pareto_front(runs: Sequence[Run], cost: Callable[[Run], float] = parameters) -> list[Run]:
     """Return, for each task, the runs that no other beats in both cost and retention, the cheapest first."""
     front = []
-    for task in sorted({run.task for run in runs}):
+    for on in sorted({run.on for run in runs}):
         best = -1.0
-        some = [run for run in runs if run.task == task]
+        some = [run for run in runs if run.on == on]
         for run in sorted(some, key=lambda run: (cost(run), -(run.retention or 0.0))):
             if (run.retention or 0.0) > best:
                 front.append(run)
@@ -89,33 +89,57 @@ def pareto_front(runs: Sequence[Run], cost: Callable[[Run], float] = parameters)
 def point_name(run: Run) -> str:
     """Say which run a point is."""
     dropped = f"without layers {format_layers(run.dropped)}" if run.dropped else "full"
-    return f"{run.task} {dropped} ({100 * (run.retention or 0):.1f} %)"
+    return f"{run.on} {dropped} ({100 * (run.retention or 0):.1f} %)"
 
 
-def pareto_chart(runs: Sequence[Run]) -> str:
-    """Draw retention against parameters and against speed-up, the front marked."""
-    figure, axes = _figure(2)
-    for axis, heading, value, cost in (
-        (axes[0], "parameters, million", parameters, parameters),
-        (axes[1], "times faster than the full model", lambda run: run.speedup, slowness),
-    ):
-        for n, task in enumerate(sorted({run.task for run in runs})):
-            some = [run for run in runs if run.task == task]
-            axis.scatter(
-                [value(run) for run in some],
-                [100 * (run.retention or 0.0) for run in some],
-                s=22,
-                color=COLOURS[n % len(COLOURS)],
-                marker=MARKERS[n % len(MARKERS)],
-                label=task,
-            )
-        ringed = pareto_front(runs, cost)
-        axis.scatter([value(r) for r in ringed], [100 * (r.retention or 0) for r in ringed], s=90,
-                     facecolors="none", edgecolors="#1d2430", linewidths=1.2, label="beaten by none")  # fmt: skip
-        axis.set_xlabel(heading)
-    axes[0].set_ylabel("share of the full score, %")
-    axes[0].legend(fontsize=8, loc="lower right")
+COSTS = {
+    "parameters": ("parameters, million", parameters, parameters),
+    "speed": ("times faster than the full model", lambda run: run.speedup, slowness),
+}  # what is drawn, and what the front is of
+
+
+def pareto_chart(runs: Sequence[Run], kind: str) -> str:
+    """Draw retention against a cost; what no other beats is joined up, and labelled with the layers that went.
+
+    Args:
+        kind: `parameters` or `speed`.
+    """
+    figure, (axis,) = _figure(1, height=4.0)
+    heading, value, cost = COSTS[kind]
+    front = pareto_front(runs, cost)
+    labels = []
+    for n, on in enumerate(sorted({run.on for run in runs})):
+        some = [run for run in runs if run.on == on]
+        style = {"color": COLOURS[n % len(COLOURS)], "marker": MARKERS[n % len(MARKERS)]}
+        axis.scatter([value(run) for run in some], [_kept(run) for run in some], s=16, alpha=0.45, **style)
+        best = [run for run in front if run.on == on]
+        axis.plot(
+            [value(run) for run in best], [_kept(run) for run in best], linewidth=1.1, markersize=6, **style, label=on
+        )
+        labels += [(value(run), _kept(run), format_layers(run.dropped) or "full", style["color"]) for run in best]
+    _write_labels(axis, labels)
+    axis.set_xlabel(heading)
+    axis.set_ylabel("share of the full score, %")
+    axis.margins(x=0.08, y=0.1)
+    axis.legend(fontsize=8, loc="best")
     return _svg(figure)
+
+
+def _kept(run: Run) -> float:
+    return 100 * (run.retention or 0.0)
+
+
+def _write_labels(axis: Any, labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write a label beside each point, above those that would cover another's."""
+    xs, ys = [x for x, *_ in labels], [y for _, y, *_ in labels]
+    wide, high = (max(max(values) - min(values), 1e-9) if values else 1.0 for values in (xs, ys))
+    taken: list[tuple[float, float]] = []
+    for x, y, text, colour in sorted(labels, key=lambda each: (each[1], each[0])):
+        at = y
+        while any(abs(x - other) < 0.14 * wide and abs(at - there) < 0.055 * high for other, there in taken):
+            at += 0.03 * high
+        taken.append((x, at))
+        axis.annotate(text, (x, y), xytext=(x + 0.014 * wide, at + 0.012 * high), fontsize=8, color=colour)
 
 
 def scores_chart(scores: Scores) -> str:

@@ -1,7 +1,7 @@
 """The report as one HTML file that opens offline (Jinja2, pictures as SVG inside). No torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from depthprune.errors import LoadError
 from depthprune.optional import require
 from depthprune.report import charts
 from depthprune.report.analyses import FOLDER, KINDS, curves, curves_words
+from depthprune.report.answer import answers, sentences
 from depthprune.report.cells import groups, over_seeds
 from depthprune.report.results import Results
 from depthprune.report.tables import Table, all_tables
@@ -34,17 +35,30 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page."""
+    """A part of the page.
+
+    Args:
+        anchor, heading: its name in links, and for people.
+        tables, figures: what it shows.
+        notes: under it.
+        lead: paragraphs before all else.
+    """
 
     anchor: str
     heading: str
     tables: tuple[Table, ...] = ()
     figures: tuple[Picture, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    lead: tuple[str, ...] = ()
 
 
-def page(results: Results, store: Path) -> str:
-    """Return the report as HTML."""
+def page(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> str:
+    """Return the report as HTML.
+
+    Args:
+        claims: also the paper's claims that no runs are about.
+        chosen: the digest of the run that is the answer; the smallest that loses little if left out.
+    """
     jinja2 = require("jinja2", extra="report", purpose="writing a report")
     from importlib.metadata import version
 
@@ -55,27 +69,27 @@ def page(results: Results, store: Path) -> str:
     tasks, models = results.values("task"), results.values("model_name")
     lead = (
         f"{len(results.runs)} runs of {', '.join(models)} on {', '.join(tasks)}: layers dropped, the rest fine-tuned, "
-        "scored beside the full model."
+        "scored beside the full model. K is how many layers went; layers count from 0, the one nearest the input."
         if results.runs
         else f"{len(results.analyses)} analyses of layers; no runs."
     )
     return template.render(
         title="What is left when layers go",
         lead=lead,
-        sections=sections(results, store),
-        version=version("depthprune"),
+        sections=sections(results, store, claims=claims, chosen=chosen),
         store=store.name,
+        version=version("depthprune"),
     )
 
 
-def sections(results: Results, store: Path) -> list[Section]:
-    """Return the parts of the page that the runs give something for."""
-    tables = {table.name: table for table in all_tables(results)}
+def sections(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> list[Section]:
+    """Return the parts of the page that there is something for, the answer first."""
+    tables = {table.name: table for table in all_tables(results, claims=claims, chosen=chosen)}
+    lead = tuple(sentences(each) for each in answers(results, chosen=chosen))
     found = [
+        Section("answer", "The answer", _some(tables, "answer"), lead=lead),
         Section("scores", "Score against depth", _starting(tables, "scores-"), tuple(_depth_charts(results))),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
-        Section("claims", "The paper's claims", _some(tables, "claims")),
-        Section("paper", "Beside the paper's numbers", _starting(tables, "paper-")),
         Section("within", "How many layers can go", _some(tables, "within", "robustness")),
         Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines")),
         Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
@@ -85,6 +99,8 @@ def sections(results: Results, store: Path) -> list[Section]:
             _some(tables, "probes", "similarities"),
             tuple(_analyses(results)),
         ),
+        Section("paper", "Beside the paper's numbers", _starting(tables, "paper-")),
+        Section("claims", "The paper's claims", _some(tables, "claims")),
         Section("runs", "Every run, and how to repeat it", _some(tables, "runs"), notes=_notes(results)),
     ]
     return [section for section in found if section.tables or section.figures]
@@ -114,15 +130,15 @@ def _pareto(results: Results) -> list[Picture]:
     runs = over_seeds([run for run in results.runs if run.retention is not None])
     if not any(run.dropped for run in runs):
         return []
-    fronts = [charts.pareto_front(runs, cost) for cost in (charts.parameters, charts.slowness)]
-    words = "; ".join(
-        f"beaten by none in {name}: {', '.join(charts.point_name(run) for run in front)}"
-        for name, front in zip(("parameters", "speed"), fronts, strict=True)
-    )
-    caption = (
-        "Share of the full model's score against parameters and speed, means over seeds; what is ringed none beats."
-    )
-    return [Picture(charts.pareto_chart(runs), f"Retention against parameters and speed-up. {words}", caption)]
+    pictures = []
+    for kind, (_, _, cost) in charts.COSTS.items():
+        front = ", ".join(charts.point_name(run) for run in charts.pareto_front(runs, cost))
+        caption = (
+            f"Share of the full model's score against {kind}, means over seeds. What no other beats in both is joined "
+            "up and labelled with the layers that went."
+        )
+        pictures.append(Picture(charts.pareto_chart(runs, kind), f"Retention against {kind}. Best: {front}", caption))
+    return pictures
 
 
 def _layer_scores(store: Path) -> list[Picture]:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 
-from depthprune.report.paper import named_in_paper
+from depthprune.report.paper.numbers import named_in_paper
 from depthprune.report.results import Results, Run
 
 DISTILLED = ("distil", "minilm", "tinybert", "mobilebert")  # parts of names; the first covers "distilled"
@@ -41,16 +41,12 @@ def largest_within(runs: Sequence[Run], most: float) -> int:
 def tuning_speedup(results: Results, runs: Sequence[Run]) -> float | None:
     """Return how many times faster fine-tuning is: the median over runs, each beside its full model; None without any.
 
-    The full model is that of the same task, seed and recipe; other recipes than the paper's train more than once.
+    The full model is that of the same task, data, seed and recipe; other recipes than the paper's train more than once.
     """
-    full: dict[tuple, Run] = {}
-    for run in results.runs:
-        if not run.dropped and run.train_seconds > 0:
-            full[(run.model, run.task, run.seed, run.heal.for_full(), run.score)] = run
     ratios = []
     for run in runs:
-        whole = full.get((run.model, run.task, run.seed, run.heal, run.full_score))
-        if run.dropped and whole is not None and run.train_seconds > 0:
+        whole = results.full_of(run) if run.dropped and run.drops_first else None
+        if whole is not None and min(whole.train_seconds, run.train_seconds) > 0:
             ratios.append(whole.train_seconds / run.train_seconds)
     return statistics.median(ratios) if ratios else None
 

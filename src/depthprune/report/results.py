@@ -1,122 +1,31 @@
 """The records of a store as rows of a comparison. No torch.
 
-A row is a run with what the full model of the same task, seed and recipe scored. Which strategies chose its layers is
-known from the plan where they go by position, and from what sweeps wrote down where they go by scores.
+A row is a run with what the full model of the same task, data, seed and recipe scored. Which strategies chose its
+layers is known from the plan where they go by position, and from what sweeps wrote down where they go by scores. Runs
+are seeds of one another exactly if all else in their specs is the same; what differs is in `recipe`.
 """
 
+import json
 import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.expansion import BASELINE
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import group_of, records, score_of
-from depthprune.experiments.sweep_rows import stored_rows
+from depthprune.experiments.sweep_rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
-from depthprune.report.analyses import Analysis, read_analyses
-from depthprune.specs import HealSpec, heal_of
+from depthprune.report.analyses import read_analyses
+from depthprune.report.settings import evaluation_words, healing_words
+from depthprune.report.values import Results, Run, mean_and_spread, percent
+from depthprune.specs import heal_of
+
+__all__ = ["Results", "Run", "mean_and_spread", "percent", "read_results"]
 
 CHOSEN = "chosen"  # layers that no known strategy would have chosen
-
-
-@dataclass(frozen=True)
-class Run:
-    """A recorded run.
-
-    Args:
-        digest: its name.
-        model, model_name: identity, and what a sweep calls it, or else the folder.
-        task: of the run, and `primary`, its metric.
-        strategies: names of all that chose these layers; none for the full model.
-        depth, dropped: the plan.
-        seed, recipe: of the fine-tuning; the recipe is a text that like ones share.
-        score, full_score: fractions; the full model's is None where it has no record.
-        parameters, full_parameters, weight_bytes: sizes.
-        latency_ms, full_latency_ms: an example's, measured one after the other.
-        train_seconds: of the fine-tuning.
-        heal: the recipe's values.
-        model_type: the architecture, as transformers calls it; None in older records.
-        baseline: whether the model is only there to be compared with.
-        examples: on which the score was taken.
-        options: of the command that repeats the fine-tuning.
-    """
-
-    digest: str
-    model: str
-    model_name: str
-    task: str
-    primary: str
-    strategies: tuple[str, ...]
-    depth: int
-    dropped: tuple[int, ...]
-    seed: int
-    recipe: str
-    score: float
-    full_score: float | None
-    parameters: int
-    full_parameters: int
-    weight_bytes: int
-    latency_ms: float
-    full_latency_ms: float
-    train_seconds: float
-    heal: HealSpec = field(default_factory=HealSpec)
-    model_type: str | None = None
-    baseline: bool = False
-    examples: int = 0
-    options: str = ""
-
-    @property
-    def count(self) -> int:
-        """How many layers went."""
-        return len(self.dropped)
-
-    @cached_property
-    def drops_first(self) -> bool:
-        """Whether all layers go before anything is trained, which is the paper's way."""
-        return self.heal == self.heal.for_full()
-
-    @property
-    def retention(self) -> float | None:
-        """Score over that of the full model; None where that is unknown or not above 0."""
-        return self.score / self.full_score if self.full_score is not None and self.full_score > 0 else None
-
-    @property
-    def speedup(self) -> float:
-        """Latency of the full model over that of this one."""
-        return self.full_latency_ms / self.latency_ms
-
-
-@dataclass(frozen=True)
-class Results:
-    """Everything that a report is made of.
-
-    Args:
-        runs: every record that can be read.
-        foreign: names of those that cannot, and of files among the analyses that are none.
-        notes: cells that a sweep skipped, with the reason.
-        analyses: of layers.
-    """
-
-    runs: tuple[Run, ...]
-    foreign: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    analyses: tuple[Analysis, ...] = ()
-
-    def pruned(self, **fixed: Any) -> list[Run]:
-        """Return the pruned runs whose attributes have these values."""
-        return [run for run in self.runs if run.dropped and all(getattr(run, k) == v for k, v in fixed.items())]
-
-    def values(self, name: str) -> list[Any]:
-        """Return the values of an attribute, each once, sorted."""
-        return sorted({getattr(run, name) for run in self.runs})
-
-    def strategies(self) -> list[str]:
-        """Return the names of the strategies that chose something."""
-        return sorted({name for run in self.runs for name in run.strategies})
 
 
 def read_results(root: Path) -> Results:
@@ -131,31 +40,36 @@ def read_results(root: Path) -> Results:
             baselines.add(row["digest"])
     found, foreign = [], []
     called: dict[str, dict[str, None]] = defaultdict(dict)  # model → what it is called, by sweeps first
+    data: dict[str, set[str]] = defaultdict(set)
     for name, record in records(store):
         if record is None:
             foreign.append(name)
         else:
             found.append((name, record))
             called[record["spec"]["model"]] |= dict.fromkeys(names[name])
+            data[record["spec"]["evaluation"]["task"]].add(record["spec"]["evaluation"].get("data", ""))
     for _, record in found:
         model = record["spec"]["model"]
         called[model][str(record.get("environment", {}).get("model", model[:19]))] = None
     full = {group_of(record): score_of(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
     runs = []
     for name, record in found:
-        group, shown = full.get(group_of(record)), next(iter(called[record["spec"]["model"]]))
-        runs.append(_run(name, record, labels[name], group, shown, name in baselines))
+        spec = record["spec"]
+        about = {
+            "model_name": next(iter(called[spec["model"]])),
+            "baseline": name in baselines,
+            "setting": evaluation_words(spec, several_data=len(data[spec["evaluation"]["task"]]) > 1),
+            "full_score": full.get(group_of(record)),
+            "folder": store.root / name,
+        }
+        runs.append(_run(name, record, labels[name], about))
     analyses, others = read_analyses(root)
     notes = _notes(store) + [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
                              if len(some) > 1]  # fmt: skip
-    return Results(tuple(runs), (*foreign, *others), tuple(notes), analyses)
+    return Results(tuple(_with_spread(_one_plan_a_name(runs))), (*foreign, *others), tuple(notes), analyses)
 
 
 def _notes(store: Store) -> list[str]:
-    import json
-
-    from depthprune.experiments.sweep_rows import SWEEPS
-
     notes: dict[str, None] = {}
     for file in sorted((store.root / SWEEPS).glob("*.json")) if (store.root / SWEEPS).is_dir() else ():
         try:
@@ -165,26 +79,26 @@ def _notes(store: Store) -> list[str]:
     return list(notes)
 
 
-def _run(
-    digest: str, record: dict[str, Any], labels: Iterable[str], full: float | None, name: str, baseline: bool
-) -> Run:
+def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict[str, Any]) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
+    environment = record.get("environment", {})
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
+    if not dropped:
+        about["full_score"] = score_of(record)
     return Run(
         digest=digest,
         model=spec["model"],
-        model_name=name,
         task=spec["evaluation"]["task"],
         primary=outcome["primary"],
         strategies=tuple(names) if dropped else (),
         depth=outcome["plan"]["depth"],
         dropped=dropped,
+        order=tuple(spec["drop"].get("order", ())),
         seed=spec["seed"],
-        recipe=_recipe(heal),
+        recipe=", ".join(filter(None, (healing_words(heal), about["setting"]))),
         score=score_of(record),
-        full_score=full if dropped else score_of(record),
         parameters=profile["parameters"],
         full_parameters=profile.get("full_parameters", profile["parameters"]),
         weight_bytes=profile["weight_bytes"],
@@ -192,55 +106,61 @@ def _run(
         full_latency_ms=profile.get("full_latency_ms", profile["latency_ms"]),
         train_seconds=outcome["heal"]["seconds"],
         heal=heal,
-        model_type=record.get("environment", {}).get("model_type"),
-        baseline=baseline,
+        model_type=environment.get("model_type"),
         examples=int(outcome["metrics"][outcome["primary"]].get("examples", 0)),
-        options=_options(heal, spec["evaluation"].get("max_length", 128)),
+        group=group_of(record),
+        data=spec["evaluation"].get("data", ""),
+        max_length=spec["evaluation"].get("max_length", 128),
+        data_options=environment.get("data") or {},
+        steps=int(outcome["heal"].get("steps", 0)),
+        hardware=_hardware(environment),
+        **about,
     )
 
 
-COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
+def _hardware(environment: Mapping[str, Any]) -> str:
+    device = str(environment.get("device", ""))
+    if device and device != "cpu":
+        return device
+    threads = environment.get("threads")
+    return str(environment.get("processor", "")) + (
+        f", {threads} thread{'s' if threads != 1 else ''}" if threads else ""
+    )
 
 
-@lru_cache(maxsize=256)
-def _recipe(heal: HealSpec) -> str:
-    parts = [f"{heal.num_epochs:g} epochs", f"learning rate {heal.learning_rate:g}", f"batch {heal.batch_size}"]
-    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {shown}".strip() for name, shown in _unusual(heal))])
+def _one_plan_a_name(runs: Sequence[Run]) -> list[Run]:
+    """Give a strategy that chose different layers at one count a name for each choice, so that none is averaged.
 
-
-@lru_cache(maxsize=256)
-def _options(heal: HealSpec, max_length: int) -> str:
-    """Return the options that repeat a fine-tuning; weight decay has none."""
-    parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
-    parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
-    parts += [f"--max-length {max_length}"] if max_length != 128 else []
-    return " ".join([*parts, *(f"--{name.replace('_', '-')} {shown}".strip() for name, shown in _unusual(heal))])
-
-
-def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
-    for item in fields(HealSpec):
-        value = getattr(heal, item.name)
-        if item.name not in COMMON and value != item.default:
-            is_layers, is_number = isinstance(value, tuple), isinstance(value, int | float)
-            yield (
-                item.name,
-                ("" if value is True else format_layers(value) if is_layers else f"{value:g}" if is_number else value),
-            )
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Return the mean and the standard deviation over seeds; None of a single one.
-
-    >>> mean_and_spread([0.5])
-    (0.5, None)
+    A strategy by scores may do so on other data; what nobody knows the strategy of always says its layers.
     """
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    plans: dict[tuple, Counter[tuple]] = defaultdict(Counter)
+    for run in runs:
+        for name in run.strategies:
+            plans[run.model, run.task, run.recipe, run.count, name][run.plan] += 1
+
+    def named(run: Run, name: str) -> str:
+        choices = plans[run.model, run.task, run.recipe, run.count, name]
+        if len(choices) == 1 or run.plan == min(choices, key=lambda plan: (-choices[plan], plan)):
+            return name
+        layers = format_layers(run.dropped) + (f" in the order {','.join(map(str, run.order))}" if run.order else "")
+        return f"{name} (layers {layers})"
+
+    return [replace(run, strategies=tuple(named(run, name) for name in run.strategies)) for run in runs]
 
 
-def percent(value: float, spread: float | None = None) -> str:
-    """Write a fraction times a hundred, with its spread.
-
-    >>> percent(0.8123), percent(0.8, 0.0123)
-    ('81.23', '80.00 ± 1.23')
-    """
-    return f"{100 * value:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
+def _with_spread(runs: Sequence[Run]) -> list[Run]:
+    """Tell every run how far seeds are apart where its model, task and recipe were run with several."""
+    plans: dict[tuple, dict[tuple, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        plans[run.model, run.task, run.recipe][run.plan].append(run.score)
+    pooled: dict[tuple, tuple[float, int]] = {}
+    for key, some in plans.items():
+        several = [scores for scores in some.values() if len(scores) > 1]
+        freedom = sum(len(scores) - 1 for scores in several)
+        squares = sum(statistics.variance(scores) * (len(scores) - 1) for scores in several)
+        pooled[key] = (squares / freedom if freedom else 0.0, freedom)
+    found = []
+    for run in runs:
+        variance, freedom = pooled[run.model, run.task, run.recipe]
+        found.append(replace(run, seed_variance=variance, seed_freedom=freedom) if freedom else run)
+    return found

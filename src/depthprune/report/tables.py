@@ -8,31 +8,44 @@ from collections.abc import Sequence
 
 from depthprune.plan import format_layers
 from depthprune.report.analyses import analysis_tables
+from depthprune.report.answer import answer_table
 from depthprune.report.cells import Group, groups
 from depthprune.report.claims import verdicts
 from depthprune.report.comparisons import comparison_tables
 from depthprune.report.pairs import largest_within, loss, tuning_speedup
-from depthprune.report.paper_tables import paper_tables
+from depthprune.report.paper.tables import paper_tables
 from depthprune.report.results import Results, Run, mean_and_spread, percent
+from depthprune.report.settings import command, healing_words
 from depthprune.report.table import Table, seeds_words
 
 __all__ = ["Table", "all_tables"]
 
 POINTS = (1.0, 2.0, 3.0)
+K = "K is the number of dropped layers."
 
 
-def all_tables(results: Results) -> list[Table]:
-    """Return every table that the runs give something for."""
-    tables = [verdict_table(results), *score_tables(results), within_table(results), cost_table(results)]
+def all_tables(results: Results, *, claims: bool = False, chosen: str | None = None) -> list[Table]:
+    """Return every table that the runs give something for.
+
+    Args:
+        claims: also the claims that no runs are about.
+        chosen: the digest of the run that is the answer; the smallest that loses little if left out.
+    """
+    tables = [answer_table(results, chosen=chosen), *score_tables(results), within_table(results), cost_table(results)]
     tables += [*comparison_tables(results), layers_table(results), robustness_table(results), *paper_tables(results)]
-    tables += [*analysis_tables(results.analyses), runs_table(results)]
+    tables += [verdict_table(results, every=claims), *analysis_tables(results.analyses), runs_table(results)]
     return [table for table in tables if table.rows]
 
 
-def verdict_table(results: Results) -> Table:
-    """The paper's claims, each with its verdict."""
-    rows = tuple((str(v.number), v.claim, v.verdict, v.evidence) for v in verdicts(results))
-    note = "A difference counts only if it is larger than the noise: two standard errors, over seeds or over examples."
+def verdict_table(results: Results, *, every: bool = False) -> Table:
+    """The paper's claims that runs are about, or all, each with its verdict."""
+    rows = tuple((str(v.number), v.claim, v.verdict, v.evidence) for v in verdicts(results, every=every))
+    note = (
+        "Differences are over the seeds that both sides have, and intervals are of single ones: t over the seeds of "
+        "training and bootstrap over rows, paired where runs share them. A claim is decided at 5 % over all its "
+        "comparisons (Holm), so that one interval beyond 0 may not be enough; inconclusive means that chance may be "
+        "all there is."
+    )
     return Table("claims", "The paper's claims", ("no.", "claim", "verdict", "because"), rows, note)
 
 
@@ -55,7 +68,7 @@ def _score_table(group: Group) -> Table:
         f"{group.title}: {some.primary}, full model {said}",
         ("strategy", *(f"K = {count}" for count in counts)),
         tuple(rows),
-        f"{some.recipe}; {some.examples} examples; {spread}. In brackets the share of the full model's score.",
+        f"{K} {some.recipe}; {some.examples} examples; {spread}. In brackets the share of the full model's score.",
     )
 
 
@@ -73,8 +86,8 @@ def within_table(results: Results) -> Table:
     groups: dict[tuple[str, str, str, str], list[Run]] = {}
     for run in pruned:
         for name in run.strategies:
-            groups.setdefault((run.model, run.task, name, run.recipe), []).append(run)
-    several = len({run.recipe for run in pruned}) > 1
+            groups.setdefault((run.model, run.on, name, healing_words(run.heal)), []).append(run)
+    several = len({recipe for _, _, _, recipe in groups}) > 1
     rows = []
     for (_, task, name, recipe), runs in sorted(groups.items()):
         cells = [str(largest_within(runs, most)) for most in POINTS]
@@ -83,36 +96,45 @@ def within_table(results: Results) -> Table:
     headings = ("model", "task", "strategy", *(["recipe"] if several else []),
                 *(f"within {most:g}" for most in POINTS), "K tried")  # fmt: skip
     return Table("within", "Largest K within so many points of the full model", headings, tuple(rows),
-                 "Scores are not monotone in K, so the largest is meant and not the first failure; only K that were "
-                 "tried count.")  # fmt: skip
+                 f"{K} Scores are not monotone in K, so the largest is meant and not the first failure; only K that "
+                 "were tried count.")  # fmt: skip
 
 
 def cost_table(results: Results) -> Table:
-    """Size and speed by the number of layers that go."""
+    """Size and speed by the number of layers that go, for each task, since its texts are as long as they are."""
+    cells: dict[tuple[str, str, int], list[Run]] = {}
+    for run in results.runs:
+        cells.setdefault((run.model, run.on, run.count), []).append(run)
+    several = len({on for _, on, _ in cells}) > 1
     rows = []
-    for model in results.values("model"):
-        for count in sorted({run.count for run in results.runs if run.model == model}):
-            runs = [run for run in results.runs if run.model == model and run.count == count]
-            some = runs[0]
-            smaller = 100 * (1 - some.parameters / some.full_parameters)
-            speed = statistics.median(run.speedup for run in runs)
-            tuning = tuning_speedup(results, runs) if count else 1.0
-            rows.append(
-                (
-                    some.model_name,
-                    str(count),
-                    f"{some.parameters / 1e6:.2f} M",
-                    f"{smaller:.1f} %",
-                    f"{some.weight_bytes / 1e6:.0f} MB",
-                    f"{speed:.2f}×" if count else "1.00×",
-                    f"{tuning:.2f}×" if tuning is not None else "–",
-                )
+    for (_, on, count), runs in sorted(cells.items()):
+        some = runs[0]
+        smaller = 100 * (1 - some.parameters / some.full_parameters)
+        latency, speed = (
+            statistics.median(values) for values in ([r.latency_ms for r in runs], [r.speedup for r in runs])
+        )
+        tuning = tuning_speedup(results, runs) if count else 1.0
+        rows.append(
+            (
+                some.model_name,
+                *([on] if several else []),
+                str(count),
+                f"{some.parameters / 1e6:.2f} M",
+                f"{smaller:.1f} %",
+                f"{some.weight_bytes / 1e6:.0f} MB",
+                f"{latency:.2f}",
+                f"{speed:.2f}×" if count else "1.00×",
+                f"{tuning:.2f}×" if tuning is not None else "–",
             )
-    headings = ("model", "K", "parameters", "smaller", "weights", "faster", "fine-tuning")
+        )
+    headings = ("model", *(["task"] if several else []), "K", "parameters", "smaller", "weights", "ms an example",
+                "faster", "fine-tuning")  # fmt: skip
+    hardware = "; ".join(dict.fromkeys(run.hardware for run in results.runs if run.hardware))
     return Table("cost", "Size and speed", headings, tuple(rows),
-                 "Faster: median over runs of the full model's latency over the pruned one's, each pair timed in one "
-                 "process. Fine-tuning: median over the runs that drop first of how many times faster it was than the "
-                 "full model's with the same task, seed and recipe.")  # fmt: skip
+                 f"{K} Times are medians over runs{f' on {hardware}' if hardware else ''}. Faster: the full model's "
+                 "latency over the pruned one's, each pair timed in one process. Fine-tuning: over the runs that drop "
+                 "first, how many times faster it was than the full model's with the same task, data, seed and "
+                 "recipe.")  # fmt: skip
 
 
 def layers_table(results: Results) -> Table:
@@ -131,50 +153,44 @@ def layers_table(results: Results) -> Table:
 
 
 def robustness_table(results: Results) -> Table:
-    """Tasks in the order of what they lose, each over the same layers dropped."""
+    """Tasks in the order of what they lose, each over the same layers dropped, for each way to heal."""
+    ways = {way for run in results.pruned() if (way := healing_words(run.heal))}
     rows = []
     for model in results.values("model"):
-        runs = [run for run in results.pruned(model=model) if run.full_score is not None]
-        lost: dict[str, dict[tuple[int, ...], list[float]]] = {}
-        for run in runs:
-            lost.setdefault(run.task, {}).setdefault(run.dropped, []).append(loss(run))
-        shared = set.intersection(*map(set, lost.values())) if len(lost) > 1 else set()
-        if shared:
-            # A plan counts once, however many seeds it was run with.
-            means = {task: statistics.fmean(statistics.fmean(plans[p]) for p in shared) for task, plans in lost.items()}
-            for task in sorted(means, key=means.__getitem__):
-                rows.append((runs[0].model_name, task, f"{100 * means[task]:.2f}", str(len(shared))))
-    return Table("robustness", "Robust tasks first: mean loss in points", ("model", "task", "points lost", "plans"),
-                 tuple(rows), "Over the plans, that is sets of dropped layers, that all tasks of a model "
-                 "were run with.")  # fmt: skip
+        for way in sorted(ways):
+            runs = [r for r in results.pruned(model=model) if r.full_score is not None and healing_words(r.heal) == way]
+            lost: dict[str, dict[tuple, list[float]]] = {}
+            for run in runs:
+                lost.setdefault(run.on, {}).setdefault(run.plan, []).append(loss(run))
+            shared = set.intersection(*map(set, lost.values())) if len(lost) > 1 else set()
+            if shared:
+                # A plan counts once, however many seeds it was run with.
+                means = {on: statistics.fmean(statistics.fmean(plans[p]) for p in shared) for on, plans in lost.items()}
+                for on in sorted(means, key=means.__getitem__):
+                    about = (runs[0].model_name, *([way] if len(ways) > 1 else []), on)
+                    rows.append((*about, f"{100 * means[on]:.2f}", str(len(shared))))
+    headings = ("model", *(["recipe"] if len(ways) > 1 else []), "task", "points lost", "plans")
+    return Table("robustness", "Robust tasks first: mean loss in points", headings, tuple(rows),
+                 "Over the plans, that is sets of dropped layers, that all tasks of a model were run "
+                 "with.")  # fmt: skip
 
 
 def runs_table(results: Results) -> Table:
     """Every run, with its digest and what reproduces it."""
     ordered = sorted(results.runs, key=lambda run: (run.model_name, run.task, run.count, run.dropped, run.seed))
-    rows = []
-    for run in ordered:
-        layers = f"--layers {format_layers(run.dropped)} " if run.dropped else ""
-        if run.heal.gradual and run.dropped:  # the strategy tells in which order they go
-            layers = f"--strategy {run.strategies[0].partition(' (')[0]} --count {run.count} "
-        command = f"depthprune run MODEL --task {run.task} {layers}{run.options} --seed {run.seed}"
-        name = ", ".join(run.strategies) or "full"
-        rows.append(
-            (
-                run.task,
-                name,
-                format_layers(run.dropped) or "none",
-                percent(run.score),
-                str(run.seed),
-                run.digest,
-                command,
-            )
+    rows = [
+        (
+            run.on,
+            ", ".join(run.strategies) or "full",
+            format_layers(run.dropped) or "none",
+            percent(run.score),
+            str(run.seed),
+            run.digest,
+            command(run),
         )
+        for run in ordered
+    ]
     headings = ("task", "strategies", "dropped", "score", "seed", "run", "command")
-    return Table(
-        "runs",
-        "Every run",
-        headings,
-        tuple(rows),
-        "MODEL is the model's folder or Hub id; --dataset where the data is local.",
-    )
+    return Table("runs", "Every run", headings, tuple(rows),
+                 "MODEL is the model's folder. Older records do not say where the data was: add --dataset where it is "
+                 "local, and for own data write its columns for TEXT and LABEL.")  # fmt: skip

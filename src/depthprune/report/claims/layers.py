@@ -3,14 +3,14 @@
 An analysis has a value after the embeddings and after each layer. Layers are counted from 1 here, as in the paper.
 """
 
-import math
 import statistics
 from collections.abc import Sequence
 
 from depthprune.report.analyses import Analysis
-from depthprune.report.evidence import Answer, Claim, beyond, both, claim, put_together, standard_error
+from depthprune.report.claims.evidence import ERROR, Cell, Claim, claim, judged
+from depthprune.report.claims.rows import standard_error
 from depthprune.report.pairs import family, names_of_family
-from depthprune.report.paper import FINE_TUNED
+from depthprune.report.paper.numbers import FINE_TUNED
 from depthprune.report.results import Results
 
 CLAIMS: list[Claim] = []
@@ -44,28 +44,52 @@ def _origin(analysis: Analysis) -> str:
     return analysis.before_name or analysis.model_name
 
 
+Answer = tuple[bool | None, str]
+
+
+def _judged(answers: Sequence[Answer], missing: str) -> tuple[str, str]:
+    """Put answers together: each is decided or not before it comes here, so its p-values are 0 or a half."""
+    p_values = {True: (0.0, 1.0), False: (1.0, 0.0), None: (0.5, 0.5)}
+    return judged([Cell(text, *p_values[answer]) for answer, text in answers], missing)
+
+
+def both(*answers: bool | None) -> bool | None:
+    """Return whether all hold: False where one does not, else None where one cannot be told."""
+    return False if False in answers else None if None in answers else True
+
+
+def beyond(gap: float, band: float) -> bool | None:
+    """Tell whether a difference is above 0 by more than a margin; None where nobody can tell."""
+    return True if gap > band else False if gap < -band else None
+
+
 @claim(CLAIMS, 7, "Models of another objective behave differently: XLNet matures by layer 7, BERT by 11")
 def _mature(results: Results) -> tuple[str, str]:
-    """A model is mature at the first layer whose probe is within a point of the best."""
+    """A model is mature at the first layer whose probe is within a point of the best.
+
+    Decided only where the answer stays the same when a layer counts as good as the best up to the noise: the standard
+    error of a difference of two probes on so many rows, unpaired, times the normal quantile at 5 % with Bonferroni's
+    correction for the layers, since the best is the best of several. The fit of a probe is not varied.
+    """
     bert, xlnet = (analyses_of(results, "probe", name) for name in ("bert", "xlnet"))
     answers = [_early_and_late(x, b) for x in xlnet for b in bert if (x.task, x.metric) == (b.task, b.metric)]
     missing = "needs a probe on every layer of a BERT and of an XLNet, on the same task"
     there = [f"{_words(each)} on {each.task}" for each in (*bert, *xlnet)]
-    return put_together(answers, "; ".join([missing, *there]))
+    return _judged(answers, "; ".join([missing, *there]))
 
 
 def _early_and_late(xlnet: Analysis, bert: Analysis) -> Answer:
     """Tell whether XLNet matures early and BERT late; None where taking noise for nothing would change the answer."""
-    band = max(_noise(xlnet), _noise(bert))
 
-    def holds(tolerance: float) -> bool:
-        early, late = (_first(each, tolerance) / each.depth for each in (xlnet, bert))
+    def holds(noisy: bool) -> bool:
+        early, late = (_first(each, max(POINT, _noise(each) * noisy)) / each.depth for each in (xlnet, bert))
         return early <= EARLY and late >= LATE
 
+    noise = max(_noise(xlnet), _noise(bert))
     text = f"{xlnet.task}: {_words(xlnet)}, {_words(bert)}"
-    text += f" (noise {100 * band:.2f})" if band else ""
-    answer = holds(POINT)
-    return (answer if holds(max(POINT, band)) == answer else None), text
+    text += f" (noise {100 * noise:.2f})" if noise else ""
+    answer = holds(False)
+    return (answer if holds(True) == answer else None), text
 
 
 def _first(analysis: Analysis, tolerance: float) -> int:
@@ -75,9 +99,10 @@ def _first(analysis: Analysis, tolerance: float) -> int:
 
 
 def _noise(analysis: Analysis) -> float:
-    """Return the noise of a difference of two probes, 0 where the number of examples is unknown."""
+    """Return by how much a layer may be below the best by chance, 0 where the number of examples is unknown."""
     error = standard_error(max(analysis.values[1:]), analysis.metric, analysis.examples)
-    return 2 * math.sqrt(2) * error if error is not None else 0.0
+    quantile = statistics.NormalDist().inv_cdf(1 - ERROR / 2 / analysis.depth)
+    return quantile * 2**0.5 * error if error is not None else 0.0
 
 
 def _words(analysis: Analysis) -> str:
@@ -87,13 +112,16 @@ def _words(analysis: Analysis) -> str:
 
 @claim(CLAIMS, 12, "Fine-tuning changes BERT in its high layers, XLNet in the middle and the last")
 def _changes(results: Results) -> tuple[str, str]:
-    """Read it off the cosine of a layer's output before and after fine-tuning; a low one is a change."""
+    """Read it off the cosine of a layer's output before and after fine-tuning; a low one is a change.
+
+    Parts of a model differ where their mean cosines do by more than 0.05, a margin and no test: an analysis holds
+    means over rows without their spread. Both halves of the claim must hold, in each pair of a BERT and an XLNet.
+    """
     bert, xlnet = (analyses_of(results, "similarity", name) for name in ("bert", "xlnet"))
-    answers = [*map(_high, bert), *map(_middle, xlnet)]
-    if bert and xlnet:
-        return put_together(answers, "")
+    first, second = [*map(_high, bert)], [*map(_middle, xlnet)]
+    answers = [(both(b[0], x[0]), f"{b[1]}; {x[1]}") for b in first for x in second]
     missing = "needs the similarity of a BERT and of an XLNet before and after fine-tuning"
-    return put_together([], "; ".join([missing, *(text for _, text in answers)]))
+    return _judged(answers, "; ".join([missing, *(text for _, text in (*first, *second))]))
 
 
 def _high(analysis: Analysis) -> Answer:

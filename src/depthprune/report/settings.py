@@ -1,0 +1,111 @@
+"""What a run was made with, in words and as the command that repeats it. No torch.
+
+Runs that differ in anything but their seed are never averaged: two of them have the same words here exactly if they
+were trained and scored alike.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from depthprune.plan import LayerPlan, format_layers
+from depthprune.specs import EvalSpec, HealSpec
+from depthprune.strategies import removal_order, same_choice
+
+if TYPE_CHECKING:
+    from depthprune.report.values import Run
+
+COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
+KNOWN = ("model", "evaluation", "drop", "heal", "seed")  # parts of a spec
+DIGITS = 6  # of a fingerprint, to tell two of them apart
+DEFAULTS = {item.name: item.default for item in fields(EvalSpec) if item.default is not MISSING}
+
+
+@lru_cache(maxsize=256)  # thousands of records share a few recipes
+def healing_words(heal: HealSpec) -> str:
+    """Say how a model was fine-tuned.
+
+    >>> healing_words(HealSpec(epochs_before=3, freeze_dropped=True))
+    '3 epochs, learning rate 2e-05, batch 32, epochs before 3, freeze dropped'
+    """
+    parts = [f"{heal.num_epochs:g} epochs", f"learning rate {heal.learning_rate:g}", f"batch {heal.batch_size}"]
+    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {shown}".strip() for name, shown in _unusual(heal))])
+
+
+def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
+    for item in fields(HealSpec):
+        value = getattr(heal, item.name)
+        if item.name not in COMMON and value != item.default:
+            is_layers, is_number = isinstance(value, tuple), isinstance(value, int | float)
+            yield (
+                item.name,
+                ("" if value is True else format_layers(value) if is_layers else f"{value:g}" if is_number else value),
+            )
+
+
+def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
+    """Say what is unusual about what a run was trained and scored on, the task aside; nothing where nothing is.
+
+    Args:
+        spec: of the run, as its record has it.
+        several_data: whether the task was run on different rows, so that these have to be told apart.
+
+    >>> evaluation_words({"evaluation": {"task": "mrpc", "data": "sha256:12345678", "max_length": 64}},
+    ...                  several_data=True)
+    'max length 64, data 123456'
+    """
+    evaluation = dict(spec["evaluation"])
+    data = str(evaluation.pop("data", "")).rpartition(":")[2]
+    more = {k: v for k, v in spec.items() if k not in KNOWN}
+    parts = [
+        f"{name.replace('_', ' ')} {value if isinstance(value, str | int | float) else json.dumps(value)}"
+        for name, value in sorted((evaluation | more).items())
+        if name != "task" and value != DEFAULTS.get(name) and value not in (None, "", [], {})
+    ]
+    return ", ".join([*parts, *([f"data {data[:DIGITS]}"] if several_data else [])])
+
+
+def command(run: "Run") -> str:
+    """Return the command that repeats a run.
+
+    The model is `MODEL` unless the Hub has it, and the data as it was asked for; older records do not tell the latter.
+    """
+    model = run.model.removeprefix("hub:").partition("@")[0] if run.model.startswith("hub:") else "MODEL"
+    words = ["depthprune", "run", model, "--task", run.task]
+    words += _data_options(run)
+    words += _drop_options(run)
+    return " ".join([*(shlex.quote(word) for word in words), _options(run.heal, run.max_length), f"--seed {run.seed}"])
+
+
+def _drop_options(run: "Run") -> tuple[str, ...]:
+    plan = LayerPlan(run.depth, run.dropped)
+    if run.heal.gradual and run.order and run.order != removal_order(plan):
+        # Layers that are named go from the last one down; a strategy has an order of its own.
+        names = [name.partition(" (")[0] for name in run.strategies]
+        ordered = [name for name in same_choice(plan) if removal_order(plan, name) == run.order]
+        return ("--strategy", (ordered or names)[0], "--count", str(run.count))
+    return ("--layers", format_layers(run.dropped)) if run.dropped else ()
+
+
+def _data_options(run: "Run") -> Iterator[str]:
+    given = dict(run.data_options)
+    if run.task == "custom":
+        given = {"dataset": "DATA", "text_columns": ["TEXT"], "label_column": "LABEL"} | given
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            yield from [option] if value else []
+        else:
+            yield from (option, ",".join(value) if isinstance(value, list | tuple) else str(value))
+
+
+@lru_cache(maxsize=256)
+def _options(heal: HealSpec, max_length: int) -> str:
+    """Return the options that repeat a fine-tuning."""
+    parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
+    parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
+    parts += [f"--max-length {max_length}"] if max_length != 128 else []
+    return " ".join([*parts, *(f"--{name.replace('_', '-')} {shown}".strip() for name, shown in _unusual(heal))])
