@@ -125,7 +125,7 @@ def test_the_page_is_one_file_with_headings_headers_and_words_for_pictures(tmp_p
     parsed.feed(text)
     tags = [tag for tag, _ in parsed.tags]
     assert parsed.links == [] and parsed.bad == []
-    assert tags.count("h1") == 1 and tags.count("h2") >= 5 and tags.count("svg") == 2
+    assert tags.count("h1") == 1 and tags.count("h2") >= 5 and tags.count("svg") == 3
     assert sum(tag == "th" and given.get("scope") == "col" for tag, given in parsed.tags) > 10
     assert ("html", {"lang": "en"}) in parsed.tags and "prefers-color-scheme: dark" in text
     assert "1 folder was left alone" in text
@@ -185,7 +185,8 @@ def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
     ]  # fmt: skip
     own = {"dataset": "my data.csv", "text_columns": ["a", "b"], "label_column": "kind", "eval_split": "test"}
     for heal in recipes:
-        make_record(tmp_path, (), 0.8, heal=heal.for_full(), max_length=64, task="custom", options=own)
+        if heal == heal.for_full():
+            make_record(tmp_path, (), 0.8, heal=heal, max_length=64, task="custom", options=own)
         make_record(tmp_path, (0, 5), 0.8, heal=heal, max_length=64, task="custom", options=own)
         make_record(tmp_path, (0, 5), 0.8, heal=heal, task="custom", name="old")
         make_record(tmp_path, (2, 3), 0.8, heal=heal, model="hub:org/name@0123", seed=7)
@@ -209,16 +210,17 @@ def test_runs_of_other_data_or_lengths_are_entries_of_their_own_in_every_table(t
             make_record(tmp_path, dropped, score, seed=seed, **more)
     tables = all_tables(read_results(tmp_path))
     scores = {table.title: table.rows for table in tables if table.name.startswith("scores-")}
-    assert [row for rows in scores.values() for row in rows if row[0] == "top"] == [
-        ("top", "80.00 (88.9 %)"), ("top", "60.00 (85.7 %)"), ("top", "70.00 (87.5 %)"),
+    assert sorted(row for rows in scores.values() for row in rows if row[0] == "top") == [
+        ("top", "60.00 (85.7 %)"), ("top", "70.00 (87.5 %)"), ("top", "80.00 (88.9 %)"),
     ]  # fmt: skip
-    assert ["max length 64" in title or "fedcba" in title for title in scores] == [False, True, True]
+    assert sorted(title.partition(" (")[2].partition(")")[0] for title in scores) == [
+        "data fedcba", "data rows", "max length 64, data rows",
+    ]  # fmt: skip
     for table in tables:
         if table.name in ("answer", "within", "cost", "robustness", "runs"):
             assert any("max length 64" in " ".join(row) for row in table.rows), table.name
             assert any("data fedcba" in " ".join(row) for row in table.rows), table.name
         assert "±" not in " ".join(cell for row in table.rows for cell in row), f"{table.name} averages them"
-    assert [p.caption.partition(";")[0] for s in sections(read_results(tmp_path), tmp_path) for p in s.figures][0:3]
 
 
 def test_layers_that_a_strategy_chose_otherwise_are_an_entry_of_their_own(tmp_path):
