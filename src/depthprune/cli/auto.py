@@ -55,17 +55,17 @@ def auto(
 
     Every number of layers is tried. Ends with the layers that go, what that costs and saves, and the checkpoint.
     """
+    from depthprune.cli.report import check_page
     from depthprune.experiments.auto import STRATEGIES, find, plans_for, resources, sure_runs
     from depthprune.experiments.bounds import make_bounds
     from depthprune.output import check_target
-    from depthprune.result_file import check_file
     from depthprune.specs import HealSpec
 
     bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup)
     if output is not None:
         check_target(output)
     if report is not None:
-        check_file(report)
+        check_page(report)
     options.quiet_libraries()
     from depthprune.cli.display import console, progress
     from depthprune.cli.live import Live, expansion_lines
@@ -99,7 +99,7 @@ def auto(
         from depthprune.report.results import read_results
         from depthprune.result_file import write_text
 
-        write_text(report, page(read_results(store), store))
+        write_text(report, page(read_results(store), store, chosen=answer.digest))
     checkpoint = answer.checkpoint
     if output is not None and checkpoint is not None:
         from depthprune.output import copy_checkpoint

@@ -36,6 +36,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the fresh head, dropout an
 Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the training rows; 0 trains nothing.", min=0.0)]
 LearningRate = Annotated[float, typer.Option("--learning-rate", help="At the start; decays linearly to zero.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Examples a step.", min=1)]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", help="AdamW's.", min=0.0)]
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens to which an example is cut.", min=4)]
 Precision = Annotated[
     str, typer.Option("--precision", help="float32, bfloat16, or auto: what a short probe finds faster.")

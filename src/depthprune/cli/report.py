@@ -64,6 +64,20 @@ def format_of(output: Path | None, format_name: str | None = None) -> str:
     return chosen
 
 
+def check_page(file: Path) -> None:
+    """Refuse a file that no page can be written to, before anything is computed.
+
+    Raises:
+        UserError: it does not end in .html, or cannot be written.
+    """
+    from depthprune.errors import UserError
+    from depthprune.result_file import check_file
+
+    if format_of(file) != "html":
+        raise UserError(f"'{file}' is no page; end it in .html, and write the rest with depthprune report afterwards")
+    check_file(file)
+
+
 def _text(chosen: str, results, store: Path, claims: bool) -> str:
     from depthprune.report.formats import comma_separated, latex, markdown
     from depthprune.report.tables import all_tables

@@ -24,6 +24,7 @@ def run(
     epochs: options.Epochs = 3,
     learning_rate: options.LearningRate = 2e-5,
     batch_size: options.BatchSize = 32,
+    weight_decay: options.WeightDecay = 0.0,
     max_length: options.MaxLength = 128,
     precision: options.Precision = "auto",
     similar_lengths: options.SimilarLengths = False,
@@ -50,7 +51,7 @@ def run(
     check_healing(epochs, learning_rate, precision)
     frozen = tuple(sorted(set(parse_layers(freeze_layers)))) if freeze_layers else ()
     heal = HealSpec(
-        epochs, batch_size, learning_rate, precision=precision, similar_lengths=similar_lengths,
+        epochs, batch_size, learning_rate, weight_decay, precision=precision, similar_lengths=similar_lengths,
         epochs_before=epochs_before, freeze_dropped=freeze_dropped, drop_every=drop_every,
         drop_every_steps=drop_every_steps, freeze_layers=frozen,
         freeze_embeddings=freeze_embeddings,

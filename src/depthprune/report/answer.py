@@ -27,13 +27,13 @@ class Answer:
         runs: a run a seed.
         full: the full model's, of the same seeds.
         loss: pruned minus full, with its interval.
-        chosen: whether it was asked for, and not found here.
+        within: whether it is within the bound: a point, or that of the search that chose it.
     """
 
     runs: tuple[Run, ...]
     full: tuple[Run, ...]
     loss: Difference
-    chosen: bool = False
+    within: bool
 
     @property
     def first(self) -> Run:
@@ -51,7 +51,8 @@ def answers(results: Results, *, chosen: str | None = None) -> list[Answer]:
     """Return what is recommended, for each model and task that has pruned runs beside the full model's.
 
     Args:
-        chosen: the digest of a run that a search with a bound of its own has chosen.
+        chosen: the digest of a run that a search with a bound of its own has chosen; the full model's where no plan
+            is within that bound.
     """
     plans: dict[tuple[str, str], dict[tuple, list[Run]]] = {}
     for run in results.pruned():
@@ -60,18 +61,21 @@ def answers(results: Results, *, chosen: str | None = None) -> list[Answer]:
     found = []
     for _, some in sorted(plans.items()):
         asked = next((runs for runs in some.values() if chosen in {run.digest for run in runs}), None)
-        runs = asked or _smallest(list(some.values()))
-        full = [whole for run in runs if (whole := results.full_of(run)) is not None]
+        whole = {full.digest for runs in some.values() for run in runs if (full := results.full_of(run)) is not None}
+        runs = asked or _smallest(list(some.values()), none=chosen in whole)
+        full = [full for run in runs if (full := results.full_of(run)) is not None]
         loss = beside_full(results, runs)
         assert loss is not None, "every run here has its full model's"
-        found.append(Answer(tuple(runs), tuple(full), loss, asked is not None))
+        within = asked is not None or (chosen not in whole and -loss.mean <= MOST + ROUNDING)
+        found.append(Answer(tuple(runs), tuple(full), loss, within))
     return found
 
 
-def _smallest(plans: Sequence[list[Run]]) -> list[Run]:
+def _smallest(plans: Sequence[list[Run]], *, none: bool) -> list[Run]:
+    """Return the runs of the smallest plan within a point; of what loses least where there is none, or none may be."""
     losses = {id(runs): statistics.fmean((run.full_score or 0.0) - run.score for run in runs) for runs in plans}
     within = [runs for runs in plans if losses[id(runs)] <= MOST + ROUNDING]
-    if within:
+    if within and not none:
         return max(within, key=lambda runs: (runs[0].count, -losses[id(runs)]))
     return min(plans, key=lambda runs: losses[id(runs)])
 
@@ -83,11 +87,10 @@ def sentences(answer: Answer) -> str:
     score, whole = (percent(*mean_and_spread([r.score for r in runs])) for runs in (answer.runs, answer.full))
     over = f" over {len(answer.runs)} seeds" if several else ", one seed"
     where = f" on {run.hardware}" if run.hardware else ""
-    within = answer.chosen or -answer.loss.mean <= MOST + ROUNDING
     parts = [
         f"Drop {layers} of {run.model_name} ({', '.join(run.strategies)}; {run.count} of {run.depth} layers)."
-        if within
-        else f"No plan that was tried stays within a point. The closest drops {layers} of {run.model_name} "
+        if answer.within
+        else f"No plan that was tried is within the bound. The closest drops {layers} of {run.model_name} "
         f"({', '.join(run.strategies)}; {run.count} of {run.depth} layers).",
         f"{run.primary} {score}{over}, the full model {whole}: {answer.loss.words} points.",
         f"{run.parameters / 1e6:.1f} M parameters instead of {run.full_parameters / 1e6:.1f} M; "
