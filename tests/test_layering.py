@@ -20,9 +20,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
-BASICS = (*BASICS, "processes")
+BASICS = (*BASICS, "processes", "arguments")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
+    "arguments": ("errors",),
     "registry": ("errors",),
     "optional": ("errors",),
     "plan": ("errors",),
@@ -34,9 +35,9 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "quiet": (),
     "processes": ("errors",),
     "__main__": ("cli",),
-    "surgery": ("errors", "plan", "sources", "loading", "output"),
+    "surgery": ("errors", "arguments", "plan", "sources", "loading", "output"),
     "scores": ("errors", "registry", "plan", "surgery", "tasks"),
-    "strategies": ("errors", "registry", "plan", "scores"),
+    "strategies": ("errors", "arguments", "registry", "plan", "scores"),
     "tasks": ("errors", "registry", "optional"),
     "evaluation": ("errors", "optional", "tasks"),
     "healing": ("errors", "optional", "processes", "tasks"),
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 TORCH_FREE = (
     "depthprune",
     "depthprune.errors",
+    "depthprune.arguments",
     "depthprune.plan",
     "depthprune.registry",
     "depthprune.optional",

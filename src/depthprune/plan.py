@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 
 from depthprune.errors import PlanError
 
@@ -33,8 +34,7 @@ class LayerPlan:
     dropped: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        dropped = tuple(self.dropped)
-        _check_indices(dropped, self.depth)
+        dropped = _check_indices(self.dropped, self.depth)
         if len(dropped) == self.depth:
             raise PlanError(f"dropping all {self.depth} layers leaves no model; keep at least one")
         object.__setattr__(self, "dropped", tuple(sorted(dropped)))
@@ -42,8 +42,7 @@ class LayerPlan:
     @classmethod
     def from_kept(cls, depth: int, kept: Iterable[int]) -> "LayerPlan":
         """Return the plan that keeps exactly `kept`."""
-        kept = tuple(kept)
-        _check_indices(kept, depth)
+        kept = _check_indices(kept, depth)
         return cls(depth, tuple(i for i in range(depth) if i not in set(kept)))
 
     @cached_property
@@ -62,7 +61,13 @@ class LayerPlan:
         return self.kept.index(layer) if layer in self.kept else None
 
 
-def _check_indices(layers: tuple[int, ...], depth: int) -> None:
+def _check_indices(given: Iterable[int], depth: int) -> tuple[int, ...]:
+    try:
+        depth, layers = index(depth), tuple(index(layer) for layer in given)
+    except TypeError:
+        raise PlanError(
+            f"a plan is a depth and a list of layers, as in LayerPlan(12, [8, 9]), not {depth!r} and {given!r}"
+        ) from None
     if depth < 1:
         raise PlanError(f"a stack has at least one layer, not {depth}")
     negative = sorted(i for i in layers if i < 0)
@@ -74,6 +79,7 @@ def _check_indices(layers: tuple[int, ...], depth: int) -> None:
     twice = sorted({i for i in layers if layers.count(i) > 1})
     if twice:
         raise PlanError(f"layers {twice} are named twice; name each layer once")
+    return layers
 
 
 def parse_layers(text: str) -> tuple[int, ...]:

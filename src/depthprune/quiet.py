@@ -1,7 +1,9 @@
-"""Silence the progress bars and reports of libraries; the command has its own. Downloads still show theirs."""
+"""Silence the progress bars and reports of libraries; we have our own. Downloads still show theirs."""
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -22,3 +24,30 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()  # its retries, when there is no network
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Do it for as long as the context lasts, and leave everything as it was: a program's settings are its own."""
+    import datasets
+    import huggingface_hub
+    from transformers.utils import logging
+
+    loggers = (logging, datasets.utils.logging, huggingface_hub.logging)
+    levels = [logger.get_verbosity() for logger in loggers]
+    bars = logging.is_progress_bar_enabled(), datasets.are_progress_bars_disabled()
+    environment = {name: os.environ.get(name) for name in ("TRANSFORMERS_VERBOSITY", "TOKENIZERS_PARALLELISM")}
+    with warnings.catch_warnings():
+        try:
+            quiet_libraries()
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.set_verbosity(level)
+            if bars[0]:
+                logging.enable_progress_bar()
+            if not bars[1]:
+                datasets.enable_progress_bars()
+            for name, value in environment.items():
+                if value is None:
+                    os.environ.pop(name, None)

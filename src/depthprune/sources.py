@@ -104,12 +104,13 @@ class ModelSource:
         return f"sha256:{digest.hexdigest()}"
 
 
-def locate(model: str, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:
+def locate(model: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:
     """Find a local folder or a Hub id, and check that it holds a model that can be loaded.
 
     Raises:
         LoadError: no such folder or id, no configuration, no weights, weights in pickles, an unknown architecture.
     """
+    model = str(model)
     path, commit = Path(model).expanduser(), None
     if not path.is_dir():
         if path.exists():

@@ -15,12 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthprune.arguments import checked
 from depthprune.errors import LoadError, OutputError, UserError
 from depthprune.experiments import provenance
 from depthprune.experiments.analysed import Analysed, check_alike, check_same_tokens, look_at
 from depthprune.experiments.prepare import resolve_device
 from depthprune.experiments.store import DEFAULT_STORE, write_json
 from depthprune.optional import require
+from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -56,8 +58,10 @@ class AnalysisResult:
         return tuple(self.record["values"])
 
 
+@checked("probe")
+@quietly()
 def probe(
-    model: str,
+    model: str | Path,
     task: str,
     *,
     options: TaskOptions | None = None,
@@ -71,7 +75,7 @@ def probe(
     force: bool = False,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> AnalysisResult:
     """Fit a linear probe on every layer of a model and score it. This is `depthprune.probe`.
 
@@ -137,9 +141,11 @@ def probe(
     return _once("probe", [analysed], data, inputs, store, force, compute)
 
 
+@checked("similarity")
+@quietly()
 def similarity(
-    before: str,
-    after: str,
+    before: str | Path,
+    after: str | Path,
     task: str,
     *,
     options: TaskOptions | None = None,
@@ -152,7 +158,7 @@ def similarity(
     force: bool = False,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> AnalysisResult:
     """Compare a model before and after fine-tuning, layer by layer. This is `depthprune.similarity`.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.experiments.bounds import Bounds, lost_interval, make_bounds
 from depthprune.experiments.budget import next_plans
@@ -23,7 +24,7 @@ from depthprune.experiments.sweep import carry_out
 from depthprune.experiments.sweep_rows import remember
 from depthprune.experiments.sweep_scores import stored_scorer
 from depthprune.experiments.sweep_spec import ALL_COUNTS, parse_sweep
-from depthprune.quiet import no_progress
+from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec
 from depthprune.tasks import TaskOptions
 
@@ -71,8 +72,10 @@ class Answer:
         return None if self.record is None else tuple(self.record["spec"]["drop"]["dropped"])
 
 
+@checked("auto")
+@quietly()
 def auto(
-    model: str,
+    model: str | Path,
     task: str,
     *,
     max_loss: float | str | None = None,
@@ -121,7 +124,7 @@ def auto(
     """
     bounds, runs = make_bounds(max_loss, max_parameters, max_latency_ms, speedup), Store(store)
     expansion = plans_for(
-        *(model, task),
+        *(str(model), task),
         strategies=strategies,
         options=options or TaskOptions(seed=seed),
         heal=heal or HealSpec(),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +38,8 @@ class Choice:
 
     strategy: str | None = None
     count: int | None = None
-    layers: str | None = None
-    keep: str | None = None
+    layers: str | Iterable[int] | None = None
+    keep: str | Iterable[int] | None = None
     threshold: float | None = None
     protect: str | None = None
 

@@ -22,4 +22,4 @@ class Engine:
     dtype: str = "auto"
     layerwise: bool = False
     cache_memory: int = 2 * 10**9
-    cache_dir: Path | None = None
+    cache_dir: Path | str | None = None

@@ -136,7 +136,7 @@ def finetuned_objective(
     *,
     heal: HealSpec,
     seed: int,
-    store: Path,
+    store: Path | str,
     device: str,
     on_progress: Callable[[str, int, int], None],
 ) -> FunctionObjective:

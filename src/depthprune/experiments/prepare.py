@@ -1,16 +1,19 @@
 """From what a person says to the values that a run takes. The Python API's `run` lives here."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from depthprune import processes
+from depthprune.arguments import checked
 from depthprune.errors import PlanError, UserError
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.store import DEFAULT_STORE, Store
 from depthprune.experiments.summary import retention
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, removal_order
@@ -98,14 +101,16 @@ def make_spec(
     return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
 
 
+@checked("run")
+@quietly()
 def compare(
-    model: str,
+    model: str | Path,
     task: str,
     *,
     strategy: str | None = None,
     count: int | None = None,
-    layers: str | None = None,
-    keep: str | None = None,
+    layers: str | Iterable[int] | None = None,
+    keep: str | Iterable[int] | None = None,
     threshold: float | None = None,
     protect: str | None = None,
     options: TaskOptions | None = None,
@@ -118,7 +123,7 @@ def compare(
     save: bool = True,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> Comparison:
     """Drop layers of a pre-trained model, fine-tune what is left, and score it beside the full model.
 

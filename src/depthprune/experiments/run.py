@@ -14,6 +14,7 @@ from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
@@ -70,7 +71,7 @@ def run(
     save: bool = False,
     force: bool = False,
     wait: bool = True,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> Result:
     """Carry out one run, or return its record where the store has it.
 

@@ -115,7 +115,7 @@ def open_store(engine: Engine) -> Any:
 
     from depthprune.scores.states import StateStore
 
-    return StateStore(engine.cache_memory, engine.cache_dir or Path(tempfile.gettempdir()))
+    return StateStore(engine.cache_memory, Path(engine.cache_dir or tempfile.gettempdir()))
 
 
 def _choose(stacks: dict[str, Any], name: str | None) -> Any:

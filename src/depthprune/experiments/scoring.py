@@ -1,13 +1,16 @@
 """Score the layers of a model: load, sample, one pass or one loss a layer, and what a score file says about it all."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthprune.arguments import checked
 from depthprune.errors import CannotDropError, UserError
 from depthprune.experiments import provenance
 from depthprune.experiments.engine import Engine
 from depthprune.experiments.sampled import Prepared, open_store, prepare
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
 from depthprune.scores.base import LayerScores, Metric, Scores, registry
 from depthprune.sources import locate
 from depthprune.tasks import TaskData
@@ -20,8 +23,10 @@ Progress = Callable[[str, int, int], None]
 TOKENS = ("first", "last")
 
 
+@checked("score")
+@quietly()
 def score_layers(
-    model: str,
+    model: str | Path,
     metric: str,
     data: CalibrationOptions | str,
     *,
@@ -32,7 +37,7 @@ def score_layers(
     task_data: TaskData | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> Scores:
     """Score the layers of a model on calibration data. This is `depthprune.score`.
 

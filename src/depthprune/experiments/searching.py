@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.experiments import provenance
 from depthprune.experiments.engine import Engine
 from depthprune.experiments.sampled import Prepared, prepare
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
 from depthprune.strategies.evaluator import Evaluator, read_trace
@@ -50,22 +52,24 @@ class SearchOptions:
     generations: int = 20
     seed: int = 42
     heal: HealSpec = field(default_factory=HealSpec)
-    store: Path = Path("runs")
+    store: Path | str = Path("runs")
 
 
+@checked("search")
+@quietly()
 def search_layers(
-    model: str,
+    model: str | Path,
     method: str,
     data: CalibrationOptions | str,
     options: SearchOptions,
     *,
     stack: str | None = None,
     engine: Engine | None = None,
-    trace: Path | None = None,
+    trace: Path | str | None = None,
     task_data: TaskData | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-    on_progress: Progress = lambda stage, done, total: None,
+    on_progress: Progress = no_progress,
 ) -> Found:
     """Search for the layers to drop. This is `depthprune.search`.
 
@@ -84,6 +88,7 @@ def search_layers(
         UserError: anything a user can cause, in one line.
     """
     chosen = methods.get(method)
+    trace = Path(trace) if trace is not None else None
     engine = engine or Engine()
     if engine.layerwise:
         raise UserError("a search runs the model many times; --layerwise is for depthprune score --metric loss")

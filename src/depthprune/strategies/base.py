@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from depthprune.arguments import checked
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan, parse_layers
 from depthprune.registry import Registry, first_line
@@ -45,6 +46,7 @@ def strategy(name: str, *, paper: str) -> Callable[[Choice], Choice]:
     return register
 
 
+@checked("strategies.choose")
 def choose(name: str, depth: int, count: int) -> LayerPlan:
     """Let the strategy `name` drop `count` of `depth` layers.
 
@@ -110,13 +112,14 @@ def removal_order(plan: LayerPlan, name: str | None = None) -> tuple[int, ...]:
     return (*order, *sorted(set(plan.dropped) - set(order), reverse=True))
 
 
+@checked("strategies.plan_layers")
 def plan_layers(
     depth: int,
     *,
     strategy: str | None = None,
     count: int | None = None,
-    layers: str | None = None,
-    keep: str | None = None,
+    layers: str | Iterable[int] | None = None,
+    keep: str | Iterable[int] | None = None,
 ) -> LayerPlan:
     """Make a plan from what a person writes: a strategy and a count, or layers to drop, or layers to keep.
 
@@ -124,7 +127,7 @@ def plan_layers(
         depth: layers of the stack.
         strategy: name of a strategy, with `count`.
         count: how many layers to drop.
-        layers: layers to drop, such as `8,9-11`.
+        layers: layers to drop, such as `8,9-11` or a list of them.
         keep: layers to keep, in the same form.
 
     Returns:
@@ -141,15 +144,19 @@ def plan_layers(
     if strategy is None and count is not None:
         raise PlanError(f"--count {count} needs a strategy: --strategy {' | '.join(registry.names())}")
     if layers is not None:
-        return LayerPlan(depth, parse_layers(layers))
+        return LayerPlan(depth, _layers(layers))
     if keep is not None:
-        return LayerPlan.from_kept(depth, parse_layers(keep))
+        return LayerPlan.from_kept(depth, _layers(keep))
     if strategy is not None:
         registry.get(strategy)  # an unknown name is the more useful complaint
         if count is None:
             raise PlanError(f"--strategy {strategy} needs --count, how many layers to drop (1 to {depth - 1})")
         return choose(strategy, depth, count)
     return LayerPlan(depth, ())
+
+
+def _layers(given: str | Iterable[int]) -> tuple[int, ...]:
+    return parse_layers(given) if isinstance(given, str) else tuple(given)
 
 
 def plan_stacks(

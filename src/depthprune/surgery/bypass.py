@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from depthprune.arguments import checked
 from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import Stack
@@ -29,6 +30,7 @@ ADDENDS = ("SuperGlueAttentionalPropagation",)
 BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
 
+@checked("bypassed")
 @contextmanager
 def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None = None) -> Iterator[PreTrainedModel]:
     """Make `layers` of a stack hand on their input for as long as the context lasts.

@@ -1,13 +1,14 @@
 """Drop layers of a model in memory."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import edited_generation
@@ -21,7 +22,8 @@ from depthprune.surgery.verify import check_drop, tensor_shapes
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Model:
+@checked("drop_layers")
+def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]) -> Model:
     """Remove layers from `model`, in place, and return it.
 
     The output of the layer before a dropped one feeds the layer after it. Weights are neither copied nor changed,
@@ -32,7 +34,7 @@ def drop_layers(model: Model, plan: LayerPlan | Mapping[str, LayerPlan]) -> Mode
 
     Args:
         model: any Hugging Face model with a stack of layers.
-        plan: the layers to drop; for a model with several stacks, stack name → plan.
+        plan: the layers to drop, such as `[8, 9]`, or a plan; for a model with several stacks, stack name → either.
 
     Raises:
         PlanError: the plan is for another depth, or names a stack that the model does not have.

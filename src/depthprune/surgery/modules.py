@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import SHARED_LAYERS, depth_keys, edited
@@ -100,6 +101,7 @@ def set_fields(config: PreTrainedConfig, before: Mapping[str, Any], after: Mappi
             setattr(config, key, copy.copy(value))
 
 
+@checked("find_stacks")
 def find_stacks(model: PreTrainedModel) -> dict[str, Stack]:
     """Return the stacks of `model` by name: `layers`, or `encoder` and `decoder` where there are two.
 

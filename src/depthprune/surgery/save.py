@@ -12,17 +12,19 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.output import whole_folder
 from depthprune.sources import TOKENIZER_FILES
 from depthprune.surgery.modules import REFUSALS, first_line
 
 
+@checked("save_checkpoint")
 def save_checkpoint(
     model: PreTrainedModel,
     target: Path | str,
     *,
-    tokenizer_from: Path | None = None,
+    tokenizer_from: Path | str | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Path:
     """Save `model` so that plain `from_pretrained` loads it, and prove it.
@@ -45,8 +47,8 @@ def save_checkpoint(
     with whole_folder(target, num_bytes=num_bytes) as partial:
         model.save_pretrained(partial)
         for name in TOKENIZER_FILES:
-            if tokenizer_from is not None and (tokenizer_from / name).is_file():
-                shutil.copyfile(tokenizer_from / name, partial / name)
+            if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
+                shutil.copyfile(Path(tokenizer_from) / name, partial / name)
         if provenance is not None:
             text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
             (partial / "depthprune.json").write_text(text, encoding="utf-8")

@@ -6,6 +6,7 @@ The same type serves modules of a model and tensors of a checkpoint; only the pa
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
@@ -95,21 +96,28 @@ def new_names(names: Iterable[str], plans: Mapping[Stack, LayerPlan]) -> dict[st
     return new
 
 
-def match_plans(stacks: Mapping[str, Stack], plan: LayerPlan | Mapping[str, LayerPlan]) -> dict[Stack, LayerPlan]:
-    """Give every plan its stack.
+def match_plans(
+    stacks: Mapping[str, Stack], plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]
+) -> dict[Stack, LayerPlan]:
+    """Give every plan its stack; a list of layers is the plan that drops them.
 
     Raises:
         PlanError: a bare plan for several stacks, an unknown stack, or a plan for another depth.
     """
     names = ", ".join(f"'{name}'" for name in stacks)
-    if isinstance(plan, LayerPlan):
+    named: dict[str, LayerPlan | Iterable[int]]
+    if isinstance(plan, Mapping):
+        named = dict(cast("Mapping[str, LayerPlan | Iterable[int]]", plan))
+    else:
         if len(stacks) > 1:
             raise PlanError(f"the model has several stacks ({names}); say which one each plan is for")
-        plan = dict.fromkeys(stacks, plan)
+        named = dict.fromkeys(stacks, plan)
     plans = {}
-    for name, stack_plan in plan.items():
+    for name, stack_plan in named.items():
         if name not in stacks:
             raise PlanError(f"the model has no stack '{name}'; it has {names}")
+        if not isinstance(stack_plan, LayerPlan):
+            stack_plan = LayerPlan(stacks[name].depth, tuple(stack_plan))
         if stack_plan.depth != stacks[name].depth:
             raise PlanError(
                 f"the plan is for {stack_plan.depth} layers and the stack '{name}' has {stacks[name].depth}; "
