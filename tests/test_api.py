@@ -1,5 +1,7 @@
 """The package as a library: what is right is taken in every usual form, what is wrong is told in one line of ours."""
 
+# pyright: reportArgumentType=false, reportCallIssue=false  # wrong on purpose
+
 import inspect
 import warnings
 

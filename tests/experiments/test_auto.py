@@ -158,7 +158,9 @@ def test_what_is_lost_has_an_interval_from_the_rows_that_both_runs_answered(tmp_
         rows = expected if name != "other" else [*expected[1:], 0]
         write_predictions(tmp_path / name, {"": {"expected": rows, "predicted": right_but(wrong)}})
 
-    low, high = lost_interval(tmp_path / "full", tmp_path / "pruned", "accuracy")
+    found = lost_interval(tmp_path / "full", tmp_path / "pruned", "accuracy")
+    assert found is not None
+    low, high = found
 
     # 20 of 400 rows differ: 0.05 ± 1.96 √(0.05 · 0.95 / 400)
     assert low == pytest.approx(0.05 - 0.0214, abs=0.004) and high == pytest.approx(0.05 + 0.0214, abs=0.004)
