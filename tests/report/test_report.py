@@ -240,22 +240,23 @@ def test_the_answer_comes_first_with_checkpoint_hardware_and_milliseconds(tmp_pa
     (kept.folder / "model" / "config.json").write_text("{}")
     results = read_results(tmp_path)
     first = sections(results, tmp_path)[0]
-    (line,) = first.lead
-    assert first.anchor == "answer" and line.startswith("Drop layers 4-5 of tiny (top; 2 of 6 layers).")
-    assert "accuracy 84.50 ± 0.00 over 2 seeds, the full model 85.00" in line and "-0.50 (95 %: " in line
+    ((head, *rest),) = first.lead
+    line = " ".join(rest)
+    assert first.anchor == "answer" and head == "Drop layers 4-5 of tiny for mrpc (K = 2 of 6; top)."
+    assert "Accuracy 84.50 ± 0.00 over 2 seeds, the full model 85.00" in line and "-0.50 (95 %: " in line
     assert "4.00 ms an example instead of 6.00" in line and str(kept.folder / "model") in line
     (chosen,) = sections(results, tmp_path, chosen=next(r.digest for r in results.runs if r.count == 1))[0].lead
-    assert chosen.startswith("Drop layer 5 of tiny") and "depthprune run MODEL --task mrpc --layers 5" in chosen
+    assert chosen[0].startswith("Drop layer 5 of tiny") and "depthprune run MODEL --task mrpc --layers 5" in chosen[-1]
 
 
 def test_where_nothing_is_within_a_point_the_answer_says_so(tmp_path):
     fill(tmp_path, {"top": 0.80, "bottom": 0.60})
-    (line,) = sections(read_results(tmp_path), tmp_path)[0].lead
+    ((line, *_),) = sections(read_results(tmp_path), tmp_path)[0].lead
     assert line.startswith("No plan that was tried is within the bound. The closest drops layers 4-5 of tiny")
     make_record(tmp_path, (5,), 0.85)
     results = read_results(tmp_path)
     full = next(run.digest for run in results.runs if not run.dropped)
-    starts = [sections(results, tmp_path, chosen=each)[0].lead[0].split(" ")[0] for each in (None, full)]
+    starts = [sections(results, tmp_path, chosen=each)[0].lead[0][0].split(" ")[0] for each in (None, full)]
     assert starts == ["Drop", "No"], "a search whose bound nothing meets says that it is the full model"
 
 

@@ -80,25 +80,28 @@ def _smallest(plans: Sequence[list[Run]], *, none: bool) -> list[Run]:
     return min(plans, key=lambda runs: losses[id(runs)])
 
 
-def sentences(answer: Answer) -> str:
-    """Say what is recommended, in a paragraph."""
+def sentences(answer: Answer) -> tuple[str, str, str]:
+    """Say what is recommended: what to drop, what that costs and saves, and where the checkpoint is."""
     run, several = answer.first, len(answer.runs) > 1
     layers = f"layer{'s' if run.count > 1 else ''} {format_layers(run.dropped)}"
     score, whole = (percent(*mean_and_spread([r.score for r in runs])) for runs in (answer.runs, answer.full))
     over = f" over {len(answer.runs)} seeds" if several else ", one seed"
     where = f" on {run.hardware}" if run.hardware else ""
-    parts = [
-        f"Drop {layers} of {run.model_name} ({', '.join(run.strategies)}; {run.count} of {run.depth} layers)."
-        if answer.within
-        else f"No plan that was tried is within the bound. The closest drops {layers} of {run.model_name} "
-        f"({', '.join(run.strategies)}; {run.count} of {run.depth} layers).",
-        f"{run.primary} {score}{over}, the full model {whole}: {answer.loss.words} points.",
+    what = f"of {run.model_name} for {run.on} (K = {run.count} of {run.depth}; {', '.join(run.strategies)})."
+    numbers = (
+        f"{run.primary.replace('_', ' ').capitalize()} {score}{over}, the full model {whole}: a difference of "
+        f"{answer.loss.words} points. "
         f"{run.parameters / 1e6:.1f} M parameters instead of {run.full_parameters / 1e6:.1f} M; "
-        f"{_latency(answer.runs)} ms an example instead of {_latency(answer.runs, full=True)}{where}.",
-    ]
+        f"{_latency(answer.runs)} ms an example instead of {_latency(answer.runs, full=True)}{where}."
+    )
     kept = checkpoint(run)
-    parts.append(f"Checkpoint: {kept}" if kept else f"No checkpoint was kept; this makes one: {command(run)}")
-    return " ".join(parts)
+    return (
+        f"Drop {layers} {what}"
+        if answer.within
+        else f"No plan that was tried is within the bound. The closest drops {layers} {what}",
+        numbers,
+        f"Checkpoint: {kept}" if kept else f"No checkpoint was kept; this makes one: {command(run)}",
+    )
 
 
 def _latency(runs: Sequence[Run], *, full: bool = False) -> str:

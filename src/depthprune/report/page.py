@@ -15,6 +15,7 @@ from depthprune.report.results import Results
 from depthprune.report.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
 
+SHORT = 6  # answers that are said in words
 FEW = 10  # runs; with no more, a drawing of a single count is better than none
 
 
@@ -41,7 +42,7 @@ class Section:
         anchor, heading: its name in links, and for people.
         tables, figures: what it shows.
         notes: under it.
-        lead: paragraphs before all else.
+        lead: paragraphs before all else, each a headline and what follows it.
     """
 
     anchor: str
@@ -49,7 +50,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     figures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
-    lead: tuple[str, ...] = ()
+    lead: tuple[tuple[str, ...], ...] = ()
 
 
 def page(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> str:
@@ -85,9 +86,8 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
 def sections(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> list[Section]:
     """Return the parts of the page that there is something for, the answer first."""
     tables = {table.name: table for table in all_tables(results, claims=claims, chosen=chosen)}
-    lead = tuple(sentences(each) for each in answers(results, chosen=chosen))
     found = [
-        Section("answer", "The answer", _some(tables, "answer"), lead=lead),
+        _answer(results, tables, chosen),
         Section("scores", "Score against depth", _starting(tables, "scores-"), tuple(_depth_charts(results))),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
         Section("within", "How many layers can go", _some(tables, "within", "robustness")),
@@ -103,7 +103,15 @@ def sections(results: Results, store: Path, *, claims: bool = False, chosen: str
         Section("claims", "The paper's claims", _some(tables, "claims")),
         Section("runs", "Every run, and how to repeat it", _some(tables, "runs"), notes=_notes(results)),
     ]
-    return [section for section in found if section.tables or section.figures]
+    return [section for section in found if section.tables or section.figures or section.lead]
+
+
+def _answer(results: Results, tables: dict[str, Table], chosen: str | None) -> Section:
+    """Return the answer: in words for a few models and tasks, as a table for many."""
+    lead = tuple(sentences(each) for each in answers(results, chosen=chosen))
+    if len(lead) > SHORT:
+        return Section("answer", "The answer", _some(tables, "answer"))
+    return Section("answer", "The answer", lead=lead, notes=tuple(table.note for table in _some(tables, "answer")))
 
 
 def _some(tables: dict[str, Table], *names: str) -> tuple[Table, ...]:

@@ -22,11 +22,6 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    @property
-    def longest(self) -> int:
-        """Characters of the longest cell."""
-        return max((len(cell) for row in self.rows for cell in row), default=0)
-
 
 def seeds_words(seeds: Sequence[int]) -> str:
     """Say what ± means.

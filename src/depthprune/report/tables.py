@@ -51,10 +51,10 @@ def verdict_table(results: Results, *, every: bool = False) -> Table:
 
 def score_tables(results: Results) -> list[Table]:
     """For each model, task and recipe, and on average over the tasks: the score of every strategy at every count."""
-    return [_score_table(group) for group in groups(results)]
+    return [_score_table(group, first=not n) for n, group in enumerate(groups(results))]
 
 
-def _score_table(group: Group) -> Table:
+def _score_table(group: Group, *, first: bool) -> Table:
     runs, some = group.runs, group.runs[0]
     counts = sorted({run.count for run in runs if run.dropped})
     rows = []
@@ -68,7 +68,8 @@ def _score_table(group: Group) -> Table:
         f"{group.title}: {some.primary}, full model {said}",
         ("strategy", *(f"K = {count}" for count in counts)),
         tuple(rows),
-        f"{K} {some.recipe}; {some.examples} examples; {spread}. In brackets the share of the full model's score.",
+        f"{f'{K} ' if first else ''}{some.recipe}; {some.examples} examples; {spread}. In brackets the share of the "
+        "full model's score.",
     )
 
 

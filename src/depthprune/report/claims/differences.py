@@ -73,7 +73,7 @@ def difference(strata: Strata, *, more: float = 0.0, unit: str = "tasks") -> Dif
         rows = "number of rows unknown"
     else:
         rows = "rows paired" if paired else "rows unpaired, as no predictions are recorded"
-    basis = f"{words}; {rows}"
+    basis = f"{words}, {rows}"
     if over_seeds is None or over_rows is None or over_seeds + over_rows == 0:
         return Difference(mean, None, None, 0.5, 0.5, basis)
     half = _half_width((1 + LEVEL) / 2, over_seeds, freedom, over_rows)

@@ -91,7 +91,7 @@ def judged(cells: Sequence[Cell], missing: str) -> tuple[str, str]:
         words[id(each)] = "for it" if each.supports < each.against else "against it"
     said = set(words.values())
     verdict = NOT_SUPPORTED if "against it" in said else SUPPORTED if "for it" in said else INCONCLUSIVE
-    return verdict, "; ".join(f"{each.text}: {words[id(each)]}" for each in cells)
+    return verdict, ".\n".join(f"{each.text}: {words[id(each)]}" for each in cells)
 
 
 def of_paper(results: Results) -> Results:
