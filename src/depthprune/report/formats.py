@@ -64,6 +64,7 @@ LATEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
          "√": r"$\surd$", "²": r"$^2$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "…": r"\dots{}",
          "■": r"$\blacksquare$", "□": r"$\square$"}  # fmt: skip
 LINE = 82  # characters of a table's line at \footnotesize, with some room
+SEPARATOR = 0.018  # of the line: 6 pt between two columns of an article's 345 pt
 NARROW = 12  # characters; a column of no more is never broken
 
 
@@ -91,8 +92,9 @@ def _columns(table: Table) -> str:
     if sum(widest) + 2 * len(widest) <= LINE:
         return "l" * len(widest)
     longest_words = [max(len(word) for row in cells for word in row[i].split() or [""]) for i in range(len(widest))]
-    wanted = [max(min(width, NARROW), word, width**0.5 * 3) for width, word in zip(widest, longest_words, strict=True)]
-    share = (1 - 0.012 * len(widest)) / sum(wanted)
+    pairs = zip(widest, longest_words, strict=True)
+    wanted = [max(min(width, NARROW), 1.15 * word, 3 * width**0.5) for width, word in pairs]
+    share = (1 - SEPARATOR * len(widest)) / sum(wanted)
     return "".join(rf">{{\raggedright\arraybackslash}}p{{{share * width:.3f}\linewidth}}" for width in wanted)
 
 
