@@ -25,35 +25,40 @@ from depthprune.cli import (
     search,
     sweep,
 )
+from depthprune.cli.help import SHORT, Command, settings, sorted_commands
 from depthprune.cli.stopping import last_words, stoppable
 from depthprune.errors import UserError
 
 INTERRUPTED = 130
 
-# Plain help: rich's takes three times as long to come up.
 app = typer.Typer(
     name="depthprune",
     help="Make pre-trained transformers shallower: choose layers, drop them, heal the rest, measure, save.",
-    no_args_is_help=True,
+    epilog="Every command has an example: depthprune COMMAND --help. What to begin with: depthprune auto.",
     add_completion=False,
+    context_settings=settings(),
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("drop")(drop.drop)
-app.command("score")(score.score)
-app.command("search")(search.search)
-app.command("auto")(auto.auto)
-app.command("sweep")(sweep.sweep)
-app.command("status")(sweep.status)
-app.command("report")(report.report)
-app.command("inspect")(inspect.inspect)
-app.command("finetune")(finetune.finetune)
-app.command("evaluate")(evaluate.evaluate)
-app.command("probe")(analyses.probe)
-app.command("similarity")(analyses.similarity)
-app.command("list")(listing.list_parts)
-app.command("quickstart")(quickstart.quickstart)
+COMMANDS = {
+    "run": run.run,
+    "drop": drop.drop,
+    "score": score.score,
+    "search": search.search,
+    "auto": auto.auto,
+    "sweep": sweep.sweep,
+    "status": sweep.status,
+    "report": report.report,
+    "inspect": inspect.inspect,
+    "finetune": finetune.finetune,
+    "evaluate": evaluate.evaluate,
+    "probe": analyses.probe,
+    "similarity": analyses.similarity,
+    "list": listing.list_parts,
+    "quickstart": quickstart.quickstart,
+}
+for _name, _function in sorted_commands(COMMANDS):
+    app.command(_name, cls=Command, context_settings=settings(), short_help=SHORT.get(_name))(_function)
 
 
 def _version(show: bool) -> None:
@@ -64,13 +69,16 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
     if processes.count() > 1 and context.invoked_subcommand != "run":
         raise UserError(f"torchrun shares the training of 'run'; start 'depthprune {context.invoked_subcommand}' alone")
 
@@ -100,7 +108,8 @@ def _call() -> object:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _complain(f"{message().rstrip('.')}; see 'depthprune --help'")
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        return _complain(f"{message().rstrip('.?')}; try {f'depthprune {command}'.strip()} --help")
 
 
 def _complain(message: str) -> int:

@@ -1,0 +1,145 @@
+"""Help as a person reads it: options in groups, plain words for types, the terminal's width, and an example.
+
+Plain text: rich's help takes half as long again to come up. What a group of options is, is said here once, by name, for
+all commands that share them. No torch.
+"""
+
+import re
+import shutil
+from typing import Any
+
+from typer.core import TyperCommand
+
+NARROWEST = 60
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Layers": (
+        "strategy", "count", "layers", "keep", "threshold", "protect", "select", "scores", "search", "stack",
+        "original_indices", "method", "objective", "token", "race", "no_reuse", "width", "generations", "adapter",
+    ),
+    "Data": (
+        "task", "data", "dataset", "config", "split", "text_column", "text_columns", "label_column", "eval_split",
+        "regression", "classification", "metric", "samples", "length", "max_length",
+    ),
+    "Bounds": ("max_loss", "max_parameters", "max_latency_ms", "speedup", "budget"),
+    "Training": (
+        "epochs", "learning_rate", "weight_decay", "batch_size", "precision", "similar_lengths", "epochs_before",
+        "freeze_dropped", "drop_every", "drop_every_steps", "freeze_layers", "freeze_embeddings", "heal", "baseline",
+    ),
+    "Running": (
+        "device", "dtype", "layerwise", "cache_memory", "cache_dir", "workers", "cpus", "gpus", "executor", "address",
+        "store", "force", "seed", "dry_run", "retry_failed", "verify", "no_profile",
+    ),
+    "Output": ("output", "report", "figure", "plot", "format_name", "claims", "markdown"),
+    "Trust": ("allow_pickle", "trust_remote_code"),
+}  # fmt: skip
+EXAMPLES = {
+    "run": "depthprune run bert-base-cased --task mrpc --strategy greedy --count 4 --output bert-8",
+    "drop": "depthprune drop bert-base-cased --search found.json --count 4 --output bert-8",
+    "score": "depthprune score bert-base-cased --metric contribution --data mrpc --output scores.json --plot",
+    "search": "depthprune search bert-base-cased --data text.txt --count 1-6 --output found.json",
+    "auto": "depthprune auto bert-base-cased --task mrpc --max-loss 1.0 --output small --report report.html",
+    "sweep": "depthprune sweep sweep.yaml --store runs",
+    "status": "depthprune status --store runs",
+    "clean": "depthprune clean --store runs --dry-run",
+    "report": "depthprune report runs --output report.html",
+    "inspect": "depthprune inspect bert-base-cased",
+    "finetune": "depthprune finetune bert-8 --task mrpc --output bert-8-mrpc",
+    "evaluate": "depthprune evaluate bert-8-mrpc --task mrpc",
+    "probe": "depthprune probe bert-base-cased --task mrpc",
+    "similarity": "depthprune similarity bert-base-cased bert-mrpc --task mrpc",
+    "list": "depthprune list",
+    "quickstart": "depthprune quickstart",
+}
+SHORT = {
+    "auto": "Find the smallest model within a bound",
+    "run": "Drop layers, fine-tune the rest, score it beside the full model",
+    "search": "Try plans on data, and find the layers that cost least",
+    "score": "Score layers on data: how much each one matters",
+    "drop": "Write a shorter checkpoint, without training",
+    "finetune": "Fine-tune a checkpoint as it is",
+    "evaluate": "Score a fine-tuned checkpoint",
+    "sweep": "Run a grid: models, strategies, counts, tasks, seeds",
+    "status": "Say how far the sweeps in a store are",
+    "clean": "Remove what a store no longer needs",
+    "report": "Write what the runs in a store say: a page or tables",
+    "inspect": "Show stacks, parameters by layer, what strategies would drop",
+    "probe": "Probe every layer: how much it knows of a task's answer",
+    "similarity": "Compare a model before and after fine-tuning, by layer",
+    "list": "List strategies, scores, searches and tasks",
+    "quickstart": "Compare strategies on a real small model, offline",
+}
+TYPES = {"int": "NUMBER", "float": "NUMBER", "str": "TEXT", "Path": "PATH", "path": "PATH", "bool": ""}
+
+
+def settings() -> dict[str, Any]:
+    """Return what every command's help is shown with."""
+    width = max(shutil.get_terminal_size().columns, NARROWEST)
+    return {"help_option_names": ["-h", "--help"], "max_content_width": width}
+
+
+def sorted_commands(functions: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return commands in the order in which help lists them: what people begin with first."""
+    return sorted(functions.items(), key=lambda item: [*SHORT, item[0]].index(item[0]))
+
+
+def group_of(name: str, *, required: bool, trains: bool) -> str:
+    """Return the group that an option is shown in.
+
+    >>> group_of("epochs", required=False, trains=True), group_of("task", required=True, trains=True)
+    ('Training', 'Required')
+    """
+    if required:
+        return "Required"
+    if name == "batch_size" and not trains:
+        return "Running"
+    return next((group for group, names in GROUPS.items() if name in names), "Options")
+
+
+def plain_type(name: str) -> str:
+    """Say in a word what an option takes.
+
+    >>> plain_type("--count <list[str]>"), plain_type("--budget INTEGER RANGE"), plain_type("--force")
+    ('--count TEXT', '--budget NUMBER', '--force')
+    """
+    name = re.sub(r" ?<(?:list\[)?(\w+)\]?(?: \w+)*>", lambda found: f" {TYPES.get(found[1], found[1].upper())}", name)
+    return re.sub(r"(?:INTEGER|FLOAT)(?: RANGE)?", "NUMBER", name).rstrip()
+
+
+def plain_range(text: str) -> str:
+    """Say a range in words.
+
+    >>> plain_range("Examples a step.  [default: 32; x>=1]")
+    'Examples a step.  [default: 32; 1 or more]'
+    """
+    return re.sub(r"x>=(\d+)(?:\.0)?", r"\1 or more", text)
+
+
+class Command(TyperCommand):
+    """A sub-command whose help is in groups."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line's pieces."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options in groups, and an example."""
+        params = self.get_params(ctx)
+        trains = any(param.name == "epochs" for param in params)
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Required": [], "Options": []}
+        for param in params:
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            if param.param_type_name == "argument":
+                groups["Arguments"].append((record[0].split()[0], plain_range(record[1])))
+                continue
+            group = group_of(param.name or "", required=param.required, trains=trains)
+            groups.setdefault(group, []).append((plain_type(record[0]), plain_range(record[1])))
+        order = ["Arguments", "Required", *GROUPS, "Options"]
+        for group in order:
+            if groups.get(group):
+                with formatter.section(group):
+                    formatter.write_dl(groups[group])
+        if self.name in EXAMPLES:
+            with formatter.section("Example"):
+                formatter.write(f"  {EXAMPLES[self.name]}\n")
