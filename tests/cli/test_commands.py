@@ -23,7 +23,7 @@ def test_run_writes_two_records_and_a_plain_checkpoint(run, tmp_path):
 
     assert answer.status == 0, answer
     assert "classification: 'kind' has 2 classes (even, odd)" in answer.out
-    assert "scored on 8 rows held out of 'train' (10%, seed 42)" in answer.out
+    assert "scored on 8 rows held out of 'train' (10%, of each class)" in answer.out
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.num_hidden_layers == 4 and model.config.id2label == {0: "even", 1: "odd"}
     records = [json.loads(file.read_text()) for file in sorted((tmp_path / "runs").glob("*/record.json"))]
@@ -150,7 +150,11 @@ def test_a_refused_layer_names_the_reason_before_anything_is_trained(command, ro
 
 
 def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
-    data = ("--task", "custom", "--text-columns", "text,other", "--label-column", "amount", "--dataset", rows_csv)
+    (tmp_path / "data").mkdir()
+    head, *lines = rows_csv.read_text().splitlines(keepends=True)
+    (tmp_path / "data" / "train.csv").write_text("".join([head, *lines[:64]]))
+    (tmp_path / "data" / "test.csv").write_text("".join([head, *lines[64:]]))
+    data = ("--task", "custom", "--text-columns", "text,other", "--label-column", "amount", "--dataset", "data")
     assert command("drop", bert, "--strategy", "odd-alternate", "--count", 2, "--output", "short").status == 0
     tuned = command("finetune", "short", *data, "--epochs", 2, "--output", "tuned")
     assert tuned.status == 0 and "regression: 'amount' holds numbers with a fraction" in tuned.out
@@ -162,6 +166,11 @@ def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
     assert [cut["stacks"]["layers"]["dropped"] for cut in cuts] == [[2, 4]], "fine-tuning is no cut"
     said = [line for line in answer.out.splitlines() if "pearson" in line]
     assert said and said[0].split("pearson ")[1] in tuned.out
+    # A file that is only to be scored is scored whole.
+    answer = command("evaluate", "tuned", *data[:-1], "data/test.csv")
+    assert answer.status == 0 and said[0] in answer.out and "scored on all 16 rows" in answer.out, answer
+    answer = command("evaluate", "tuned", *data, "--eval-split", "train")
+    assert answer.status == 0 and "(64 examples)" in answer.out, answer
 
 
 def test_a_pickle_is_read_when_it_is_allowed(command, bert, tmp_path):

@@ -95,6 +95,21 @@ def test_what_is_predicted_is_what_a_pipeline_says(here, answers):
     assert any("matched with the head's outputs by name: 0 is 'neutral'" in note for note in data.notes)
 
 
+def test_the_command_scores_what_a_pipeline_scores(here, file, answers, monkeypatch, capsys):
+    from depthprune.cli import main
+
+    right = [line.rsplit(",", 1)[1] for line in file.read_text().splitlines()[1:]]
+    share = sum(name.lower() == label for name, label in zip(answers[0], right, strict=True)) / len(right)
+    assert 0.6 < share < 0.9
+    monkeypatch.setattr("sys.argv", ["depthprune", "evaluate", str(here), "--task", "custom", "--dataset", str(file),
+                                     "--text-columns", "premise,hypothesis", "--label-column", "label"])  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        main.main()
+    said = capsys.readouterr()
+    assert stop.value.code == 0, said.err
+    assert f"accuracy {100 * share:.2f} (60 examples)" in said.out and "by name" in said.out
+
+
 def test_losses_and_metrics_of_a_search_are_those_of_the_pipeline(here, answers):
     source, data = locate(str(here)), glue_like()
     expected = [OTHER.index(MNLI[i % 3].upper()) for i in range(60)]

@@ -20,7 +20,7 @@ Token = Annotated[
 TrainingRows = Annotated[
     int | None, typer.Option("--samples", help="Training rows, chosen by the seed; all if left out.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the choice of training rows, and of a hold-out.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the choice of training rows.")]
 HoldOutSeed = Annotated[int, typer.Option("--seed", help="Of a hold-out (--task custom).")]
 File = Annotated[
     Path | None, typer.Option("--output", help="Where to write the values too (JSON).", show_default=False)
@@ -55,7 +55,7 @@ def probe(
         result = analyse(
             model,
             task,
-            options=task_options(dataset, text_columns, label_column, eval_split, seed),
+            options=task_options(dataset, text_columns, label_column, eval_split),
             token=token,
             samples=samples,
             max_length=max_length,
@@ -100,7 +100,7 @@ def similarity(
             before,
             after,
             task,
-            options=task_options(dataset, text_columns, label_column, eval_split, seed),
+            options=task_options(dataset, text_columns, label_column, eval_split, seed=seed),
             token=token,
             max_length=max_length,
             seed=seed,

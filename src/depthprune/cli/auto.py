@@ -40,6 +40,9 @@ def auto(
     text_columns: options.TextColumns = None,
     label_column: options.LabelColumn = None,
     eval_split: options.EvalSplit = None,
+    regression: options.Regression = False,
+    classification: options.Classification = False,
+    metric: options.TaskMetric = None,
     epochs: options.Epochs = 3,
     learning_rate: options.LearningRate = 2e-5,
     batch_size: options.BatchSize = 32,
@@ -78,7 +81,12 @@ def auto(
         expansion = plans_for(
             *(model, task),
             strategies=strategy or STRATEGIES,
-            options=options.task_options(dataset, text_columns, label_column, eval_split, seed),
+            options=options.task_options(
+                *(dataset, text_columns, label_column, eval_split),
+                regression=regression,
+                classification=classification,
+                metric=metric,
+            ),
             heal=HealSpec(epochs, batch_size, learning_rate),
             max_length=max_length,
             seed=seed,

@@ -11,7 +11,9 @@ def evaluate(
     text_columns: options.TextColumns = None,
     label_column: options.LabelColumn = None,
     eval_split: options.EvalSplit = None,
-    seed: options.Seed = 42,
+    regression: options.Regression = False,
+    classification: options.Classification = False,
+    metric: options.TaskMetric = None,
     max_length: options.MaxLength = 128,
     batch_size: options.BatchSize = 32,
     device: options.Device = "auto",
@@ -23,11 +25,20 @@ def evaluate(
     from depthprune.loading import load_classifier, load_tokenizer
     from depthprune.sources import locate
     from depthprune.tasks import load_task
-    from depthprune.tasks.heads import fit_to_head
+    from depthprune.tasks.heads import fit_to_head, head_labels
 
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     quiet_libraries()
-    data = load_task(task, task_options(dataset, text_columns, label_column, eval_split, seed))
+    if not classification and len(head_labels(source.config) or ()) == 1 and task == "custom":
+        regression = True  # the head says so, where whole numbers alone would look like classes
+    said = task_options(
+        *(dataset, text_columns, label_column, eval_split),
+        regression=regression,
+        classification=classification,
+        metric=metric,
+        scoring_only=True,
+    )
+    data = load_task(task, said)
     data = fit_to_head(data, source.config, model, needed=True)
     from depthprune.cli.display import console, metrics_line, progress
     from depthprune.evaluation.classification import evaluate as score

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from depthprune.quiet import quiet_libraries as quiet_libraries
+
+if TYPE_CHECKING:
+    from depthprune.tasks import TaskOptions
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
 TaskName = Annotated[
@@ -30,6 +33,16 @@ EvalSplit = Annotated[
     str | None,
     typer.Option(
         "--eval-split", help="Split to be scored on; else validation, test, or 10 % held out (--task custom)."
+    ),
+]
+Regression = Annotated[bool, typer.Option("--regression", help="The label is an amount, whatever it looks like.")]
+Classification = Annotated[bool, typer.Option("--classification", help="The label is a class, though it is a number.")]
+TaskMetric = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Primary metric: accuracy, balanced_accuracy, f1, f1_macro or matthews; pearson or spearman of a "
+        "regression.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Of the fresh head, dropout and the order of the rows.")]
@@ -148,11 +161,49 @@ def parse_columns(text: str | None) -> tuple[str, ...]:
     return tuple(column.strip() for column in (text or "").split(",") if column.strip())
 
 
-def task_options(dataset, text_columns, label_column, eval_split, seed):
-    """Return `TaskOptions` from the text of the options."""
-    from depthprune.tasks import TaskOptions
+def task_options(
+    dataset: str | None,
+    text_columns: str | None,
+    label_column: str | None,
+    eval_split: str | None,
+    *,
+    regression: bool = False,
+    classification: bool = False,
+    metric: str | None = None,
+    scoring_only: bool = False,
+    seed: int | None = None,
+) -> "TaskOptions":
+    """Return `TaskOptions` from the text of the options.
 
-    return TaskOptions(dataset, parse_columns(text_columns), label_column, eval_split, seed)
+    Raises:
+        UserError: a label that is both an amount and a class.
+    """
+    from depthprune.tasks import TaskOptions
+    from depthprune.tasks.base import HOLD_OUT_SEED
+
+    return TaskOptions(
+        dataset,
+        parse_columns(text_columns),
+        label_column,
+        eval_split,
+        HOLD_OUT_SEED if seed is None else seed,
+        kind=task_kind(regression=regression, classification=classification),
+        metric=metric,
+        scoring_only=scoring_only,
+    )
+
+
+def task_kind(*, regression: bool, classification: bool) -> str | None:
+    """Return what was said of the label, or None.
+
+    Raises:
+        UserError: both was said.
+    """
+    from depthprune.errors import UserError
+
+    if regression and classification:
+        raise UserError("--regression and --classification exclude each other; give one")
+    return "regression" if regression else "classification" if classification else None
 
 
 def check_healing(epochs: float, learning_rate: float, precision: str) -> None:

@@ -54,6 +54,9 @@ def sweep(
     text_columns: options.TextColumns = None,
     label_column: options.LabelColumn = None,
     eval_split: options.EvalSplit = None,
+    regression: options.Regression = False,
+    classification: options.Classification = False,
+    metric: options.TaskMetric = None,
     epochs: options.Epochs = 3,
     learning_rate: options.LearningRate = 2e-5,
     batch_size: options.BatchSize = 32,
@@ -97,7 +100,8 @@ def sweep(
         asked: dict[str, Any] = {"models": model, "tasks": task, "counts": _counts(count)}
         asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [42]}
         asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset}
-        asked |= {"label_column": label_column, "eval_split": eval_split}
+        kind = options.task_kind(regression=regression, classification=classification)
+        asked |= {"label_column": label_column, "eval_split": eval_split, "kind": kind, "metric": metric}
         columns = options.parse_columns(text_columns)
         grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
     options.quiet_libraries()

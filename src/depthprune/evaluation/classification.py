@@ -39,6 +39,7 @@ def _correlation(name: str) -> Metric:
 
 METRICS: dict[str, Metric] = {
     "accuracy": _sklearn("accuracy_score"),
+    "balanced_accuracy": _sklearn("balanced_accuracy_score"),
     "f1": _sklearn("f1_score"),
     "f1_macro": _sklearn("f1_score", average="macro"),
     "matthews": _sklearn("matthews_corrcoef"),

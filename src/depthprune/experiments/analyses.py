@@ -89,7 +89,7 @@ def probe(
         token: `first` or `last`; where the model has the representation of a sentence by default.
         samples: how many training rows, chosen by `seed`; all by default.
         max_length: tokens to which an example is cut.
-        seed: of the choice of training rows, and of a hold-out where `options` are left out.
+        seed: of the choice of training rows.
         batch_size: sequences a forward pass.
         store: the folder of runs.
         force: do again what the store has.
@@ -105,7 +105,7 @@ def probe(
     on_progress("load", 0, 1)
     analysed = look_at(locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     device = resolve_device(device)
-    data = load_task(task, options or TaskOptions(seed=seed))
+    data = load_task(task, options)
     token = token or analysed.token
     split = next(iter(data.task.eval_splits.values()))
     rows = _training_rows(data, samples, seed)

@@ -126,7 +126,7 @@ def auto(
     expansion = plans_for(
         *(str(model), task),
         strategies=strategies,
-        options=options or TaskOptions(seed=seed),
+        options=options or TaskOptions(),
         heal=heal or HealSpec(),
         max_length=max_length,
         seed=seed,
@@ -165,6 +165,7 @@ def plans_for(
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
     asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [])}, "max_length": max_length}
     asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
+    asked |= {"kind": options.kind, "metric": options.metric}
     grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
     on_progress("choose layers", 0, 1)
     scorer = stored_scorer(store.root, device, take=True, on_progress=on_progress)

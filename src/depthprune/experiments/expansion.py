@@ -237,4 +237,5 @@ def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) 
 
 
 def _task_options(spec: SweepSpec) -> TaskOptions:
-    return TaskOptions(spec.dataset, spec.text_columns, spec.label_column, spec.eval_split, spec.seeds[0])
+    where = (spec.dataset, spec.text_columns, spec.label_column, spec.eval_split)
+    return TaskOptions(*where, kind=spec.kind, metric=spec.metric)

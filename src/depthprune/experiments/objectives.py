@@ -151,7 +151,7 @@ def finetuned_objective(
     from depthprune.tasks.calibration import DEFAULT_LENGTH
 
     options = prepared.calibration.options
-    data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+    data = load_task(options.data, TaskOptions(options.dataset))
     runs = Store(store)
 
     def value(plan: LayerPlan) -> float:

@@ -91,8 +91,9 @@ def make_spec(
     Args:
         order: in which layers go where they go one by one; by default the one nearest the output first.
     """
-    outputs = fit_to_head(data, source.config, source.name).task.outputs
-    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, outputs=outputs)
+    fitted = fit_to_head(data, source.config, source.name).task
+    more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
+    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
     drop = DropSpec(plan.dropped)
     if not plan.dropped:
         heal = heal.for_full()
@@ -165,7 +166,7 @@ def compare(
     plan = None if by_data else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
     processes.begin(device)
-    data = load_task(task, options or TaskOptions(seed=seed))
+    data = load_task(task, options)
     order = None if plan is None else removal_order(plan, strategy)
     if plan is None:
         chosen = None

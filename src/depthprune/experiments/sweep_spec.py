@@ -64,7 +64,8 @@ class SweepSpec:
         seeds: one run each.
         heal: name → recipe.
         max_length: tokens to which an example is cut.
-        text_columns, label_column, eval_split: of the task `custom`.
+        text_columns, label_column, eval_split, kind: of the task `custom`; kind is `classification` or `regression`.
+        metric: the primary metric, where it is not the task's own.
         baselines: folders or Hub ids of models to compare with, which lose no layers: a distilled one of the same size.
         names: what tables call models; from `models: {NAME: MODEL}`.
     """
@@ -80,6 +81,8 @@ class SweepSpec:
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     eval_split: str | None = None
+    kind: str | None = None
+    metric: str | None = None
     baselines: tuple[str, ...] = ()
     names: dict[str, str] = field(default_factory=dict, metadata={"derived": True})
 
@@ -286,5 +289,6 @@ def _text(value: Any) -> str | None:
 _PARSERS = {
     "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds, "heal": _heal,
     "max_length": _length, "dataset": _text, "text_columns": _texts, "label_column": _text, "eval_split": _text,
+    "kind": _text, "metric": _text,
     "baselines": _texts,
 }  # fmt: skip

@@ -8,17 +8,21 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthprune.errors import LoadError
+from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
+from depthprune.tasks.reading import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAIN = "train"
-BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+CLASSIFICATION, REGRESSION = KINDS = ("classification", "regression")
+HOLD_OUT_SEED = 42
+CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "matthews")
+NUMBER_METRICS = ("pearson", "spearman")
+COUNTED = "rows count from 0"  # in complaints
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,20 @@ class TaskOptions:
         text_columns: columns with text, one or two (`custom` only).
         label_column: column with the answer (`custom` only).
         eval_split: split to be scored on (`custom` only).
-        seed: of a hold-out, where the data has no split to be scored on.
+        seed: of a hold-out, where the data has no split to be scored on; it has nothing to do with that of training.
+        kind: `classification` or `regression`; as the label column looks if None (`custom` only).
+        metric: the primary metric, on which retention stands; the task's own if None.
+        scoring_only: nothing is trained, so that all rows that are given are scored, and none are held out.
     """
 
     dataset: str | None = None
     text_columns: tuple[str, ...] = ()
     label_column: str | None = None
     eval_split: str | None = None
-    seed: int = 42
+    seed: int = HOLD_OUT_SEED
+    kind: str | None = None
+    metric: str | None = None
+    scoring_only: bool = False
 
     def given(self) -> dict[str, Any]:
         """Return what was said, but for the seed, as JSON values: with it the same data can be asked for again.
@@ -63,6 +73,7 @@ class Task:
         eval_splits: prefix of the metric's name → split. One without a prefix, save MNLI's two.
         outputs: the output of the head for each label, where a trained head has an order of its own (`heads`).
         head_labels: names of the outputs of a trained head, where they say something.
+        chosen_metric: the first of `metrics`, where it was chosen and is not the task's own.
     """
 
     name: str
@@ -73,6 +84,7 @@ class Task:
     eval_splits: dict[str, str] = field(default_factory=lambda: {"": "validation"})
     outputs: tuple[int, ...] = ()
     head_labels: tuple[str, ...] = ()
+    chosen_metric: str = ""
 
     @property
     def regression(self) -> bool:
@@ -171,7 +183,25 @@ def load_task(name: str, options: TaskOptions | None = None) -> TaskData:
     data = replace(registry.get(name).load(options), options=options)
     for split, rows in data.splits.items():
         check_rows(data.task, split, rows)
-    return data
+    return replace(data, task=with_metric(data.task, options.metric)) if options.metric else data
+
+
+def with_metric(task: Task, metric: str) -> Task:
+    """Return a task whose primary metric is another one.
+
+    Raises:
+        UserError: the task cannot have it.
+    """
+    possible = NUMBER_METRICS if task.regression else CLASS_METRICS
+    if len(task.labels) > 2:
+        possible = tuple(name for name in possible if name != "f1")
+    if metric not in possible:
+        what = "a regression" if task.regression else f"a task with {len(task.labels)} classes"
+        raise UserError(f"'{metric}' is no metric of '{task.name}', {what}; it can have {', '.join(possible)}")
+    if metric == task.metrics[0]:
+        return task
+    others = tuple(name for name in task.metrics if name != metric)
+    return replace(task, metrics=(metric, *others), chosen_metric=metric)
 
 
 def check_rows(task: Task, split: str, rows: "Dataset") -> None:
@@ -183,76 +213,34 @@ def check_rows(task: Task, split: str, rows: "Dataset") -> None:
     require_columns(rows, split, (*task.text_columns, task.label_column))
     if not len(rows):
         raise LoadError(f"the split '{split}' of '{task.name}' has no rows; give data with some")
-    for column in task.text_columns:
-        bad = next((i for i, text in enumerate(rows[column][:]) if not isinstance(text, str)), None)
-        if bad is not None:
-            raise LoadError(f"row {bad} of '{split}' has no text in '{column}'; remove it or fill it in")
+    check_texts(rows, split, task.text_columns)
     for i, label in enumerate(rows[task.label_column][:]):
         if not _is_label(task, label):
             known = f"0 to {len(task.labels) - 1}" if task.labels else "a finite number"
             raise LoadError(
-                f"row {i} of '{split}' has the label {label!r} in '{task.label_column}', and a label of "
-                f"'{task.name}' is {known}; give a split with labels"
+                f"{row_name(i, split)} has the label {label!r} in '{task.label_column}', and a label of "
+                f"'{task.name}' is {known}; give a split with labels ({COUNTED})"
             )
+
+
+def check_texts(rows: "Dataset", split: str, columns: tuple[str, ...]) -> None:
+    """Refuse rows that lack a text, naming the first.
+
+    Raises:
+        LoadError: one does.
+    """
+    for column in columns:
+        bad = next((i for i, text in enumerate(rows[column][:]) if not isinstance(text, str)), None)
+        if bad is not None:
+            raise LoadError(f"{row_name(bad, split)} has no text in '{column}'; remove it or fill it in ({COUNTED})")
+
+
+def row_name(number: int, split: str) -> str:
+    """Return how a complaint calls a row."""
+    return f"row {number} of '{split}'"
 
 
 def _is_label(task: Task, label: Any) -> bool:
     if isinstance(label, bool) or not isinstance(label, int | float):
         return False
     return 0 <= label < len(task.labels) if task.labels else abs(label) != float("inf") and label == label
-
-
-def require_columns(rows: "Dataset", split: str, columns: tuple[str, ...]) -> None:
-    """Refuse a split that lacks a column.
-
-    Raises:
-        LoadError: it does; the message lists the columns it has.
-    """
-    missing = [c for c in columns if c not in rows.column_names]
-    if missing:
-        raise LoadError(
-            f"the split '{split}' has no column '{missing[0]}'; it has {', '.join(map(repr, rows.column_names))}"
-        )
-
-
-def read_dataset(path: str, config: str | None = None, **options: Any) -> Any:
-    """Call `datasets.load_dataset` and turn what goes wrong into one line.
-
-    Raises:
-        LoadError: the data is not there, cannot be reached, or cannot be read.
-    """
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
-
-    what = f"'{path}'" + (f" ({config})" if config else "")
-    try:
-        return load_dataset(path, config, **options)
-    except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
-        raise LoadError(
-            f"the data {what} is neither a local folder nor to be had from the Hub or its cache; "
-            f"give --dataset a folder, or connect to the network ({_first_line(error)})"
-        ) from None
-    except (DatasetGenerationError, ValueError, KeyError, OSError) as error:
-        cause = error.__cause__ or error
-        raise LoadError(f"the data {what} cannot be read: {_first_line(cause)}") from None
-
-
-def read_file(path: Path, *, more: tuple[str, ...] = ()) -> Any:
-    """Read a table from a file: CSV, tab-separated, JSON lines or parquet.
-
-    Args:
-        more: endings of files that the caller reads itself, for the complaint.
-
-    Raises:
-        LoadError: it is none of these, or cannot be read.
-    """
-    builder = BUILDERS.get(path.suffix)
-    if builder is None:
-        raise LoadError(f"'{path}' is not a data file this reads ({', '.join((*more, *BUILDERS))}); convert it")
-    options = {"sep": "\t"} if path.suffix == ".tsv" else {}
-    return read_dataset(builder, data_files=str(path), **options)
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

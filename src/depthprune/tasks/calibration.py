@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from depthprune.errors import LoadError, UserError
-from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, read_dataset, read_file, registry
+from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, registry
+from depthprune.tasks.reading import read_dataset, read_file
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -125,7 +126,7 @@ def load_calibration(
     if options.length > longest:
         raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
     if task_data is None and options.data in registry.names():
-        task_data = load_task(options.data, TaskOptions(options.dataset, seed=options.seed))
+        task_data = load_task(options.data, TaskOptions(options.dataset))
     if task_data is not None:
         return _task_rows(task_data, options, tokenizer)
     lines = [line for line in _read_lines(options) if line.strip()]

@@ -1,28 +1,68 @@
 """A person's own data: CSV, JSON lines or parquet, in a file, a folder or on the Hub."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
-from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, read_dataset, read_file, require_columns, task
+from depthprune.tasks.base import COUNTED, TRAIN, Task, TaskData, TaskOptions, check_texts, row_name, task
+from depthprune.tasks.labels import Labelling, read_labels
+from depthprune.tasks.reading import read_dataset, read_file, require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 HOLD_OUT = 0.1
+HELD_OUT = "held-out"
 EVAL_SPLITS = ("validation", "test")  # in the order of preference
+SHOWN = 6  # classes in a message
 
 
 @task("custom")
 def custom(options: TaskOptions) -> TaskData:
     """Your own data: --dataset, --text-columns, --label-column; classes or numbers, by the label column.
 
-    Whole numbers, words and booleans are classes; numbers with a fraction are a regression.
+    Whole numbers, words and booleans are classes and numbers with a fraction are a regression, unless it is said.
 
     Raises:
         LoadError: something is not said, or the data does not have it.
     """
+    _check_said(options)
+    assert options.dataset and options.label_column
+    read = _read(options.dataset)
+    columns = (*options.text_columns, options.label_column)
+    learned_on, scored_on = _chosen(read, options)
+    splits = {split: read[split] for split in dict.fromkeys((*learned_on, scored_on))}
+    for split, rows in splits.items():  # before a hold-out shuffles: a row's number is that of the file
+        require_columns(rows, split, columns)
+        splits[split] = rows = rows.select_columns(list(columns))
+        check_texts(rows, split, options.text_columns)
+        _check_labels_present(rows, split, options.label_column)
+    if scored_on == TRAIN and not options.scoring_only and len(splits[TRAIN]) < 2:
+        raise LoadError(f"'{options.dataset}' has {len(splits[TRAIN])} rows, too few to hold some out; give more")
+    labelling = read_labels(splits, options, learned_on, scored_on)
+    numbered = {split: _number(rows, options.label_column, labelling) for split, rows in splits.items()}
+    if options.scoring_only:
+        found, note = (
+            {scored_on: numbered[scored_on]},
+            f"scored on all {len(numbered[scored_on])} rows of '{scored_on}'",
+        )
+    elif scored_on == TRAIN:
+        found, note = _hold_out(numbered[TRAIN], options.label_column, options, labelling)
+        scored_on = HELD_OUT
+    else:
+        found, note = numbered, f"scored on the split '{scored_on}', {len(numbered[scored_on])} rows"
+    entry = Task(
+        name="custom",
+        text_columns=options.text_columns,
+        label_column=options.label_column,
+        labels=labelling.names,
+        metrics=_metrics(len(labelling.names)),
+        eval_splits={"": scored_on},
+    )
+    return TaskData(entry, found, (note, labelling.note))
+
+
+def _check_said(options: TaskOptions) -> None:
     for flag, value in (
         ("--dataset", options.dataset),
         ("--text-columns", options.text_columns),
@@ -30,26 +70,12 @@ def custom(options: TaskOptions) -> TaskData:
     ):
         if not value:
             raise LoadError(f"--task custom needs {flag}")
-    assert options.dataset and options.label_column
     if len(options.text_columns) > 2:
         raise LoadError(f"an encoder reads one text or a pair, not {len(options.text_columns)}; join columns first")
-    read = _read(options.dataset)
-    columns = (*options.text_columns, options.label_column)
-    train, evaluation, eval_split, notes = _split(read, columns, options)
-    train, evaluation = train.select_columns(list(columns)), evaluation.select_columns(list(columns))
-    labels, names, note = _labels(train, evaluation, options.label_column, eval_split)
-    entry = Task(
-        name="custom",
-        text_columns=options.text_columns,
-        label_column=options.label_column,
-        labels=names,
-        metrics=_metrics(len(labels)),
-        eval_splits={"": eval_split},
-    )
-    numbered = {
-        split: _number(rows, options.label_column, labels) for split, rows in ((TRAIN, train), (eval_split, evaluation))
-    }
-    return TaskData(entry, numbered, (*notes, note))
+    if options.label_column in options.text_columns:
+        raise LoadError(f"'{options.label_column}' cannot be both text and label; give --label-column another column")
+    if len(set(options.text_columns)) < len(options.text_columns):
+        raise LoadError(f"the pair of columns is '{', '.join(options.text_columns)}': give two different ones")
 
 
 def _read(dataset: str) -> Any:
@@ -57,79 +83,70 @@ def _read(dataset: str) -> Any:
     return read_file(path) if path.is_file() else read_dataset(str(path) if path.is_dir() else dataset)
 
 
-def _split(read: Any, columns: tuple[str, ...], options: TaskOptions) -> tuple["Dataset", "Dataset", str, list[str]]:
-    """Return the rows to train on, those to be scored on, the name of that split, and what to say about it."""
-    if TRAIN not in read:
-        raise LoadError(f"'{options.dataset}' has no split 'train'; it has {', '.join(map(repr, read))}")
+def _chosen(read: Any, options: TaskOptions) -> tuple[tuple[str, ...], str]:
+    """Return the splits that tell the labels, and the split to be scored on; `train` if some of it is to be held out.
+
+    Raises:
+        LoadError: there is no such split.
+    """
+    known = ", ".join(map(repr, read))
+    if TRAIN not in read and not options.scoring_only:
+        raise LoadError(f"'{options.dataset}' has no split '{TRAIN}'; it has {known}")
     if options.eval_split is not None and options.eval_split not in read:
-        raise LoadError(f"'{options.dataset}' has no split '{options.eval_split}'; it has {', '.join(map(repr, read))}")
-    chosen = options.eval_split or next((split for split in EVAL_SPLITS if split in read), None)
-    if chosen == TRAIN:
+        raise LoadError(f"'{options.dataset}' has no split '{options.eval_split}'; it has {known}")
+    if options.eval_split == TRAIN and not options.scoring_only:
         raise LoadError(
             "--eval-split train would score on the rows that are trained on; choose another or leave it out"
         )
-    for split in filter(None, (TRAIN, chosen)):  # before a hold-out shuffles: a row's number is that of the file
-        require_columns(read[split], split, columns)
-        _check_labels_present(read[split], split, columns[-1])
-    if chosen is not None:
-        note = f"scored on the split '{chosen}', {len(read[chosen])} rows"
-        return read[TRAIN], read[chosen], chosen, [note]
-    if len(read[TRAIN]) < 2:
-        raise LoadError(f"'{options.dataset}' has {len(read[TRAIN])} rows, too few to hold some out; give more")
-    halves = read[TRAIN].train_test_split(test_size=HOLD_OUT, seed=options.seed)
-    note = f"scored on {len(halves['test'])} rows held out of 'train' ({HOLD_OUT:.0%}, seed {options.seed})"
-    return halves["train"], halves["test"], "held-out", [note]
+    told = (TRAIN,) if TRAIN in read else ()
+    chosen = options.eval_split or next((split for split in (*EVAL_SPLITS, TRAIN) if split in read), None)
+    if chosen is None:
+        if len(read) > 1:
+            raise LoadError(f"say which split of '{options.dataset}' is to be scored: --eval-split; it has {known}")
+        chosen = next(iter(read))
+    return told, chosen
 
 
-def _labels(
-    train: "Dataset", evaluation: "Dataset", column: str, eval_split: str
-) -> tuple[Sequence[Any], tuple[str, ...], str]:
-    """Return the classes in the order of their numbers (none for a regression), their names, and what to say."""
-    feature = train.features[column]
-    names = getattr(feature, "names", None)
-    if names is not None:
-        return (
-            range(len(names)),
-            tuple(names),
-            f"classification: '{column}' has the classes {', '.join(names)}",
-        )
-    values = train[column][:]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values) and any(
-        isinstance(value, float) for value in values
-    ):
-        return (), (), f"regression: '{column}' holds numbers with a fraction, {min(values)} to {max(values)}"
-    odd = next((value for value in values if not isinstance(value, str | int)), None)
-    if odd is not None:
-        raise LoadError(f"the labels in '{column}' are neither numbers nor words ({odd!r}); give one value a row")
-    classes = sorted(set(values), key=lambda value: (isinstance(value, str), value))
-    if len(classes) < 2:
-        raise LoadError(f"every row of 'train' has the label {classes[0]!r} in '{column}'; there is nothing to learn")
-    new = next((v for v in evaluation[column][:] if v not in set(classes)), None)
-    if new is not None:
-        raise LoadError(
-            f"the split '{eval_split}' has the label {new!r}, which no row of 'train' has; add some or remove it"
-        )
-    shown = ", ".join(map(str, classes[:6])) + (", …" if len(classes) > 6 else "")
-    return (
-        classes,
-        tuple(map(str, classes)),
-        f"classification: '{column}' has {len(classes)} classes ({shown})",
-    )
+def _hold_out(
+    rows: "Dataset", column: str, options: TaskOptions, labelling: Labelling
+) -> tuple[dict[str, "Dataset"], str]:
+    """Hold rows out by a seed of their own, which is not that of training: runs of several seeds share them.
+
+    Every class gives its share; one with a single row gives none.
+    """
+    if not labelling.names:
+        halves = rows.train_test_split(test_size=HOLD_OUT, seed=options.seed)
+        note = f"scored on {len(halves['test'])} rows held out of '{TRAIN}' ({HOLD_OUT:.0%})"
+        return {TRAIN: halves["train"], HELD_OUT: halves["test"]}, note
+    import numpy as np
+
+    labels = np.asarray(rows[column][:])
+    shuffled = np.random.default_rng(options.seed).permutation(len(rows))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    several = by_class[np.bincount(labels)[labels[by_class]] > 1]
+    if not len(several):
+        raise LoadError(f"every class of '{options.dataset}' has a single row; give more, or --regression")
+    # Evenly spaced over rows in the order of their classes: each class gives its share, rounded, and none all its rows.
+    number = max(1, round(HOLD_OUT * len(rows)))
+    held = set(several[((np.arange(number) + 0.5) * len(several) / number).astype(int)].tolist())
+    note = f"scored on {len(held)} rows held out of '{TRAIN}' ({HOLD_OUT:.0%}, of each class)"
+    left = [i for i in range(len(rows)) if i not in held]
+    return {TRAIN: rows.select(left), HELD_OUT: rows.select(sorted(held))}, note
 
 
 def _check_labels_present(rows: "Dataset", split: str, column: str) -> None:
-    missing = next((i for i, value in enumerate(rows[column][:]) if value is None), None)
+    missing = next((i for i, value in enumerate(rows[column][:]) if value is None or value != value), None)
     if missing is not None:
-        raise LoadError(f"row {missing} of '{split}' has no label in '{column}'; remove it or fill it in")
+        raise LoadError(f"{row_name(missing, split)} has no label in '{column}'; remove it or fill it in ({COUNTED})")
 
 
-def _number(rows: "Dataset", column: str, classes: Sequence[Any]) -> "Dataset":
+def _number(rows: "Dataset", column: str, labelling: Labelling) -> "Dataset":
     """Put class numbers in the place of labels."""
     from datasets import Value
 
-    if len(classes) == 0:
+    if not labelling.names:
         return rows.cast_column(column, Value("float32"))
-    numbers = {label: i for i, label in enumerate(classes)}
+    numbers = {label: i for i, label in enumerate(labelling.classes)}
     values = [numbers.get(label, label) for label in rows[column][:]]
     return rows.remove_columns(column).add_column(column, values)
 

@@ -10,7 +10,7 @@ ROWS_SEED = 0  # of the split, which is part of the task: scores with different 
 @task("docstrings")
 def docstrings(options: TaskOptions) -> TaskData:
     """Embedded, needs no network: from a docstring's first sentence, which part of Python's library is it; accuracy."""
-    if options.dataset or options.text_columns or options.label_column or options.eval_split:
+    if options.dataset or options.text_columns or options.label_column or options.eval_split or options.kind:
         raise LoadError("the task 'docstrings' brings its own data; leave --dataset and the columns out")
     from datasets import Dataset
 

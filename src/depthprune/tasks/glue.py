@@ -4,8 +4,11 @@ Read with `datasets.load_dataset(DATASET, task)`: `nyu-mll/glue` on the Hub, or 
 metrics are the benchmark's own; the first is the one that retention stands on.
 """
 
+from dataclasses import replace
+
 from depthprune.errors import LoadError
-from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, read_dataset, require_columns, task
+from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, task
+from depthprune.tasks.reading import read_dataset, require_columns
 
 HUB_ID = "nyu-mll/glue"
 
@@ -54,13 +57,17 @@ def load_glue(name: str, options: TaskOptions) -> TaskData:
     Raises:
         LoadError: the data cannot be read, or lacks a split or a column.
     """
-    if options.text_columns or options.label_column or options.eval_split:
-        raise LoadError(f"the columns and splits of '{name}' are fixed; for other data use --task custom")
+    if options.text_columns or options.label_column or options.kind:
+        raise LoadError(f"the columns of '{name}' are fixed; for other data use --task custom")
+    if options.eval_split and not options.scoring_only:
+        raise LoadError(f"the splits of '{name}' are fixed; for other data use --task custom")
     entry = GLUE[name]
+    if options.eval_split:
+        entry = replace(entry, eval_splits={"": options.eval_split})
     dataset = options.dataset or HUB_ID
     read = read_dataset(dataset, name)
     splits = {}
-    for split in (TRAIN, *entry.eval_splits.values()):
+    for split in (*(() if options.scoring_only else (TRAIN,)), *entry.eval_splits.values()):
         if split not in read:
             raise LoadError(f"'{dataset}' has no split '{split}' for '{name}'; it has {', '.join(map(repr, read))}")
         columns = (*entry.text_columns, entry.label_column)
