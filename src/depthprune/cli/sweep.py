@@ -36,7 +36,7 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs agai
 # What a file says whole: beside one, these would change nothing.
 OF_THE_GRID = (
     "model", "task", "strategy", "count", "seed", "baseline", "heal", "dataset", "text_columns", "label_column",
-    "eval_split", "epochs", "learning_rate", "batch_size", "max_length",
+    "eval_split", "regression", "classification", "metric", "epochs", "learning_rate", "batch_size", "max_length",
 )  # fmt: skip
 
 
@@ -87,21 +87,16 @@ def sweep(
     if address is not None and executor != "ray":
         raise UserError("--address is that of a Ray cluster; add --executor ray")
     if spec is not None:
-        beside = [f"--{name.replace('_', '-')}" for name in OF_THE_GRID if _is_given(context, name)]
-        if beside:
-            raise UserError(
-                f"'{spec}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
-                "file, or leave the file out and give all in options"
-            )
+        _refuse_beside(context, spec)
         grid = read_sweep(spec)
     else:
         plain = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
         recipes = [plain | recipe if isinstance(recipe, dict) else recipe for recipe in _as_in_a_file(heal) or [{}]]
         asked: dict[str, Any] = {"models": model, "tasks": task, "counts": _counts(count)}
         asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [42]}
-        asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset}
+        asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset, "label_column": label_column}
         kind = options.task_kind(regression=regression, classification=classification)
-        asked |= {"label_column": label_column, "eval_split": eval_split, "kind": kind, "metric": metric}
+        asked |= {"eval_split": eval_split, "metric": metric, "kind": kind}
         columns = options.parse_columns(text_columns)
         grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
     options.quiet_libraries()
@@ -114,8 +109,7 @@ def sweep(
     from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
 
-    runs = Store(store)
-    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    runs, trust = Store(store), {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     if not dry_run:
         runs.check_writable()
     expansion = expand(grid, stored_scorer(store, device, take=not dry_run), **trust)
@@ -158,6 +152,22 @@ def _failures(lines: dict[str, str], runs: int, store: "Store") -> str:
     where = f" (more in failure.json in their folders under '{store.root}')" if tracebacks else ""
     again = "again with --retry-failed" if tracebacks else "again"
     return f"{len(lines)} of {runs} runs failed: {shown}{more}{where}; mend it and run {again}"
+
+
+def _refuse_beside(context: typer.Context, spec: Path) -> None:
+    """Refuse options that a sweep's file says already.
+
+    Raises:
+        UserError: there are some.
+    """
+    from depthprune.errors import UserError
+
+    beside = [f"--{name.replace('_', '-')}" for name in OF_THE_GRID if _is_given(context, name)]
+    if beside:
+        raise UserError(
+            f"'{spec}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
+            "file, or leave the file out and give all in options"
+        )
 
 
 def _as_in_a_file(texts: list[str] | None) -> list[Any] | None:
