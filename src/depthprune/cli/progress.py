@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from depthprune import processes
 
 EVERY = 30.0  # seconds between two lines of one stage
-NOTHING_TO_COUNT = {"count": "", "left": ""}
 
 messages = Console(stderr=True)  # what is said beside results
 
@@ -76,17 +75,16 @@ class Bar(Reporter):
     def __init__(self, bars: Progress):
         self._bars = bars
         self._stage: str | None = None
-        self._task = bars.add_task("", total=None, visible=False, **NOTHING_TO_COUNT)
+        self._task = bars.add_task("", total=None, visible=False, count="", left="")
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Move the bar."""
-        counted, texts = (
-            (total, {"count": f"{done}/{total}", "left": "left"}) if total > 1 else (None, NOTHING_TO_COUNT)
-        )
+        counted = total if total > 1 else None
         if stage != self._stage:
             self._bars.remove_task(self._task)
-            self._stage, self._task = stage, self._bars.add_task(stage, total=counted, completed=done, **texts)
-        self._bars.update(self._task, completed=done, total=counted, **texts)
+            self._stage, self._task = stage, self._bars.add_task(stage, total=counted, count="", left="")
+        count, left = (f"{done}/{total}", "left") if counted else ("", "")
+        self._bars.update(self._task, completed=done, total=counted, count=count, left=left)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
