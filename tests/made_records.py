@@ -36,6 +36,9 @@ def make_record(
     options: dict[str, Any] | None = None,
     predictions: tuple[Sequence, Sequence] | None = None,
     metric: str = "accuracy",
+    more_heal: dict[str, Any] | None = None,
+    environment: dict[str, Any] | None = None,
+    spec: RunSpec | None = None,
     **more: Any,
 ) -> str:
     """Write the record of a run into a store and return its digest.
@@ -50,10 +53,13 @@ def make_record(
         order: of layers that go one by one.
         options: how the data was asked for.
         predictions: the expected and the predicted labels.
+        more_heal: to be put into what the outcome says of fine-tuning.
+        environment: to be put into the record's.
+        spec: in the place of what the other arguments say.
         more: to be put into the outcome.
     """
     heal = heal or HealSpec()
-    spec = RunSpec(model, EvalSpec(task, data, max_length), DropSpec(dropped, order), heal, seed)
+    spec = spec or RunSpec(model, EvalSpec(task, data, max_length), DropSpec(dropped, order), heal, seed)
     kept = depth - len(dropped)
     full, layer = parameters or (12_000_000 + 1_800_000 * depth, 1_800_000)
     epochs = heal.num_epochs + (heal.epochs_before + heal.drop_every * len(dropped) if dropped else 0)
@@ -66,14 +72,16 @@ def make_record(
         "profile": {"parameters": full - layer * len(dropped), "weight_bytes": 4 * layer * kept,
                     "latency_ms": 1.0 * kept, "full_parameters": full, "full_latency_ms": 1.0 * depth},
         "heal": {"seconds": 10.0 * kept if seconds_healing is None else seconds_healing,
-                 "steps": math.ceil(STEPS * epochs)},
+                 "steps": math.ceil(STEPS * epochs), **(more_heal or {})},
         "seconds": 20.0 * kept,
         **more,
     }  # fmt: skip
     folder = root / spec.digest()
     (folder / "model").mkdir(parents=True)
     (folder / "spec.json").write_text(json.dumps(spec.to_dict()))
-    environment = {"model": name} | ({"model_type": model_type} if model_type is not None else {})
+    environment = {"model": name, **(environment or {})} | (
+        {"model_type": model_type} if model_type is not None else {}
+    )
     environment |= {"data": options} if options is not None else {}
     record = {"spec": spec.to_dict(), "outcome": outcome, "environment": environment}
     if predictions is not None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from depthprune.errors import UserError
-from depthprune.healing.finetune import faster_precision, finetune
+from depthprune.healing.finetune import finetune
+from depthprune.healing.precision import faster, faster_precision, interleaved_minima
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.encoding import encode
 from tiny_models import tiny_model, tiny_tokenizer
@@ -122,11 +123,28 @@ def test_the_probe_leaves_weights_gradients_and_random_numbers_as_they_were():
     expected = torch.rand(3)
     torch.manual_seed(7)
 
-    assert faster_precision(model, batch) in ("float32", "bfloat16")
+    assert faster_precision(model, batch).precision in ("float32", "bfloat16")
 
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters()) and not model.training
+
+
+def test_a_machine_that_is_busy_for_a_while_does_not_decide_the_precision():
+    now = 0.0
+
+    def step(seconds: float):
+        def act() -> None:
+            nonlocal now
+            now += seconds * (2 if now < 4.5 else 1)  # busy during the first two or three steps
+
+        return act
+
+    times = interleaved_minima([step(1.0), step(1.0)], clock=lambda: now)
+
+    assert times == [1.0, 1.0]
+    assert faster({"float32": times[0], "bfloat16": times[1]}).precision == "float32"
+    assert faster({"float32": 1.5, "bfloat16": 1.0}).precision == "bfloat16"
 
 
 def test_a_precision_that_does_not_exist_is_refused():

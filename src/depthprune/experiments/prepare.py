@@ -122,6 +122,7 @@ def compare(
     device: str = "auto",
     force: bool = False,
     save: bool = True,
+    profile: bool = True,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = no_progress,
@@ -148,6 +149,7 @@ def compare(
         device: `auto`, `cpu` or `cuda`.
         force: run again what the store has.
         save: keep the pruned checkpoint, at `.pruned.model`.
+        profile: measure latencies; a record without has None in their place.
         on_progress: called with the stage's name (the run's first) and how far it is.
 
     Raises:
@@ -189,6 +191,7 @@ def compare(
             device=device,
             save=keep_model,
             force=force,
+            profile=profile,
             on_progress=lambda stage, done, total: on_progress(f"{title}: {stage}", done, total),
         )
 

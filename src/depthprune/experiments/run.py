@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune import processes
 from depthprune.experiments import provenance
+from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
 from depthprune.loading import load_classifier, load_tokenizer
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
     from depthprune.healing.finetune import HealReport
 
 KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
-PROFILE_EXAMPLES = 128
-PROFILE_BATCH = 32  # the paper's
-TRAINING = ("batch_size", "learning_rate", "weight_decay", "precision", "similar_lengths")  # of a recipe
+TRAINING = ("batch_size", "learning_rate", "weight_decay", "similar_lengths")  # of a recipe
 
 Progress = Callable[[str, int, int], None]
 _loaded: dict[tuple[str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
@@ -71,6 +70,7 @@ def run(
     save: bool = False,
     force: bool = False,
     wait: bool = True,
+    profile: bool = True,
     on_progress: Progress = no_progress,
 ) -> Result:
     """Carry out one run, or return its record where the store has it.
@@ -84,6 +84,7 @@ def run(
         force: run again in any case. A checkpoint that was kept is then replaced, asked for or not: beside the new
             record it would be another model's.
         wait: where another process does this run now, wait until it is done, and go on if it dies.
+        profile: measure latencies; otherwise the record has None in their place.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
@@ -106,11 +107,13 @@ def run(
             return stored
         save = save or processes.agree(store.model_folder(digest).is_dir())
         started = time.perf_counter()
-        model, outcome, predictions = _stages(source, data, spec, plan, device, tell)
+        measuring = Measuring(store, device, profile, anew=force)
+        model, outcome, predictions = _stages(source, data, spec, plan, measuring, tell)
         record = None
         if claimed is not None:
             outcome["seconds"] = time.perf_counter() - started
             if save:
+                tell("saving", 0, 1)
                 _save(model, data, source, plan, claimed / "model", digest)
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
             write_predictions(claimed, predictions)
@@ -130,7 +133,7 @@ def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
 
 
 def _stages(
-    source: ModelSource, data: TaskData, spec: RunSpec, plan: LayerPlan, device: str, on_progress: Progress
+    source: ModelSource, data: TaskData, spec: RunSpec, plan: LayerPlan, measuring: Measuring, on_progress: Progress
 ) -> tuple[Any, dict[str, Any], Predictions]:
     """Load, drop, heal, score, profile; returns the model, what came out, and its predictions.
 
@@ -141,20 +144,20 @@ def _stages(
     from depthprune.evaluation.classification import evaluate
     from depthprune.experiments.recipe import carry_out, together
     from depthprune.healing.finetune import finetune
-    from depthprune.surgery import drop_layers
     from depthprune.tasks.encoding import encode
 
-    set_seed(spec.seed)  # before loading: a fresh head is random
-    on_progress("load", 0, 1)
+    on_progress("tokenising", 0, 1)
     tokenizer = load_tokenizer(source)
     encoded = encode(data, tokenizer, spec.evaluation.max_length)
-    model, fresh = _load(source, spec.model, data.task.num_outputs, spec.seed, device)
-    full = pruned = {}
-    if processes.is_first():
-        batches = _profile_batches(data, encoded, tokenizer, device)
-        full = _profile(model, batches)
-        # Beside the full model's, so that both are timed under the same load; training comes later.
-        pruned = _profile(drop_layers(_shared_copy(model), plan), batches) if plan.dropped else full
+    on_progress("loading the model", 0, 1)
+    set_seed(spec.seed)  # before loading: a fresh head is random
+    model, fresh = _load(source, spec.model, data.task.num_outputs, spec.seed, measuring.device)
+    profile = precision = None
+    if processes.is_first():  # before training, which changes neither speed nor sizes
+        profile = measuring.profile(model, plan, spec, data.task, encoded, tokenizer, on_progress)
+        precision = measuring.precision(model, spec, encoded["train"], tokenizer, on_progress)
+    precision = processes.agree(precision)
+    assert precision is not None
 
     def train(num_epochs: float, **more: Any) -> Any:
         return finetune(
@@ -163,9 +166,10 @@ def _stages(
             encoded["train"],
             num_epochs=num_epochs,
             **{name: getattr(spec.heal, name) for name in TRAINING},
+            precision=precision.precision,
             seed=spec.seed,
             **more,
-            on_step=lambda done, total: on_progress("train", done, total),
+            on_step=lambda done, total: on_progress("training", done, total),
         )
 
     heals = carry_out(model, spec.drop, spec.heal, train=train, num_rows=len(encoded["train"]))
@@ -174,7 +178,7 @@ def _stages(
     predictions: dict[str, dict[str, list]] = {}
     metrics = evaluate(
         *(model, tokenizer, data.task, encoded),
-        on_step=lambda done, total: on_progress("score", done, total),
+        on_step=lambda done, total: on_progress("scoring", done, total),
         on_rows=lambda prefix, expected, predicted: predictions.update(
             {prefix: {"expected": expected, "predicted": predicted}}
         ),
@@ -185,8 +189,8 @@ def _stages(
         "plan": _plan(plan),
         "metrics": metrics,
         "primary": data.task.primary,
-        "profile": {**pruned, **{f"full_{name}": value for name, value in full.items()}},
-        "heal": heal,
+        "profile": profile,
+        "heal": {**heal, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
         "notes": [*data.notes, *_warnings(fresh, heals)],
     }
@@ -215,31 +219,6 @@ def _load(source: ModelSource, identity: str, num_outputs: int, seed: int, devic
         _loaded[key] = (model, fresh)
     model, fresh = _loaded[key]
     return copy.deepcopy(model).to(device), fresh
-
-
-def _shared_copy(model: Any) -> Any:
-    """Return a copy of the modules that shares the tensors, so that it takes no memory."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
-
-
-def _profile_batches(data: TaskData, encoded: Any, tokenizer: Any, device: str) -> list[dict[str, Any]]:
-    from depthprune.evaluation.classification import collate
-
-    rows = encoded[next(iter(data.task.eval_splits.values()))]
-    size = min(PROFILE_EXAMPLES, len(rows))
-    starts = range(0, size, PROFILE_BATCH)
-    return [collate(tokenizer, rows[start : min(start + PROFILE_BATCH, size)], device=device) for start in starts]
-
-
-def _profile(model: Any, batches: list[dict[str, Any]]) -> dict[str, float | int]:
-    from depthprune.profiling.footprint import num_parameters, weight_bytes
-    from depthprune.profiling.latency import latency_ms
-
-    return {
-        "parameters": num_parameters(model),
-        "weight_bytes": weight_bytes(model),
-        "latency_ms": latency_ms(model, batches),
-    }
 
 
 def _plan(plan: LayerPlan) -> dict[str, Any]:
@@ -272,9 +251,8 @@ def _save(model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, fold
 def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:
     import torch
 
-    name = torch.cuda.get_device_name() if device.startswith("cuda") else device
     return {
-        **provenance.environment(name, torch.get_num_threads()),
+        **provenance.environment(device_name(device), torch.get_num_threads()),
         "model": source.title,
         "model_type": source.config.get("model_type"),
         "data": data.options.given() if data.options is not None else {},

@@ -25,6 +25,7 @@ from depthprune.experiments.claims import BusyError, Watch, claim_files, claimed
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")
+MEASURED = "measured"  # folder in a store: see `experiments.measured`
 
 
 class Store:
@@ -170,6 +171,22 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def write_once(file: Path, value: Any) -> None:
+    """Write JSON unless the file is there: of several processes that try at once, the first one's stays."""
+    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.link(partial, file)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+        os.replace(partial, file)  # a disk without hard links
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def disk_is_full(error: BaseException) -> bool:

@@ -8,12 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from depthprune.experiments.claims import Watch, running
-from depthprune.experiments.store import Store
+from depthprune.experiments.store import MEASURED, Store
 from depthprune.experiments.store import readable_record as readable_record
 from depthprune.experiments.sweep_rows import stored_rows
 from depthprune.specs import heal_of
 
-OTHER_FOLDERS = ("sweeps", "scores", "analyses")  # in a store, beside its runs
+OTHER_FOLDERS = ("sweeps", "scores", "analyses", MEASURED)  # in a store, beside its runs
 
 
 @dataclass

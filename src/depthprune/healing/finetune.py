@@ -21,14 +21,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.frozen import frozen as frozen_modules
+from depthprune.healing.precision import faster_precision
 from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-PROBE_STEPS = 2
-PROBE_GAIN = 1.1  # bfloat16 has to be this much faster to be worth its rounding
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ def finetune(
         num_epochs: passes over `rows`; 0 leaves the model as it is.
         batch_size: examples a step.
         learning_rate: at the start; it decays linearly to zero.
-        precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
+        precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32). `auto` is decided here, for
+            this training alone; what compares trainings decides once for all (`experiments.measured`).
         similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
         seed: of the order of the rows and of dropout.
         frozen: parts of the model that learn nothing.
@@ -96,8 +96,8 @@ def finetune(
     collator = DataCollatorWithPadding(tokenizer)
     with frozen_modules(frozen), tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
         if precision == "auto":
-            first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
-            precision = processes.agree(faster_precision(model, collator(first)))
+            probe = faster_precision(model, first_batch(tokenizer, rows, batch_size))
+            precision = processes.agree(probe.precision)
         trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
         arguments = _arguments(
             model,
@@ -171,33 +171,10 @@ def _take_weights(model: "PreTrainedModel", trainer: Trainer) -> None:
         model.load_state_dict(state)
 
 
-def faster_precision(model: "PreTrainedModel", batch: dict[str, Any]) -> str:
-    """Time a few training steps on `batch` in float32 and in bfloat16 autocast, and name the faster.
-
-    Weights, gradients and random numbers are left as they were. Processors without bfloat16 instructions are not
-    probed: emulation is slower.
-    """
-    if model.device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return "float32"
-    if model.device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    was_training = model.training
-    model.train()
-    batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-    with torch.random.fork_rng(devices=[]):
-        # The first step of each also warms up kernels and allocator, and is thrown away.
-        times = {name: min(_time_step(model, batch, name) for _ in range(1 + PROBE_STEPS)) for name in PRECISIONS[1:]}
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
-    return "bfloat16" if times["bfloat16"] * PROBE_GAIN < times["float32"] else "float32"
-
-
-def _time_step(model: "PreTrainedModel", batch: dict[str, Any], precision: str) -> float:
-    started = time.perf_counter()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        loss = model(**batch).loss
-    loss.backward()
-    return time.perf_counter() - started
+def first_batch(tokenizer: "PreTrainedTokenizerBase", rows: Dataset, batch_size: int) -> dict[str, Any]:
+    """Return the first rows as a batch of a training, labels included."""
+    first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
+    return dict(DataCollatorWithPadding(tokenizer)(first))
 
 
 class _SimilarLengthTrainer(Trainer):
