@@ -126,6 +126,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         UserError: there is no model within the bounds.
     """
     from depthprune.errors import UserError
+    from depthprune.experiments.summary import speedup_of
     from depthprune.plan import format_layers
 
     cuts = [record for record in answer.tried.values() if record["spec"]["drop"]["dropped"]]
@@ -157,10 +158,10 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         f"  size: {profile['parameters'] / 1e6:.1f}M parameters of {profile['full_parameters'] / 1e6:.1f}M, "
         f"{profile['weight_bytes'] / 1e6:.0f} MB"
     )
-    ratio = profile["full_latency_ms"] / profile["latency_ms"]
-    where = answer.record["environment"].get("device")
-    on = f" on {where}" if where else ""
-    yield f"  speed: {profile['latency_ms']:.2f} ms an example{on}, {ratio:.2f} times the full model's"
+    if (ratio := speedup_of(profile)) is not None:
+        where = answer.record["environment"].get("device")
+        on = f" on {where}" if where else ""
+        yield f"  speed: {profile['latency_ms']:.2f} ms an example{on}, {ratio:.2f} times the full model's"
     if not answer.complete:
         yield f"  a lower bound: --budget left plans out; tried were {len(cuts)}, of {counts} layers dropped"
     yield f"  checkpoint: {checkpoint}"

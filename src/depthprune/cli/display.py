@@ -28,14 +28,14 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
     """Return the table that compares runs, at most 80 columns wide; the first row is the full model.
 
     Columns: score (the primary metric) and the share of the full model's that is kept, parameters, weights on disk,
-    milliseconds an example, speed-up over the full model timed in the same process, seconds of training.
+    milliseconds an example, speed-up over the full model timed in turns with it, seconds of training.
 
     Args:
         title: of the table; the primary metric's name follows it.
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
         primary: the name of the primary metric.
     """
-    from depthprune.experiments.summary import retention
+    from depthprune.experiments.summary import retention, speedup_of
 
     table = Table(
         title=f"{title} (score: {primary}; ms an example)",
@@ -61,8 +61,8 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
             f"{100 * kept:.1f}%" if kept is not None else "n/a",
             f"{profile['parameters'] / 1e6:.1f}M",
             f"{profile['weight_bytes'] / 1e6:.0f}MB",
-            f"{profile['latency_ms']:.2f}",
-            f"{profile['full_latency_ms'] / profile['latency_ms']:.2f}×",
+            f"{profile['latency_ms']:.2f}" if profile["latency_ms"] is not None else "n/a",
+            f"{speedup:.2f}×" if (speedup := speedup_of(profile)) is not None else "n/a",
             f"{heal['seconds']:.0f}s",
         )
     return table
@@ -91,6 +91,19 @@ def score_picture(rows: Sequence[dict[str, Any]]) -> str:
     width = max(len(row["name"]) for row in rows)
     return "\n".join(
         f"{row['name']:<{width}} {bar(row['result'].score)} {100 * row['result'].score:.1f}" for row in rows
+    )
+
+
+def speed_line(speedup: dict[str, float]) -> str:
+    """Return a speed-up with its uncertainty, as a sentence.
+
+    >>> speed_line({"value": 1.48, "low": 1.41, "high": 1.55, "batches": 8})
+    'speed: 1.48 times the full model (95 % interval 1.41 to 1.55, 8 batches timed in turns)'
+    """
+    low, high = speedup["low"], speedup["high"]
+    return (
+        f"speed: {speedup['value']:.2f} times the full model (95 % interval {low:.2f} to {high:.2f}, "
+        f"{speedup['batches']} batches timed in turns)"
     )
 
 

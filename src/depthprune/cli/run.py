@@ -40,6 +40,8 @@ def run(
     output: options.Output = None,
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
+    profile: options.Profile = True,
+    quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -65,12 +67,13 @@ def run(
         check_target(output)
 
     from depthprune import processes
-    from depthprune.experiments.prepare import compare
+    from depthprune.cli.progress import progress
 
-    quiet_libraries()
-    from depthprune.cli.display import progress
+    with progress(quiet=quiet) as show:
+        show("starting", 0, 1)  # torch and transformers take seconds to import
+        quiet_libraries()
+        from depthprune.experiments.prepare import compare
 
-    with progress() as show:
         result = compare(
             model,
             task,
@@ -92,6 +95,7 @@ def run(
             store=store,
             device=device,
             force=force,
+            profile=profile,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
             on_progress=show,
@@ -103,7 +107,7 @@ def run(
 
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
     """Print both runs beside each other, and where they are recorded; copy the checkpoint if asked for."""
-    from depthprune.cli.display import console, metrics_line, results_table
+    from depthprune.cli.display import console, metrics_line, results_table, speed_line
 
     for note in result.full.outcome["notes"]:
         console.print(note, highlight=False)
@@ -120,6 +124,8 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
             highlight=False,
             soft_wrap=True,
         )
+    if "speedup" in (profile := result.pruned.outcome["profile"]):
+        console.print(speed_line(profile["speedup"]), highlight=False)
     assert result.pruned.model is not None
     checkpoint = result.pruned.model
     if output is not None:

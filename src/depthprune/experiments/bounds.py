@@ -7,7 +7,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.experiments.predictions import read_predictions
-from depthprune.experiments.summary import score_of
+from depthprune.experiments.summary import score_of, speedup_of
 
 RESAMPLES = 1000
 INTERVAL = (0.025, 0.975)
@@ -40,10 +40,11 @@ class Bounds:
     def costs_too_much(self, record: dict[str, Any]) -> bool:
         """Tell whether a run's model is too large or too slow."""
         profile = record["outcome"]["profile"]
+        latency, speedup = profile["latency_ms"], speedup_of(profile)  # None where nobody timed it
         return (
             (self.max_parameters is not None and profile["parameters"] > self.max_parameters)
-            or (self.max_latency_ms is not None and profile["latency_ms"] > self.max_latency_ms)
-            or (self.speedup is not None and profile["full_latency_ms"] / profile["latency_ms"] < self.speedup)
+            or (self.max_latency_ms is not None and (latency is None or latency > self.max_latency_ms))
+            or (self.speedup is not None and (speedup is None or speedup < self.speedup))
         )
 
     def allow(self, record: dict[str, Any], full: float) -> bool:

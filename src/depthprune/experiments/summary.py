@@ -74,6 +74,18 @@ def score_of(record: dict[str, Any]) -> float:
     return float(outcome["metrics"][outcome["primary"]]["value"])
 
 
+def speedup_of(profile: dict[str, Any]) -> float | None:
+    """Return how many times as fast as the full model a run's model is; None where nobody timed it.
+
+    >>> speedup_of({"latency_ms": 2.0, "full_latency_ms": 3.0})
+    1.5
+    """
+    if "speedup" in profile:  # measured in turns; older records have the two latencies alone
+        return profile["speedup"]["value"]
+    latency, full = profile.get("latency_ms"), profile.get("full_latency_ms")
+    return full / latency if latency and full else None
+
+
 def group_of(record: dict[str, Any]) -> str:
     """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
     spec = record["spec"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from depthprune.experiments.expansion import BASELINE
 from depthprune.experiments.store import Store
-from depthprune.experiments.summary import group_of, records, score_of
+from depthprune.experiments.summary import group_of, records, score_of, speedup_of
 from depthprune.experiments.sweep_rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
 from depthprune.report.analyses import read_analyses
@@ -82,6 +82,7 @@ def _notes(store: Store) -> list[str]:
 def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict[str, Any]) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
     environment = record.get("environment", {})
+    latency = profile.get("latency_ms") or float("nan")  # which nobody measured
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
@@ -102,8 +103,8 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
         parameters=profile["parameters"],
         full_parameters=profile.get("full_parameters", profile["parameters"]),
         weight_bytes=profile["weight_bytes"],
-        latency_ms=profile["latency_ms"],
-        full_latency_ms=profile.get("full_latency_ms", profile["latency_ms"]),
+        latency_ms=latency,
+        full_latency_ms=latency * (speedup_of(profile) or 1.0),  # as the ratio says, which was measured in turns
         train_seconds=outcome["heal"]["seconds"],
         heal=heal,
         model_type=environment.get("model_type"),
