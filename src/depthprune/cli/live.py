@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from depthprune.cli.progress import EVERY, messages
-from depthprune.experiments.claims import progress_line, running
+from depthprune.experiments.claims import owner_line, progress_line, running
 from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores
 from depthprune.experiments.expansion import Expansion
@@ -190,6 +190,10 @@ def status_lines(store: Store) -> Iterator[Any]:
         f"{store.root}: {len(found.done)} done, {len(found.running)} running, {len(found.failed)} failed, "
         f"{len(found.waiting)} not begun"
     )
+    for digest in found.running[:MOST_LINES]:
+        claim = running(store.folder(digest))
+        if claim is not None:  # else it has just ended
+            yield f"running: {digest}: {progress_line(claim) or 'begins'} ({owner_line(claim)})"
     for digest in found.failed[:20]:
         from depthprune.experiments.sweep import failure_line
 

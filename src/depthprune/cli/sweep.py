@@ -102,7 +102,7 @@ def sweep(
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import Live, expansion_lines
-    from depthprune.cli.progress import messages
+    from depthprune.cli.progress import messages, progress
     from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
     from depthprune.experiments.sweep import carry_out
@@ -112,12 +112,13 @@ def sweep(
     runs, trust = Store(store), {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     if not dry_run:
         runs.check_writable()
-    expansion = expand(grid, stored_scorer(store, device, take=not dry_run), **trust)
+    with progress() as show:
+        expansion = expand(grid, stored_scorer(store, device, take=not dry_run, on_progress=show), **trust)
     if gpus is None:
         gpus = 1 if device != "cpu" and local.gpus() else 0
     resources = Resources(workers, cpus, gpus, address)
     for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
-        console.print(line, highlight=False)
+        (console if dry_run else messages).print(line, highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         return
     remember(expansion, runs)
