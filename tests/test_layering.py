@@ -20,7 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "tasks", "evaluation", "healing", "profiling")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
-BASICS = (*BASICS, "processes", "arguments")
+BASICS = (*BASICS, "processes", "arguments", "scratch")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "arguments": ("errors",),
@@ -31,16 +31,17 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "sources": ("errors",),
     "loading": ("errors", "sources"),
     "output": ("errors",),
+    "scratch": ("output",),
     "result_file": ("errors",),
     "quiet": (),
     "processes": ("errors",),
     "__main__": ("cli",),
-    "surgery": ("errors", "arguments", "plan", "sources", "loading", "output"),
-    "scores": ("errors", "registry", "plan", "surgery", "tasks"),
+    "surgery": ("errors", "arguments", "plan", "sources", "loading", "output", "scratch"),
+    "scores": ("errors", "registry", "plan", "scratch", "surgery", "tasks"),
     "strategies": ("errors", "arguments", "registry", "plan", "scores"),
     "tasks": ("errors", "registry", "optional"),
     "evaluation": ("errors", "optional", "tasks"),
-    "healing": ("errors", "optional", "processes", "tasks"),
+    "healing": ("errors", "optional", "processes", "scratch", "tasks"),
     "profiling": ("errors",),
     "experiments": (*BASICS, *STAGES),
     "report": ("errors", "optional", "plan", "specs", "scores", "strategies", "experiments"),
@@ -57,6 +58,7 @@ TORCH_FREE = (
     "depthprune.specs",
     "depthprune.sources",
     "depthprune.output",
+    "depthprune.scratch",
     "depthprune.strategies",
     "depthprune.strategies.searched",
     "depthprune.strategies.scored",

@@ -171,7 +171,7 @@ def _claimed(partial: Path, target: Path) -> Iterator[None]:
         try:
             number = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT)
             lock.callback(os.close, number)
-            locked = _locked(number)
+            locked = lock_file(number)
             # The other command may have ended between the two, and its folder, lock included, is gone or renamed.
             current = os.path.samestat(os.fstat(number), os.stat(partial / LOCK))
         except FileNotFoundError:
@@ -198,7 +198,7 @@ def _busy(partial: Path, target: Path) -> OutputError:
     )
 
 
-def _locked(file: int) -> bool | None:
+def lock_file(file: int) -> bool | None:
     """Lock an open file for as long as it is open; False where another command has it, None where nothing can be."""
     try:
         import fcntl  # not on Windows

@@ -9,6 +9,7 @@ import typer
 from depthprune.cli import options
 
 if TYPE_CHECKING:
+    from depthprune.experiments.expansion import Expansion
     from depthprune.experiments.store import Store
 
 SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; or say it in options.")]
@@ -101,11 +102,10 @@ def sweep(
         grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
     options.quiet_libraries()
     from depthprune.cli.display import console
-    from depthprune.cli.live import Live, expansion_lines
+    from depthprune.cli.live import expansion_lines
     from depthprune.cli.progress import messages, progress
     from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep import carry_out
     from depthprune.experiments.sweep_rows import estimate, remember
     from depthprune.experiments.sweep_scores import stored_scorer
 
@@ -123,9 +123,24 @@ def sweep(
         return
     remember(expansion, runs)
     how = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
+    _carry_out(expansion, runs, how)
+
+
+def _carry_out(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> None:
+    """Carry out the runs, saying how far they are, and what came of them in the end.
+
+    Raises:
+        UserError: runs failed.
+    """
+    from depthprune.cli.display import console
+    from depthprune.cli.live import Live
+    from depthprune.cli.progress import messages
+    from depthprune.errors import UserError
+    from depthprune.experiments.sweep import carry_out
+
     states: dict[str, tuple[str, str]] = {}
     try:
-        with Live(expansion, runs) as live, closing(carry_out(expansion, runs, **how)) as outcomes:
+        with Live(expansion, store) as live, closing(carry_out(expansion, store, **how)) as outcomes:
             for digest, state, line in outcomes:
                 live.ended(digest, state, line)
                 states[digest] = state, line
@@ -136,8 +151,9 @@ def sweep(
     console.print(live.table())
     lines = {digest: line for digest, (state, line) in states.items() if state == "failed"}
     if lines:
-        raise UserError(_failures(lines, len(expansion.jobs), runs))
-    console.print(f"records: {store}; depthprune report {store} --output report.html", highlight=False, soft_wrap=True)
+        raise UserError(_failures(lines, len(expansion.jobs), store))
+    report = f"depthprune report {store.root} --output report.html"
+    console.print(f"records: {store.root}; {report}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -6,7 +6,6 @@ The defaults are the example of the paper's authors: AdamW, linear decay, no war
 """
 
 import copy
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from depthprune.errors import UserError
 from depthprune.healing.frozen import frozen as frozen_modules
 from depthprune.healing.precision import faster_precision
 from depthprune.healing.sampler import SimilarLengthSampler
+from depthprune.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -94,14 +94,14 @@ def finetune(
     if num_epochs == 0:
         return UNTRAINED
     collator = DataCollatorWithPadding(tokenizer)
-    with frozen_modules(frozen), tempfile.TemporaryDirectory(prefix="depthprune-") as scratch:
+    with frozen_modules(frozen), scratch_folder("training") as scratch:
         if precision == "auto":
             probe = faster_precision(model, first_batch(tokenizer, rows, batch_size))
             precision = processes.agree(probe.precision)
         trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
         arguments = _arguments(
             model,
-            scratch,
+            str(scratch),
             num_train_epochs=num_epochs,
             per_device_train_batch_size=batch_size // processes.count(),
             learning_rate=learning_rate,

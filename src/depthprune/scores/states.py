@@ -4,15 +4,15 @@ A state depends only on the batch and on the layers that ran so far, so these ar
 the same layers finds it.
 """
 
-import shutil
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import Tensor
 
 from depthprune.errors import UserError
+from depthprune.scratch import scratch_folder
 
 Key = tuple[tuple[int, ...], int]  # layers that ran, in order; number of the batch
 
@@ -31,6 +31,7 @@ class StateStore:
     def __init__(self, memory: int = DEFAULT_MEMORY, folder: Path | None = None):
         self._limit, self._parent = memory, folder
         self._folder: Path | None = None
+        self._end = ExitStack()
         self._tensors: OrderedDict[Key, Tensor] = OrderedDict()  # least recently used first
         self._files: dict[Key, tuple[Path, str]] = {}
         self._written = 0
@@ -41,8 +42,7 @@ class StateStore:
 
     def __exit__(self, *_: object) -> None:
         self.keep(())
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        self._end.close()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._tensors or key in self._files
@@ -108,7 +108,7 @@ class StateStore:
         try:
             if self._folder is None:
                 self._parent.mkdir(parents=True, exist_ok=True)
-                self._folder = Path(tempfile.mkdtemp(prefix="depthprune-states-", dir=self._parent))
+                self._folder = self._end.enter_context(scratch_folder("states", within=self._parent))
             file = self._folder / f"{self._written}.safetensors"
             self._written += 1
             save_file({"state": state.contiguous()}, file)
