@@ -146,7 +146,11 @@ def _one_plan_a_name(runs: Sequence[Run]) -> list[Run]:
         layers = format_layers(run.dropped) + (f" in the order {','.join(map(str, run.order))}" if run.order else "")
         return f"{name} (layers {layers})"
 
-    return [replace(run, strategies=tuple(named(run, name) for name in run.strategies)) for run in runs]
+    found = []
+    for run in runs:
+        names = tuple(named(run, name) for name in run.strategies)
+        found.append(run if names == run.strategies else replace(run, strategies=names))
+    return found
 
 
 def _with_spread(runs: Sequence[Run]) -> list[Run]:
