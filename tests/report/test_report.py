@@ -183,7 +183,8 @@ def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
         HealSpec(epochs_before=3, freeze_dropped=True, freeze_layers=(0, 1, 2), freeze_embeddings=True),
         HealSpec(drop_every_steps=50),
     ]  # fmt: skip
-    own = {"dataset": "my data.csv", "text_columns": ["a", "b"], "label_column": "kind", "eval_split": "test"}
+    own = {"dataset": "my data.csv", "text_columns": ["a", "b"], "label_column": "kind", "eval_split": "test",
+           "kind": "classification", "metric": "f1"}  # fmt: skip
     for heal in recipes:
         if heal == heal.for_full():
             make_record(tmp_path, (), 0.8, heal=heal, max_length=64, task="custom", options=own)
@@ -202,6 +203,27 @@ def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
         "--dataset 'my data.csv' --text-columns a,b --label-column kind --eval-split test" in c for c in commands
     )
     assert any(c.startswith("depthprune run org/name --task mrpc --layers 2-3") for c in commands)
+
+
+def test_what_nobody_timed_is_said_to_be_unknown_and_breaks_nothing(tmp_path):
+    untimed = {"weight_bytes": 1, "full_parameters": 100, "full_latency_ms": None, "latency_ms": None}
+    make_record(tmp_path, (), 0.9, profile={**untimed, "parameters": 100})
+    make_record(tmp_path, (4, 5), 0.8, profile={**untimed, "parameters": 60})
+    results = read_results(tmp_path)
+    text = page(results, tmp_path)
+    assert "nobody timed it" in text and "nan" not in text.lower().replace("nano", "")
+    assert [row[5:7] for row in tables_of(tmp_path)["cost"].rows] == [("–", "1.00×"), ("–", "–")]
+    assert ",nan," not in comma_separated(results).lower()
+
+
+def test_an_older_record_is_compared_with_one_that_says_more(tmp_path):
+    make_record(tmp_path, (), 0.9)
+    digest = make_record(tmp_path, (4, 5), 0.8)
+    record = json.loads((tmp_path / digest / "record.json").read_text())
+    for name in ("outputs", "metric"):
+        record["spec"]["evaluation"].pop(name, None)  # as it was before a spec could say so
+    (tmp_path / digest / "record.json").write_text(json.dumps(record))
+    assert [run.full_score for run in read_results(tmp_path).runs] == [0.9, 0.9]
 
 
 def test_runs_of_other_data_or_lengths_are_entries_of_their_own_in_every_table(tmp_path):

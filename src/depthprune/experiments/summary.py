@@ -89,7 +89,13 @@ def speedup_of(profile: dict[str, Any]) -> float | None:
 def group_of(record: dict[str, Any]) -> str:
     """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
     spec = record["spec"]
-    return json.dumps({**spec, "drop": None, "heal": _full_recipe(json.dumps(spec["heal"]))}, sort_keys=True)
+    whole = {**spec, "evaluation": _said(spec["evaluation"]), "drop": None}
+    return json.dumps({**whole, "heal": _full_recipe(json.dumps(spec["heal"]))}, sort_keys=True)
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is empty: what a spec can say since later is not in older records, which mean the same."""
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
 @lru_cache(maxsize=256)  # thousands of records share a few recipes
@@ -138,8 +144,10 @@ def best_plans(found: list[dict[str, Any]]) -> list[Best]:
     same: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in found:
         if record["spec"]["drop"]["dropped"]:
-            task, one = record["spec"]["evaluation"]["task"], json.dumps({**record["spec"], "seed": None})
-            same.setdefault(task, {}).setdefault(one, []).append(record)
+            spec = record["spec"]
+            parts = (_said(spec["evaluation"]), _said(spec["drop"]), repr(heal_of(spec["heal"])))
+            one = json.dumps([spec["model"], *parts], sort_keys=True)
+            same.setdefault(spec["evaluation"]["task"], {}).setdefault(one, []).append(record)
     best = []
     for task, plans in sorted(same.items()):
         some = max(plans.values(), key=_mean_score)

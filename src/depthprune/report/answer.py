@@ -14,6 +14,7 @@ from depthprune.report.claims.evidence import beside_full
 from depthprune.report.results import Results, Run, mean_and_spread, percent
 from depthprune.report.settings import command
 from depthprune.report.table import Table
+from depthprune.report.values import median_of
 
 MOST = 0.01  # what a recommended plan may lose on average
 ROUNDING = 1e-9
@@ -92,7 +93,11 @@ def sentences(answer: Answer) -> tuple[str, str, str]:
         f"{run.primary.replace('_', ' ').capitalize()} {score}{over}, the full model {whole}: a difference of "
         f"{answer.loss.words} points. "
         f"{run.parameters / 1e6:.1f} M parameters instead of {run.full_parameters / 1e6:.1f} M; "
-        f"{_latency(answer.runs)} ms an example instead of {_latency(answer.runs, full=True)}{where}."
+        + (
+            f"{_latency(answer.runs)} ms an example instead of {_latency(answer.runs, full=True)}{where}."
+            if run.latency_ms
+            else "nobody timed it."
+        )
     )
     kept = checkpoint(run)
     return (
@@ -105,7 +110,8 @@ def sentences(answer: Answer) -> tuple[str, str, str]:
 
 
 def _latency(runs: Sequence[Run], *, full: bool = False) -> str:
-    return f"{statistics.median(run.full_latency_ms if full else run.latency_ms for run in runs):.2f}"
+    latency = median_of(run.full_latency_ms if full else run.latency_ms for run in runs)
+    return f"{latency:.2f}" if latency is not None else "–"
 
 
 def answer_table(results: Results, *, chosen: str | None = None) -> Table:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from depthprune.report.results import Results, Run
+from depthprune.report.values import median_of
 
 AVERAGE = "average"
 
@@ -78,8 +79,8 @@ def _mean_run(some: Sequence[Run]) -> Run:
         some[0],
         score=statistics.fmean(run.score for run in some),
         full_score=statistics.fmean(full) if len(full) == len(some) else None,
-        latency_ms=statistics.median(run.latency_ms for run in some),
-        full_latency_ms=statistics.median(run.full_latency_ms for run in some),
+        latency_ms=median_of(run.latency_ms for run in some),
+        full_latency_ms=median_of(run.full_latency_ms for run in some),
     )
 
 

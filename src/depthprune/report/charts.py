@@ -69,8 +69,9 @@ def parameters(run: Run) -> float:
 
 
 def slowness(run: Run) -> float:
-    """Return a run's cost in time: its latency over the full model's, both timed in one process."""
-    return run.latency_ms / run.full_latency_ms
+    """Return a run's cost in time, which must be known: its latency over the full model's, timed in turns."""
+    assert run.speedup is not None
+    return 1 / run.speedup
 
 
 def pareto_front(runs: Sequence[Run], cost: Callable[[Run], float] = parameters) -> list[Run]:

@@ -7,6 +7,7 @@ from depthprune.plan import format_layers
 from depthprune.report.results import Results, Run, mean_and_spread, percent
 from depthprune.report.settings import healing_words
 from depthprune.report.table import Table, seeds_words
+from depthprune.report.values import median_of
 
 LIKE_SIZE = 1.1  # a pruned model of at most this times the baseline's parameters is of its size
 
@@ -78,5 +79,12 @@ def _mean(runs: Sequence[Run]) -> float:
 
 def _row(on: str, what: str, runs: Sequence[Run]) -> tuple[str, ...]:
     score = percent(*mean_and_spread([run.score for run in runs]))
-    latency = statistics.median(run.latency_ms for run in runs)
-    return on, runs[0].model_name, what, score, f"{runs[0].parameters / 1e6:.1f} M", f"{latency:.2f}"
+    latency = median_of(run.latency_ms for run in runs)
+    return (
+        on,
+        runs[0].model_name,
+        what,
+        score,
+        f"{runs[0].parameters / 1e6:.1f} M",
+        f"{latency:.2f}" if latency is not None else "–",
+    )

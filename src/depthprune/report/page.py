@@ -140,12 +140,15 @@ def _pareto(results: Results) -> list[Picture]:
         return []
     pictures = []
     for kind, (_, _, cost) in charts.COSTS.items():
-        front = ", ".join(charts.point_name(run) for run in charts.pareto_front(runs, cost))
+        known = [run for run in runs if kind != "speed" or run.speedup is not None]
+        if not any(run.dropped for run in known):
+            continue
+        front = ", ".join(charts.point_name(run) for run in charts.pareto_front(known, cost))
         caption = (
             f"Share of the full model's score against {kind}, means over seeds. What no other beats in both is joined "
             "up and labelled with the layers that went."
         )
-        pictures.append(Picture(charts.pareto_chart(runs, kind), f"Retention against {kind}. Best: {front}", caption))
+        pictures.append(Picture(charts.pareto_chart(known, kind), f"Retention against {kind}. Best: {front}", caption))
     return pictures
 
 

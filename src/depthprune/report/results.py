@@ -82,7 +82,7 @@ def _notes(store: Store) -> list[str]:
 def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict[str, Any]) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
     environment = record.get("environment", {})
-    latency = profile.get("latency_ms") or float("nan")  # which nobody measured
+    latency, speedup = profile.get("latency_ms") or None, speedup_of(profile)
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
@@ -104,7 +104,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
         full_parameters=profile.get("full_parameters", profile["parameters"]),
         weight_bytes=profile["weight_bytes"],
         latency_ms=latency,
-        full_latency_ms=latency * (speedup_of(profile) or 1.0),  # as the ratio says, which was measured in turns
+        full_latency_ms=latency * (speedup or 1.0) if latency else None,  # as the ratio says, which is timed in turns
         train_seconds=outcome["heal"]["seconds"],
         heal=heal,
         model_type=environment.get("model_type"),

@@ -94,6 +94,9 @@ def _data_options(run: "Run") -> Iterator[str]:
     given = dict(run.data_options)
     if run.task == "custom":
         given = {"dataset": "DATA", "text_columns": ["TEXT"], "label_column": "LABEL"} | given
+    if "kind" in given:
+        given |= {str(given.pop("kind")): True}  # --classification or --regression
+    given.pop("scoring_only", None)  # which trains nothing, and is no run
     for name, value in given.items():
         option = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):

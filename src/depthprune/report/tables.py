@@ -17,6 +17,7 @@ from depthprune.report.paper.tables import paper_tables
 from depthprune.report.results import Results, Run, mean_and_spread, percent
 from depthprune.report.settings import command, healing_words
 from depthprune.report.table import Table, seeds_words
+from depthprune.report.values import median_of
 
 __all__ = ["Table", "all_tables"]
 
@@ -111,9 +112,7 @@ def cost_table(results: Results) -> Table:
     for (_, on, count), runs in sorted(cells.items()):
         some = runs[0]
         smaller = 100 * (1 - some.parameters / some.full_parameters)
-        latency, speed = (
-            statistics.median(values) for values in ([r.latency_ms for r in runs], [r.speedup for r in runs])
-        )
+        latency, speed = (median_of(getattr(r, name) for r in runs) for name in ("latency_ms", "speedup"))
         tuning = tuning_speedup(results, runs) if count else 1.0
         rows.append(
             (
@@ -123,8 +122,8 @@ def cost_table(results: Results) -> Table:
                 f"{some.parameters / 1e6:.2f} M",
                 f"{smaller:.1f} %",
                 f"{some.weight_bytes / 1e6:.0f} MB",
-                f"{latency:.2f}",
-                f"{speed:.2f}×" if count else "1.00×",
+                f"{latency:.2f}" if latency is not None else "–",
+                "1.00×" if not count else f"{speed:.2f}×" if speed is not None else "–",
                 f"{tuning:.2f}×" if tuning is not None else "–",
             )
         )

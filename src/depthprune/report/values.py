@@ -1,7 +1,7 @@
 """Runs as values: what a report is made of. No torch."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ class Run:
         recipe: all that is between the model and the score but layers, task and seed, as a text that like ones share.
         score, full_score: fractions; the full model's is None where it has no record.
         parameters, full_parameters, weight_bytes: sizes.
-        latency_ms, full_latency_ms: an example's, measured one after the other.
+        latency_ms, full_latency_ms: an example's, timed in turns; None where nobody timed it.
         train_seconds: of the fine-tuning.
         heal: the recipe's values.
         model_type: the architecture, as transformers calls it; None in older records.
@@ -59,8 +59,8 @@ class Run:
     parameters: int
     full_parameters: int
     weight_bytes: int
-    latency_ms: float
-    full_latency_ms: float
+    latency_ms: float | None
+    full_latency_ms: float | None
     train_seconds: float
     heal: HealSpec = field(default_factory=HealSpec)
     model_type: str | None = None
@@ -104,9 +104,9 @@ class Run:
         return retention(self.score, self.full_score) if self.full_score is not None else None
 
     @property
-    def speedup(self) -> float:
-        """Latency of the full model over that of this one."""
-        return self.full_latency_ms / self.latency_ms
+    def speedup(self) -> float | None:
+        """Latency of the full model over that of this one; None where nobody timed it."""
+        return self.full_latency_ms / self.latency_ms if self.latency_ms and self.full_latency_ms else None
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,16 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     (0.5, None)
     """
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def median_of(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are known, or None where none is.
+
+    >>> median_of([3.0, None, 1.0]), median_of([None])
+    (2.0, None)
+    """
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def percent(value: float, spread: float | None = None) -> str:

@@ -144,6 +144,11 @@ def _matthews(expected_N: "np.ndarray", predicted_N: "np.ndarray", weights_BN: "
     return _ratio(covariance_B, both_B**0.5)
 
 
+def _balanced_accuracy(expected_N: "np.ndarray", predicted_N: "np.ndarray", weights_BN: "np.ndarray") -> "np.ndarray":
+    expected_BC, _, right_BC = _confusion(expected_N, predicted_N, weights_BN)
+    return _ratio(right_BC, expected_BC).sum(axis=1) / (expected_BC > 0).sum(axis=1)
+
+
 def _f1(expected_N: "np.ndarray", predicted_N: "np.ndarray", weights_BN: "np.ndarray") -> "np.ndarray":
     right_B = weights_BN @ ((expected_N == 1) & (predicted_N == 1))
     return _ratio(2 * right_B, weights_BN @ (expected_N == 1) + weights_BN @ (predicted_N == 1))
@@ -182,6 +187,7 @@ def _ratio(above: "np.ndarray", below: "np.ndarray") -> "np.ndarray":
 Metric = Callable[["np.ndarray", "np.ndarray", "np.ndarray"], "np.ndarray"]
 METRICS: dict[str, Metric] = {
     "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
     "matthews": _matthews,
     "f1": _f1,
     "f1_macro": _f1_macro,

@@ -11,6 +11,7 @@ from depthprune.report.pairs import base_name, largest_within, plain, tuning_spe
 from depthprune.report.paper.numbers import MODELS, SOURCE, TASKS, WITHIN_TASKS, PaperModel, named_in_paper, paper_model
 from depthprune.report.results import Results, Run, mean_and_spread, percent
 from depthprune.report.table import Table, points, seeds_words
+from depthprune.report.values import median_of
 
 FULL = "full model"
 NONE = "–"
@@ -138,7 +139,7 @@ def _cost(paper: PaperModel, runs: Sequence[Run], title: str, name: str, results
         if not some:
             continue
         tuning = tuning_speedup(results, some)
-        saved = 100 * (1 - statistics.median(run.latency_ms / run.full_latency_ms for run in some))
+        speed = median_of(run.speedup for run in some)
         rows.append(
             (
                 str(count),
@@ -146,7 +147,7 @@ def _cost(paper: PaperModel, runs: Sequence[Run], title: str, name: str, results
                 f"{millions} M",
                 f"{tuning:.2f}×" if tuning is not None else NONE,
                 f"{paper.tuning[count]:.2f}×" if count in paper.tuning else NONE,
-                f"{saved:.0f} %" if count else NONE,
+                f"{100 * (1 - 1 / speed):.0f} %" if count and speed is not None else NONE,
                 f"{paper.inference[count]} %" if count in paper.inference else NONE,
             )
         )
