@@ -153,6 +153,7 @@ def test_predictions_of_another_record_are_not_taken(tmp_path):
 def test_the_bootstrap_has_the_metrics_that_tasks_are_scored_by(name):
     from depthprune.evaluation.classification import METRICS as SCORED
 
+    assert set(METRICS) == set(SCORED)
     rng = np.random.default_rng(5)
     if name in ("pearson", "spearman"):
         expected = rng.integers(0, 10, 50) / 2

@@ -132,6 +132,16 @@ def test_the_page_is_one_file_with_headings_headers_and_words_for_pictures(tmp_p
     assert "<script" not in text
 
 
+def test_no_heading_stands_twice_on_the_page_and_notes_do_not_scroll_with_their_tables(tmp_path):
+    fill(tmp_path, {"top": 0.80, "bottom": 0.60})
+    for heal in HealSpec(epochs_before=3), HealSpec(drop_every=2), HealSpec(num_epochs=6):
+        make_record(tmp_path, (4, 5), 0.82, heal=heal)
+    text = page(read_results(tmp_path), tmp_path, claims=True)
+    headings = re.findall(r"<h[123][^>]*>(.*?)</h", text)
+    assert len(headings) == len(set(headings)) > 10
+    assert "<caption" not in text and "drop every 2)" in " ".join(headings)
+
+
 def test_markdown_and_latex_hold_the_same_cells(tmp_path):
     fill(tmp_path, {"top": 0.80, "bottom": 0.60})
     tables = all_tables(read_results(tmp_path))
@@ -284,13 +294,15 @@ def test_where_nothing_is_within_a_point_the_answer_says_so(tmp_path):
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.docx"])
 def test_an_ending_that_no_report_has_is_refused_in_a_line(name, tmp_path):
-    from depthprune.cli.report import format_of
+    from depthprune.cli.report import check_page, format_of
 
     with pytest.raises(UserError, match=r"\.html, \.htm, \.md, \.csv, \.tex"):
         format_of(tmp_path / name)
     assert format_of(tmp_path / "a.HTML") == "html" and format_of(None) == "markdown"
     with pytest.raises(UserError, match="no PDF"):
         format_of(tmp_path / "a.pdf", "latex")
+    with pytest.raises(UserError, match=r"is no page; end it in \.html"):
+        check_page(tmp_path / name)
 
 
 def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):

@@ -73,8 +73,8 @@ def check_page(file: Path) -> None:
     from depthprune.errors import UserError
     from depthprune.result_file import check_file
 
-    if format_of(file) != "html":
-        raise UserError(f"'{file}' is no page; end it in .html, and write the rest with depthprune report afterwards")
+    if ENDINGS.get(file.suffix.lower()) != "html":
+        raise UserError(f"'{file}' is no page; end it in .html, and write other formats with depthprune report")
     check_file(file)
 
 
