@@ -1,6 +1,6 @@
 """Turn a task's rows into token ids, once per data set, tokenizer and length.
 
-The result is cached in the process and, through `datasets`, on the disk, under a fingerprint of our own: the one that
+The result is cached in the process and on the disk (`token_cache`), under a fingerprint of our own: the one that
 `datasets` would derive changes with the tokenizer's internal state.
 """
 
@@ -8,6 +8,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from depthprune.tasks.base import TaskData
+from depthprune.tasks.token_cache import kept
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,17 +33,29 @@ def encode(data: TaskData, tokenizer: "PreTrainedTokenizerBase", max_length: int
     """
     key = _fingerprint(data, tokenizer, max_length)
     if key not in _cache:
+        given = {"data": data, "tokenizer": tokenizer, "max_length": max_length}
         _cache[key] = {
-            split: rows.map(
-                _encode_rows,
-                batched=True,
-                remove_columns=rows.column_names,
-                fn_kwargs={"data": data, "tokenizer": tokenizer, "max_length": max_length},
-                new_fingerprint=f"{key}{hashlib.sha256(split.encode()).hexdigest()[:8]}",
-            )
-            for split, rows in data.splits.items()
+            split: _tokenised(rows, f"{key}{_short_hash(split)}", given) for split, rows in data.splits.items()
         }
     return _cache[key]
+
+
+def _tokenised(rows: "Dataset", name: str, given: dict[str, Any]) -> "Dataset":
+    def make(file: str | None) -> "Dataset":
+        return rows.map(
+            _encode_rows,
+            batched=True,
+            remove_columns=rows.column_names,
+            fn_kwargs=given,
+            cache_file_name=file,
+            new_fingerprint=name,
+        )
+
+    return kept(name, make)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _encode_rows(rows: dict[str, list], data: TaskData, tokenizer: Any, max_length: int) -> dict[str, list]:

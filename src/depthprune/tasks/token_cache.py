@@ -1,0 +1,62 @@
+"""Tokenised rows, kept for the next run beside the cache of `datasets`, under what they were made of.
+
+The name of a file is the hash of the rows, the task, the tokenizer and the length, so that it is never out of date.
+The least recently used go when the files take more than a gigabyte.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+LARGEST = 10**9  # bytes, of all files
+
+
+def token_folder() -> Path:
+    """Return where the files are."""
+    from datasets import config
+
+    return Path(config.HF_DATASETS_CACHE) / "depthprune-tokens"
+
+
+def kept(name: str, make: Callable[[str | None], "Dataset"], *, largest: int = LARGEST) -> "Dataset":
+    """Return the rows that are kept under a name, or make them and keep them.
+
+    Args:
+        make: called with the file to write to, or None where nothing can be kept.
+        largest: bytes that all files may take; those that were used last stay.
+    """
+    from datasets import Dataset
+
+    folder = token_folder()
+    file = folder / f"{name}.arrow"
+    with suppress(OSError, ValueError):  # not there, or cut short: pyarrow's errors are ValueErrors
+        rows = Dataset.from_file(str(file))
+        os.utime(file)
+        return rows
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+        file.unlink(missing_ok=True)
+    except OSError:
+        writable = False
+    rows = make(str(file) if writable else None)
+    if writable:
+        _bound(folder, largest, file)
+    return rows
+
+
+def _bound(folder: Path, largest: int, newest: Path) -> None:
+    """Remove the files that were not used for longest until the rest is small enough."""
+    with suppress(OSError):  # another process tidies up, too
+        files = sorted(folder.glob("*.arrow"), key=lambda file: file.stat().st_mtime)
+        total = sum(file.stat().st_size for file in files)
+        for file in files:
+            if total <= largest or file == newest:
+                break
+            total -= file.stat().st_size
+            file.unlink(missing_ok=True)
