@@ -27,7 +27,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Running": (
         "device", "dtype", "layerwise", "cache_memory", "cache_dir", "workers", "cpus", "gpus", "executor", "address",
-        "store", "force", "seed", "dry_run", "retry_failed", "verify", "no_profile",
+        "store", "force", "seed", "dry_run", "retry_failed", "verify", "no_profile", "quiet",
     ),
     "Output": ("output", "report", "figure", "plot", "format_name", "claims", "markdown"),
     "Trust": ("allow_pickle", "trust_remote_code"),

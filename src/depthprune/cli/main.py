@@ -13,6 +13,7 @@ from depthprune import processes
 from depthprune.cli import (
     analyses,
     auto,
+    clean,
     drop,
     evaluate,
     finetune,
@@ -48,6 +49,7 @@ COMMANDS = {
     "auto": auto.auto,
     "sweep": sweep.sweep,
     "status": sweep.status,
+    "clean": clean.clean,
     "report": report.report,
     "inspect": inspect.inspect,
     "finetune": finetune.finetune,

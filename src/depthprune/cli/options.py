@@ -77,7 +77,7 @@ FreezeEmbeddings = Annotated[bool, typer.Option("--freeze-embeddings", help="The
 Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
 StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what the store has.")]
-Profile = Annotated[bool, typer.Option("--profile/--no-profile", help="Measure how fast the models are.")]
+NoProfile = Annotated[bool, typer.Option("--no-profile", help="Do not measure how fast the models are.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing of the progress.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights from .bin files, which can run code.")]

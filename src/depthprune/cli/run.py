@@ -40,7 +40,7 @@ def run(
     output: options.Output = None,
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
-    profile: options.Profile = True,
+    no_profile: options.NoProfile = False,
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -95,7 +95,7 @@ def run(
             store=store,
             device=device,
             force=force,
-            profile=profile,
+            profile=not no_profile,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
             on_progress=show,
@@ -106,7 +106,7 @@ def run(
 
 
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
-    """Print both runs beside each other, and where they are recorded; copy the checkpoint if asked for."""
+    """Print both runs beside each other, and where they are recorded; move the checkpoint if asked for."""
     from depthprune.cli.display import console, metrics_line, results_table, speed_line
 
     for note in result.full.outcome["notes"]:
@@ -129,7 +129,8 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     assert result.pruned.model is not None
     checkpoint = result.pruned.model
     if output is not None:
-        from depthprune.output import copy_checkpoint
+        from depthprune.experiments.checkpoints import hand_over
+        from depthprune.experiments.store import Store
 
-        checkpoint = copy_checkpoint(checkpoint, output)
+        checkpoint = hand_over(Store(store), result.pruned.digest, output)
     console.print(f"checkpoint: {checkpoint}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune import processes
 from depthprune.experiments import provenance
+from depthprune.experiments.checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
@@ -39,7 +40,7 @@ class Result:
     Args:
         digest: its name in the store.
         record: `spec`, `outcome`, `environment`, as in record.json.
-        model: the checkpoint's folder, or None where none was saved.
+        model: the checkpoint's folder, in the store or where it was moved; None where there is none.
         stored: whether the record was there before.
     """
 
@@ -80,7 +81,7 @@ def run(
         data: the task's rows; `spec.evaluation.data` is their fingerprint.
         plan: the layers to drop; `spec.drop` has their indices.
         device: `cpu` or `cuda`.
-        save: keep the checkpoint in the store. A stored run without one is run again.
+        save: keep the checkpoint in the store. A stored run without one, there or where it was moved, is run again.
         force: run again in any case. A checkpoint that was kept is then replaced, asked for or not: beside the new
             record it would be another model's.
         wait: where another process does this run now, wait until it is done, and go on if it dies.
@@ -117,6 +118,7 @@ def run(
                 _save(model, data, source, plan, claimed / "model", digest)
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
             write_predictions(claimed, predictions)
+            (claimed / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
             store.finish(digest, record)
         record = processes.agree(record)
         assert record is not None
@@ -126,10 +128,10 @@ def run(
 def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
     """Return what the store has of a run, alike in all processes; None where it, or its checkpoint, is to be made."""
     record = processes.agree(store.record(digest))
-    folder = store.model_folder(digest)
-    if record is None or (save and not processes.agree(folder.is_dir())):
+    model = processes.agree(checkpoint(store, digest))
+    if record is None or (save and model is None):
         return None
-    return Result(digest, record, folder if folder.is_dir() else None, stored=True)
+    return Result(digest, record, model, stored=True)
 
 
 def _stages(

@@ -1,0 +1,46 @@
+"""`depthprune clean`: give the disk back what a store no longer needs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthprune.cli import options
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
+All = Annotated[bool, typer.Option("--all", help="The best checkpoint of each model and task, too.")]
+
+
+def clean(store: options.StoreFolder = Path("runs"), dry_run: DryRun = False, everything: All = False) -> None:
+    """Remove checkpoints and caches of a store, and what killed runs left; records stay.
+
+    The best checkpoint of each model and task stays, too, unless --all is given. A run whose checkpoint is gone is
+    trained again when its checkpoint is asked for.
+    """
+    from depthprune.cli.display import console
+    from depthprune.errors import UserError
+    from depthprune.experiments.cleaning import best_checkpoints, removable, remove
+    from depthprune.experiments.store import Store
+    from depthprune.tasks.token_cache import token_folder
+
+    if not store.is_dir():
+        raise UserError(f"there is no store '{store}'; give --store FOLDER, where runs were recorded")
+    runs = Store(store)
+    items = removable(runs, everything=everything, caches=(token_folder(),))
+    for item in items:
+        console.print(
+            f"{_megabytes(item.num_bytes)}  {item.kind}: {item.path}", highlight=False, markup=False, soft_wrap=True
+        )
+    kept = [] if everything else sorted(best_checkpoints(runs))
+    for digest in kept:
+        console.print(
+            f"stays (the best of its model and task): {runs.model_folder(digest)}", highlight=False, soft_wrap=True
+        )
+    if not dry_run:
+        remove(items)
+    total = _megabytes(sum(item.num_bytes for item in items)).strip()
+    console.print(f"{'would free' if dry_run else 'freed'} {total}; records stay", highlight=False)
+
+
+def _megabytes(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:9.1f} MB"
