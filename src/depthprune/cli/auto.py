@@ -109,10 +109,10 @@ def auto(
 
         write_text(report, page(read_results(store), store, chosen=answer.digest))
     checkpoint = answer.checkpoint
-    if output is not None and checkpoint is not None:
-        from depthprune.output import copy_checkpoint
+    if output is not None and answer.digest is not None and checkpoint is not None:
+        from depthprune.experiments.checkpoints import hand_over
 
-        checkpoint = copy_checkpoint(checkpoint, output)
+        checkpoint = hand_over(runs, answer.digest, output)
     for line in answer_lines(answer, expansion, checkpoint):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if report is not None:

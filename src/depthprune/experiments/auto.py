@@ -15,6 +15,7 @@ from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.experiments.bounds import Bounds, lost_interval, make_bounds
 from depthprune.experiments.budget import next_plans
+from depthprune.experiments.checkpoints import checkpoint
 from depthprune.experiments.executors.base import Resources
 from depthprune.experiments.executors.local import cores, gpus
 from depthprune.experiments.expansion import Expansion, expand
@@ -234,10 +235,10 @@ def find(
     complete = len(records) == len(expansion.jobs)
     if best is None:
         return Answer(None, None, full, records, complete)
-    if not store.model_folder(best).is_dir():
+    if checkpoint(store, best) is None:
         carry([best], redo=True)
     interval = lost_interval(store.folder(full_digest), store.folder(best), records[best]["outcome"]["primary"])
-    return Answer(best, records[best], full, records, complete, store.model_folder(best), interval)
+    return Answer(best, records[best], full, records, complete, checkpoint(store, best), interval)
 
 
 def sure_runs(expansion: Expansion, store: Store) -> tuple[list[str], list[str]]:

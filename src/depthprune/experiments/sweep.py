@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
+from depthprune.experiments.checkpoints import checkpoint
 from depthprune.experiments.claims import DEAD_AFTER, BusyError, Watch, claimed, is_held
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
@@ -81,7 +82,7 @@ def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
     digest = work.job.spec.digest()
     try:
         record = store.record(digest)
-        if record is None or (work.redo and not store.model_folder(digest).is_dir()):
+        if record is None or (work.redo and checkpoint(store, digest) is None):
             return None
         other = run_spec_of(record["spec"]).digest()
     except UserError as error:
