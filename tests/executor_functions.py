@@ -12,6 +12,12 @@ def square(number: int) -> tuple[int, int]:
     return number * number, int(os.environ["OMP_NUM_THREADS"])
 
 
+def visible_gpus(number: int) -> tuple[int, str]:
+    """Return which process this is, and the GPUs that it may use."""
+    time.sleep(0.2)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def die_once(place: str) -> str:
     """Kill the worker the first time that it is called for a place."""
     mark = Path(place)

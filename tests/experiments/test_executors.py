@@ -14,7 +14,7 @@ import pytest
 import executor_functions
 from depthprune.errors import UserError
 from depthprune.experiments.executors.base import Resources, registry
-from executor_functions import die_always, die_once, square
+from executor_functions import die_always, die_once, square, visible_gpus
 
 EXECUTORS = registry.names()
 
@@ -37,6 +37,14 @@ def test_every_item_comes_back_once_and_threads_are_told(name):
     outcomes = list(registry.get(name)(square, range(6), Resources(workers=2, cpus=1)))
     assert sorted(outcome.item for outcome in outcomes) == list(range(6))
     assert all(outcome.result == (outcome.item**2, 1) for outcome in outcomes)
+
+
+def test_workers_of_this_machine_share_its_gpus_one_each(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    outcomes = list(registry.get("local")(visible_gpus, range(4), Resources(cpus=1, gpus=1)))
+    seen = dict(outcome.result for outcome in outcomes)
+    assert len(outcomes) == 4 and len(seen) <= 2
+    assert set(seen.values()) <= {"3", "5"} and len(set(seen.values())) == len(seen)
 
 
 @pytest.mark.parametrize("name", EXECUTORS)

@@ -220,3 +220,14 @@ def test_a_store_in_a_folder_that_cannot_be_written_is_refused_at_once():
             Store(folder / "closed" / "runs").check_writable()
         Store(folder / "new" / "runs").check_writable()
         assert not (folder / "new").exists()
+
+
+def test_what_a_killed_run_left_half_written_goes_when_the_run_is_done_again(tmp_path):
+    store = Store(tmp_path)
+    (store.folder(DIGEST) / "model.partial").mkdir(parents=True)
+    (store.folder(DIGEST) / "model.partial" / "model.safetensors").write_text("half")
+    (store.folder(DIGEST) / "record.json.123.partial").write_text("{")
+    (store.folder(DIGEST) / "spec.json").write_text("{}")
+    with store.claim(SPEC):
+        store.finish(DIGEST, RECORD)
+    assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]

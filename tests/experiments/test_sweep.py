@@ -14,6 +14,7 @@ import pytest
 
 from depthprune.errors import UserError
 from depthprune.experiments.claims import CLAIM_FILE, Watch, claimed
+from depthprune.experiments.executors.base import registry as executors
 from depthprune.experiments.expansion import expand
 from depthprune.experiments.store import Store
 from depthprune.experiments.summary import best_plans, readable_record, tally
@@ -139,6 +140,17 @@ def test_a_worker_refuses_rows_that_changed_after_the_sweep_was_planned(here, tm
     assert state == "failed"
     assert line.startswith(f"the rows of the task 'custom' in '{rows}' changed after the sweep was planned")
     assert not (folder / "record.json").exists()
+
+
+@pytest.mark.parametrize("device, gpus", [("auto", 1), ("cuda", 1), ("cpu", 0)])
+def test_each_run_has_a_gpu_of_its_own_where_there_are_any(device, gpus, here, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    asked = []
+    noting = lambda do, items, resources: asked.append(resources) or ()  # noqa: E731
+    monkeypatch.setitem(executors._parts, "noting", noting)
+    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
+    assert list(carry_out(expansion, Store(tmp_path), executor="noting", device=device)) == []
+    assert [resources.gpus for resources in asked] == [gpus]
 
 
 def test_a_run_that_somebody_else_does_is_busy_and_no_failure(here, tmp_path):

@@ -108,6 +108,8 @@ class Store:
 
     @contextmanager
     def _begun(self, spec: RunSpec, folder: Path) -> Iterator[None]:
+        for left in folder.glob("*.partial"):  # by whoever was killed while it wrote: the run is ours now
+            _remove(left)
         before = set(os.listdir(folder))  # looked at under the claim: nobody else adds anything
         try:
             write_json(folder / "spec.json", spec.to_dict())

@@ -18,6 +18,7 @@ from depthprune.experiments.checkpoints import checkpoint
 from depthprune.experiments.claims import DEAD_AFTER, BusyError, Watch, claimed, is_held
 from depthprune.experiments.executors.base import Outcome, Resources
 from depthprune.experiments.executors.base import registry as executors
+from depthprune.experiments.executors.local import gpus
 from depthprune.experiments.expansion import Expansion, Job
 from depthprune.experiments.store import Store, disk_is_full, write_json
 from depthprune.sources import ModelSource, locate
@@ -161,11 +162,13 @@ def carry_out(
     (`contextlib.closing`), which ends its workers.
 
     Args:
+        resources: what the runs share; by default all of this machine, a GPU for each run where there are any.
         save: keep the checkpoints of the runs that are done now.
         redo: run recorded runs again whose checkpoints were not kept.
         dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
+    resources = resources or Resources(gpus=1 if device != "cpu" and gpus() else 0)
     asked = [Work(job, str(store.root), device, retry_failed, save, redo) for job in expansion.jobs.values()]
     before = [_known(store, work) for work in asked]
     yield from (known for known in before if known is not None)
@@ -173,7 +176,7 @@ def carry_out(
     watch, held = Watch(dead_after), list[Work]()
     while waiting:
         busy = held
-        for outcome in run_all(do, waiting, resources or Resources()):
+        for outcome in run_all(do, waiting, resources):
             digest, state, line = _state(outcome)
             if state == BUSY:
                 busy.append(outcome.item)
