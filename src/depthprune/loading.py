@@ -5,8 +5,12 @@ The libraries are imported when a function is called.
 
 from typing import TYPE_CHECKING, Any
 
-from depthprune.errors import LoadError
+from depthprune.errors import LoadError, UserError
 from depthprune.sources import VOCABULARY_FILES, ModelSource
+
+POOLER = "pooler"
+# Tables of learned positions, by the name of their module; other models know no longest text.
+POSITIONS = ("position_embeddings", "embed_positions", "wpe")
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +33,25 @@ def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":
             f"the tokenizer of '{source.name}' cannot be loaded ({_first_line(error)}); put its tokenizer files beside "
             "config.json, or pip install 'depthprune[sentencepiece]' if they are sentencepiece files"
         ) from None
+
+
+def load_to_score(source: ModelSource) -> tuple["PreTrainedModel", list[str]]:
+    """Load a model to be looked at and not saved: a pooler that the checkpoint lacks is fresh, and a head left out.
+
+    Encoders are often saved without a pooler, which no layer's output goes through.
+
+    Returns:
+        The model, and the names of the fresh tensors.
+
+    Raises:
+        LoadError: no class takes every tensor, or the checkpoint lacks more than a pooler.
+    """
+    for candidate in _candidate_classes(source):
+        model, info = from_pretrained(candidate, source)
+        missing = sorted(info["missing_keys"])
+        if not info["unexpected_keys"] and all(POOLER in name.split(".") for name in missing):
+            return model, missing
+    return load_model(source), []  # which says what is wrong
 
 
 def load_model(source: ModelSource) -> "PreTrainedModel":
@@ -138,6 +161,35 @@ def load_classifier(source: ModelSource, num_outputs: int, *, device: str = "cpu
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = load_tokenizer(source).pad_token_id
     return model.to(device), sorted(fresh)
+
+
+def num_positions(model: Any) -> int | None:
+    """Return how many tokens a model can take: what its table of learned positions holds; None without one."""
+    from torch import nn
+
+    found = []
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from behind the one of padding; BART's add two.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            found.append(module.num_embeddings - max(first, getattr(module, "offset", 0)))
+    return min(found, default=None)
+
+
+def check_positions(model: Any, longest: int, name: str, *, option: str = "--max-length") -> None:
+    """Refuse texts that are longer than a model can take, before it fails in the middle of its code.
+
+    Args:
+        longest: tokens of the longest text.
+        name: what the user called the model.
+        option: what cuts texts.
+
+    Raises:
+        UserError: they are.
+    """
+    most = num_positions(model)
+    if most is not None and longest > most:
+        raise UserError(f"there is a text of {longest} tokens, and '{name}' takes {most}; give {option} {most} or less")
 
 
 def from_pretrained(chosen: Any, source: ModelSource, *, dtype: str = "auto", **config: Any) -> tuple[Any, dict]:

@@ -68,7 +68,7 @@ def test_a_search_is_shown_written_drawn_and_dropped_by(command, here, tmp_path)
         (("score", "MODEL", "--metric", "angular", "--data", "TEXT", "--output", "no/s.json"), "no folder 'no'"),
         (("score", "OTHER", "--metric", "loss", "--objective", "embedding", "--data", "TEXT"), "no head"),
         (("search", "MODEL", "--method", "gredy", "--data", "TEXT", "--count", "1", "--output", "f.json"), "'greedy'"),
-        (("search", "MODEL", "--data", "TEXT", "--count", "x", "--output", "f.json"), "not a list of layers"),
+        (("search", "MODEL", "--data", "TEXT", "--count", "x", "--output", "f.json"), "is not how many layers to drop"),
         (("drop", "MODEL", "--strategy", "angular", "--count", "1", "--output", "o"), "run depthprune score MODEL"),
         (("drop", "MODEL", "--strategy", "greedy", "--count", "1", "--output", "o"), "run depthprune search MODEL"),
         (("drop", "MODEL", "--threshold", "0.9", "--layers", "1", "--output", "o"), "give --scores FILE"),
@@ -87,6 +87,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(arguments, message, command,
                 "--output", scores)  # fmt: skip
     places = {"MODEL": here / "model", "OTHER": here / "other", "TEXT": here / "words.txt", "SCORES": scores}
     answer = command(*(places.get(argument, argument) for argument in arguments))
-    assert answer.status == 2 and answer.err.count("\n") == 1, answer.err
-    assert message in answer.err
+    said = [line for line in answer.err.splitlines() if line != "load"]  # progress, where there is no terminal
+    assert answer.status == 2 and len(said) == 1, answer.err
+    assert message in said[0]
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import pytest
 
 from depthprune.errors import LoadError, UserError
 from depthprune.tasks.calibration import CalibrationOptions, load_calibration
-from tiny_models import tiny_tokenizer, words
+from tiny_models import SEP, tiny_tokenizer, words
 
 
 def load(data, *, blocks=True, **more):
@@ -58,8 +58,27 @@ def test_a_seed_is_a_sample(text):
 def test_the_rows_of_a_task_come_with_their_labels(shared_data):
     sample = load("mrpc", dataset=str(shared_data / "glue"), samples=30)
     assert sample.kind == "examples" and len(sample.labels) == 30 and set(sample.labels) <= {0.0, 1.0}
-    whole = load("mrpc", dataset=str(shared_data / "glue"))
+    whole = load("mrpc", dataset=str(shared_data / "glue"), split="validation")
     assert len(whole.ids) == 408, "the whole development set, as the paper has it"
+
+
+def test_a_task_gives_training_rows_unless_another_split_is_named():
+    sample, named = load("docstrings"), load("docstrings", split="validation", samples=20)
+    assert len(sample.ids) == 256 and sample.describe()["split"] == "train"
+    assert named.describe()["split"] == "validation" and len(named.ids) == 20
+
+
+def test_own_rows_with_labels_are_those_of_the_custom_task(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("one,two,label\n" + "".join(f"ba be,{w},{'xy'[i % 2]}\n" for i, w in enumerate(words(40).split())))
+    sample = load(file, text_columns=("one", "two"), label_column="label")
+    assert sample.task is not None and sample.task.labels == ("x", "y") and sample.describe()["split"] == "train"
+    assert sample.labels is not None and len(sample.labels) == 36, "what is held out scores the run"
+    assert all((ids == SEP).sum() == 2 for ids in sample.ids), "a pair"
+    bare = load(file, text_columns=("one", "two"), blocks=False)
+    assert bare.labels is None and len(bare.ids) == 40
+    with pytest.raises(UserError, match="running text comes from one column"):
+        load(file, text_columns=("one", "two"))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +108,7 @@ def test_too_few_examples_are_refused_with_their_number(text):
 def test_a_table_whose_text_column_is_in_doubt_is_refused(tmp_path):
     file = tmp_path / "t.csv"
     file.write_text("one,two\nba,be\n")
-    with pytest.raises(LoadError, match=r"--text-column; it has 'one', 'two'"):
+    with pytest.raises(LoadError, match=r"--text-columns; it has 'one', 'two'"):
         load(file)
     with pytest.raises(LoadError, match="has no column 'three'"):
         load(file, text_column="three")

@@ -22,7 +22,7 @@ def evaluate(
 ) -> None:
     """Score a checkpoint that has a trained head, without training."""
     from depthprune.errors import LoadError
-    from depthprune.loading import load_classifier, load_tokenizer
+    from depthprune.loading import check_positions, load_classifier, load_tokenizer
     from depthprune.sources import locate
     from depthprune.tasks import load_task
     from depthprune.tasks.heads import fit_to_head, head_labels
@@ -53,6 +53,7 @@ def evaluate(
         )
     tokenizer = load_tokenizer(source)
     encoded = encode(data, tokenizer, max_length)
+    check_positions(classifier, max(max(rows["length"]) for rows in encoded.values()), model)
     with progress() as show:
         metrics = score(
             classifier,

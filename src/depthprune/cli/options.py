@@ -10,6 +10,7 @@ from depthprune.quiet import quiet_libraries as quiet_libraries
 
 if TYPE_CHECKING:
     from depthprune.tasks import TaskOptions
+    from depthprune.tasks.calibration import CalibrationOptions
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
 TaskName = Annotated[
@@ -94,11 +95,26 @@ Data = Annotated[
 ]
 DataConfig = Annotated[str | None, typer.Option("--config", help="A data set's configuration, such as wikitext-2-v1.")]
 Split = Annotated[
-    str | None, typer.Option("--split", help="Of the data; a task's own evaluation split, or train, if left out.")
+    str | None,
+    typer.Option("--split", help="Of the data; train if left out: the rows that score a choice should not make it."),
 ]
-TextColumn = Annotated[str | None, typer.Option("--text-column", help="Column with the text, if it is not 'text'.")]
+SampleColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--text-columns",
+        "--text-column",
+        help="Column with the text, if it is not 'text'; two with a comma between for pairs.",
+    ),
+]
+SampleLabel = Annotated[
+    str | None, typer.Option("--label-column", help="Of your own data: its rows are then those of --task custom.")
+]
+SampleMetric = Annotated[
+    str | None, typer.Option("--task-metric", help="For the objective 'metric': what else than the task's own.")
+]
 Samples = Annotated[
-    int | None, typer.Option("--samples", help="Examples or blocks of text; 256, or all rows of a task, if left out.")
+    int | None,
+    typer.Option("--samples", help="Examples or blocks of text; 256 if left out, or all of a named evaluation split."),
 ]
 Length = Annotated[
     int | None, typer.Option("--length", help="Tokens of a block, or to which an example is cut; 128 if left out.")
@@ -192,6 +208,37 @@ def task_options(
         kind=task_kind(regression=regression, classification=classification),
         metric=metric,
         scoring_only=scoring_only,
+    )
+
+
+def sample_options(
+    data: str,
+    dataset: str | None,
+    config: str | None,
+    split: str | None,
+    samples: int | None,
+    length: int | None,
+    seed: int,
+    *,
+    text_columns: str | None,
+    label_column: str | None,
+    regression: bool,
+    classification: bool,
+    task_metric: str | None,
+) -> "CalibrationOptions":
+    """Return `CalibrationOptions` from the text of the options.
+
+    Raises:
+        UserError: a label that is both an amount and a class.
+    """
+    from depthprune.tasks.calibration import CalibrationOptions
+
+    return CalibrationOptions(
+        *(data, dataset, config, split, None, samples, length, seed),
+        text_columns=parse_columns(text_columns),
+        label_column=label_column,
+        kind=task_kind(regression=regression, classification=classification),
+        task_metric=task_metric,
     )
 
 

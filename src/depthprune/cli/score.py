@@ -1,7 +1,7 @@
 """`depthprune score`: how much each layer matters, on calibration data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,13 @@ ScoresFile = Annotated[
 ]
 
 
+def sample_lines(sampled: dict[str, Any], token: str) -> list[str]:
+    """Say what scores were taken on."""
+    split = f", split {sampled['split']}" if sampled.get("split") else ""
+    what = f"{sampled['samples']} {sampled['kind']}, {sampled['tokens']:,} tokens of {sampled['data']}{split}"
+    return [*sampled.get("notes", ()), f"{what} ({sampled['fingerprint'][:19]}…), {token} token"]
+
+
 def score(
     model: options.Model,
     metric: Metric,
@@ -38,7 +45,11 @@ def score(
     dataset: options.Dataset = None,
     config: options.DataConfig = None,
     split: options.Split = None,
-    text_column: options.TextColumn = None,
+    text_columns: options.SampleColumns = None,
+    label_column: options.SampleLabel = None,
+    regression: options.Regression = False,
+    classification: options.Classification = False,
+    task_metric: options.SampleMetric = None,
     samples: options.Samples = None,
     length: options.Length = None,
     seed: options.SampleSeed = 42,
@@ -66,9 +77,15 @@ def score(
         from depthprune.report.figures import check_figure
 
         check_figure(figure)
-    from depthprune.tasks.calibration import CalibrationOptions
 
-    sample = CalibrationOptions(data, dataset, config, split, text_column, samples, length, seed)
+    sample = options.sample_options(
+        *(data, dataset, config, split, samples, length, seed),
+        text_columns=text_columns,
+        label_column=label_column,
+        regression=regression,
+        classification=classification,
+        task_metric=task_metric,
+    )
     quiet_libraries()
     from depthprune.cli.display import console, progress
     from depthprune.cli.pictures import bars_picture, scores_table, triangle_picture, windows_table
@@ -95,12 +112,8 @@ def score(
         console.print(bars_picture(metric, chosen), highlight=False)
         if chosen.windows:
             console.print(triangle_picture(chosen.windows, colours=console.is_terminal))
-    sampled = scores.calibration
-    console.print(
-        f"{sampled['samples']} {sampled['kind']}, {sampled['tokens']:,} tokens of {sampled['data']}"
-        f" ({sampled['fingerprint'][:19]}…), {scores.token} token",
-        highlight=False,
-    )
+    for line in sample_lines(scores.calibration, scores.token):
+        console.print(line, highlight=False)
     if output is not None:
         write_json(output, scores.to_dict())
         console.print(f"scores: {output}", highlight=False, soft_wrap=True)

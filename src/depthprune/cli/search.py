@@ -42,7 +42,11 @@ def search(
     dataset: options.Dataset = None,
     config: options.DataConfig = None,
     split: options.Split = None,
-    text_column: options.TextColumn = None,
+    text_columns: options.SampleColumns = None,
+    label_column: options.SampleLabel = None,
+    regression: options.Regression = False,
+    classification: options.Classification = False,
+    task_metric: options.SampleMetric = None,
     samples: options.Samples = None,
     length: options.Length = None,
     seed: options.SampleSeed = 42,
@@ -76,9 +80,15 @@ def search(
         check_figure(figure)
     from depthprune.experiments.searching import SearchOptions, search_layers
     from depthprune.specs import HealSpec
-    from depthprune.tasks.calibration import CalibrationOptions
 
-    sample = CalibrationOptions(data, dataset, config, split, text_column, samples, length, seed)
+    sample = options.sample_options(
+        *(data, dataset, config, split, samples, length, seed),
+        text_columns=text_columns,
+        label_column=label_column,
+        regression=regression,
+        classification=classification,
+        task_metric=task_metric,
+    )
     chosen = SearchOptions(
         parse_counts(count), objective, protect, race, not no_reuse, width, generations, seed,
         HealSpec(epochs, learning_rate=learning_rate), store,
@@ -101,6 +111,8 @@ def search(
             on_progress=show,
         )
     write_json(output, found.to_dict())
+    for note in found.calibration.get("notes", ()):
+        console.print(note, highlight=False)
     console.print(found_table(found))
     console.print(f"found: {output} (all plans: {trace.name})", highlight=False, soft_wrap=True)
     if figure is not None:

@@ -18,7 +18,7 @@ from depthprune.strategies import plan_layers, registry, removal_order
 from depthprune.strategies.scored import check_choice, check_threshold, plan_scored, scored_order
 from depthprune.strategies.searched import methods
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.calibration import training_sample
 
 Progress = Callable[[str, int, int], None]
 
@@ -91,7 +91,7 @@ def choose_plan(
 ) -> tuple[LayerPlan, tuple[int, ...]]:
     """Return the plan of a choice, and the order in which its layers would go one by one.
 
-    Scores are those of the model as it is given, on the task's development set.
+    Scores are those of the model as it is given, on training rows: the development set scores the run.
 
     Scores are kept in the store, so another count needs no pass.
 
@@ -127,7 +127,7 @@ def task_scores(
     device: str,
     on_progress: Progress,
 ) -> Scores:
-    """Return the scores of a model on a task's development set, from the store where it has them."""
+    """Return the scores of a model on a part of a task's training rows, from the store where it has them."""
     from depthprune.experiments.scoring import score_layers
 
     file = score_file(store, source, metric, data, max_length)
@@ -136,7 +136,7 @@ def task_scores(
     scores = score_layers(
         source.name,
         metric,
-        CalibrationOptions(data.task.name, length=max_length),
+        training_sample(data, max_length),
         engine=Engine(device=device),
         task_data=data,
         allow_pickle=source.allow_pickle,
@@ -151,5 +151,6 @@ def task_scores(
 def score_file(store: Path, source: ModelSource, metric: str, data: TaskData, max_length: int) -> Path:
     """Return where a store keeps the scores of a model on a task; all metrics of one pass share a file."""
     group = "pass" if metrics.get(metric).needs == "pass" else metric
-    key = json.dumps([source.identity, group, data.fingerprint, max_length])
+    sample = training_sample(data, max_length)
+    key = json.dumps([source.identity, group, data.fingerprint, sample.split, sample.samples, max_length])
     return store / SCORES_FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

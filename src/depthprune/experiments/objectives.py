@@ -147,11 +147,11 @@ def finetuned_objective(
     from depthprune.experiments.prepare import make_spec
     from depthprune.experiments.run import run
     from depthprune.experiments.store import Store
-    from depthprune.tasks import TaskOptions, load_task
-    from depthprune.tasks.calibration import DEFAULT_LENGTH
+    from depthprune.tasks.calibration import DEFAULT_LENGTH, labelled_rows
 
     options = prepared.calibration.options
-    data = load_task(options.data, TaskOptions(options.dataset))
+    data = labelled_rows(options)
+    assert data is not None, "the objective needs labels, which has been checked"
     runs = Store(store)
 
     def value(plan: LayerPlan) -> float:

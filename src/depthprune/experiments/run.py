@@ -14,7 +14,7 @@ from depthprune.experiments.checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
-from depthprune.loading import load_classifier, load_tokenizer
+from depthprune.loading import check_positions, load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource
@@ -154,6 +154,7 @@ def _stages(
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
     model, fresh = _load(source, spec.model, data.task.num_outputs, spec.seed, measuring.device)
+    check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
         profile = measuring.profile(model, plan, spec, data.task, encoded, tokenizer, on_progress)

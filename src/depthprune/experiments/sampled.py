@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from depthprune.errors import UserError
 from depthprune.experiments.engine import Engine
 from depthprune.experiments.prepare import resolve_device
-from depthprune.loading import load_model, load_tokenizer
+from depthprune.loading import check_positions, load_to_score, load_tokenizer
 from depthprune.sources import ModelSource
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions, load_calibration
@@ -23,6 +23,7 @@ class Prepared:
 
     Args:
         pieces: the checkpoint, where layers are loaded one at a time.
+        pooling: how the model's folder makes one vector of a sequence.
     """
 
     source: ModelSource
@@ -32,6 +33,7 @@ class Prepared:
     calibration: Any
     engine: Engine
     pieces: Any = None
+    pooling: tuple[str, ...] = ("mean",)
     head: str | None = field(init=False)
     notes: list[str] = field(default_factory=list)
 
@@ -58,7 +60,8 @@ class Prepared:
         """Return the sample in batches."""
         from depthprune.scores.batches import Batches
 
-        return Batches(self.calibration, self.model, self.tokenizer, self.engine.batch_size, predict=predict)
+        given = (self.calibration, self.model, self.tokenizer, self.engine.batch_size)
+        return Batches(*given, predict=predict, pooling=self.pooling)
 
     def describe(self) -> dict[str, Any]:
         """Return what a score file says about the model."""
@@ -84,12 +87,13 @@ def prepare(
         UserError: anything a user can cause.
     """
     from depthprune.scores.batches import is_decoder
+    from depthprune.scores.pooling import read_pooling
     from depthprune.surgery.modules import find_stacks
 
     device = resolve_device(engine.device)
     _check_dtype(engine.dtype)
     tokenizer = load_tokenizer(source)
-    pieces = None
+    pieces, fresh = None, list[str]()
     if engine.layerwise:
         if device != "cpu":
             raise UserError("--layerwise runs on the CPU; add --device cpu")
@@ -100,14 +104,20 @@ def prepare(
     else:
         import torch
 
-        model = load_model(source)
+        model, fresh = load_to_score(source)
         if engine.dtype != "auto":
             model = model.to(getattr(torch, engine.dtype))
         model = model.eval().to(device)  # pyright: ignore[reportArgumentType]
         chosen = _choose(find_stacks(model), stack)
     blocks = is_decoder(model) and tokenizer.cls_token_id is None
     calibration = load_calibration(options, tokenizer, blocks=blocks, task_data=task_data)
-    return Prepared(source, model, tokenizer, chosen, calibration, engine, pieces)
+    check_positions(model, max(map(len, calibration.ids)), source.name, option="--length")
+    prepared = Prepared(source, model, tokenizer, chosen, calibration, engine, pieces, read_pooling(source.path))
+    if fresh:
+        prepared.notes.append(
+            f"'{fresh[0]}' is fresh: the checkpoint has no pooler ({len(fresh)} tensors), and no layer needs it"
+        )
+    return prepared
 
 
 def open_store(engine: Engine) -> Any:

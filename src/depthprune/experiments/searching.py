@@ -152,6 +152,8 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
         settings["width"] = space.width
     if method == "evolutionary":
         settings["generations"] = space.generations
+    if objective == "embedding" and prepared.pooling != ("mean",):
+        settings["pooling"] = list(prepared.pooling)
     if objective == "finetuned":
         settings["heal"] = vars(options.heal)
     return {

@@ -18,7 +18,7 @@ from depthprune.sources import ModelSource
 from depthprune.strategies.found import Found, read_found
 from depthprune.strategies.scored import parse_protected
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import DEFAULT_SAMPLES, CalibrationOptions
+from depthprune.tasks.calibration import training_sample
 
 SCORES_FOLDER = "scores"  # of a store
 OBJECTIVE = "output"
@@ -68,7 +68,7 @@ def task_search(
     found = search_layers(
         source.name,
         method,
-        _sample(data, max_length),
+        training_sample(data, max_length),
         SearchOptions(tuple(sorted(wanted)), OBJECTIVE, protect),
         engine=Engine(device=device),
         trace=file.with_suffix(".trace.jsonl"),
@@ -86,14 +86,7 @@ def search_file(
     store: Path, source: ModelSource, method: str, data: TaskData, protect: str | None, max_length: int
 ) -> Path:
     """Return where a store keeps what a search found for a model on a task."""
-    sample = _sample(data, max_length)
+    sample = training_sample(data, max_length)
     key = [source.identity, method, OBJECTIVE, data.fingerprint, sample.split, sample.samples, max_length]
     text = json.dumps([*key, protect] if protect else key)
     return store / SCORES_FOLDER / f"search-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-
-
-def _sample(data: TaskData, max_length: int) -> CalibrationOptions:
-    """Take training rows: those of the development set score the run."""
-    split = "train" if "train" in data.splits else next(iter(data.task.eval_splits.values()))
-    samples = min(DEFAULT_SAMPLES, len(data.splits[split]))
-    return CalibrationOptions(data.task.name, split=split, samples=samples, length=max_length)

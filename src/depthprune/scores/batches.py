@@ -65,10 +65,12 @@ class Batch:
     Args:
         inputs: what the model takes.
         targets: [B] labels of examples, or [B, T] token ids with -100 where nothing is predicted; None without any.
+        pooling: how the model's folder makes one vector of a sequence: `mean`, `cls`, `max`, …, or several of them.
     """
 
     inputs: dict[str, Tensor]
     targets: Tensor | None
+    pooling: tuple[str, ...] = ("mean",)
 
 
 class Batches(Sequence[Batch]):
@@ -83,6 +85,7 @@ class Batches(Sequence[Batch]):
         tokenizer: the model's.
         batch_size: sequences a batch.
         predict: whether something is to be predicted; masked language models see masks then, and else the bare text.
+        pooling: of the model's folder (`pooling.read_pooling`).
     """
 
     def __init__(
@@ -93,11 +96,12 @@ class Batches(Sequence[Batch]):
         batch_size: int,
         *,
         predict: bool = True,
+        pooling: tuple[str, ...] = ("mean",),
     ):
         if batch_size < 1:
             raise UserError(f"--batch-size {batch_size} is no batch; give 1 or more")
         self._calibration, self._tokenizer, self._model, self._predict = calibration, tokenizer, model, predict
-        self._head = head_of(model)
+        self._head, self._pooling = head_of(model), pooling
         lengths = [len(row) for row in calibration.ids]
         order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
         parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -152,7 +156,7 @@ class Batches(Sequence[Batch]):
         if "use_cache" in takes:
             inputs["use_cache"] = False  # pyright: ignore[reportArgumentType]
         placed = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
-        return Batch(placed, None if targets is None else targets.to(device))
+        return Batch(placed, None if targets is None else targets.to(device), self._pooling)
 
     def _targets(self, part: list[int], ids_BT: Tensor, mask_BT: Tensor) -> Tensor | None:
         """Return the targets; for a masked language model, put masks into `ids_BT`, in place."""

@@ -14,6 +14,7 @@ from torch.nn import functional
 from depthprune.errors import UserError
 from depthprune.registry import Registry
 from depthprune.scores.batches import IGNORED, Batch
+from depthprune.scores.pooling import pooled_BD
 from depthprune.surgery.partial import leaving
 
 Part = tuple[float, int]  # a sum, and over how many
@@ -96,13 +97,8 @@ def _kl(output: Any, batch: Batch, head: str | None, full: Any) -> Part:
 
 
 def _embedding(output: Any, batch: Batch, head: str | None, full: Any) -> Part:
-    one_BD, other_BD = (_mean_BD(logits_of(states), batch) for states in (output, full))
+    one_BD, other_BD = (pooled_BD(logits_of(states), batch) for states in (output, full))
     return float((1 - functional.cosine_similarity(one_BD, other_BD, dim=-1)).sum()), len(one_BD)
-
-
-def _mean_BD(states_BTD: Tensor, batch: Batch) -> Tensor:
-    mask_BT1 = batch.inputs["attention_mask"].unsqueeze(-1).to(states_BTD.dtype)
-    return (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1)
 
 
 def _exp(mean: float) -> float:

@@ -6,7 +6,6 @@ has a fingerprint over its texts, whatever the model, so that two score files ca
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from depthprune.errors import LoadError, UserError
-from depthprune.tasks.base import Task, TaskData, TaskOptions, load_task, registry
-from depthprune.tasks.reading import read_dataset, read_file
+from depthprune.errors import UserError
+from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, load_task, registry
+from depthprune.tasks.texts import STANDARD_INPUT, read_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DEFAULT_SAMPLES = 256
 DEFAULT_LENGTH = 128
-STANDARD_INPUT = "-"
-TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
 TOKENISED_AT_ONCE = 256
 CHARACTERS_A_TOKEN = 8  # more than a token has on average, so that a block's text is long enough
 
@@ -38,11 +35,15 @@ class CalibrationOptions:
             standard input.
         dataset: where the data of a task lies.
         config: name of a data set's configuration.
-        split: of a task or a data set; a task's own evaluation split, or `train`, by default.
+        split: of a task or a data set; `train` by default, so that no layers are chosen on rows that score the choice.
         text_column: of a table; `text`, or the only column with text, by default.
-        samples: examples or blocks; by default 256 of a text and all rows of a task.
+        samples: examples or blocks; 256 by default, or all rows where an evaluation split of a task is named.
         length: tokens of a block, or to which an example is cut; 128 by default, or what the model takes.
         seed: of the choice.
+        text_columns: instead of `text_column`: one column, or two for pairs.
+        label_column: of a person's own data, whose rows are then those of the task `custom`.
+        kind: `classification` or `regression`, of these labels.
+        task_metric: the primary metric, where it is not the task's own.
     """
 
     data: str
@@ -53,6 +54,10 @@ class CalibrationOptions:
     samples: int | None = None
     length: int | None = None
     seed: int = 42
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    kind: str | None = None
+    task_metric: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,28 +128,61 @@ def load_calibration(
     assert options.length is not None
     if options.length < 4:
         raise UserError(f"--length {options.length} is too short to say anything; give 4 or more")
-    if options.length > longest:
+    if options.length > longest and task_data is not None:
+        options = replace(options, length=longest)  # of a run, whose rows are longer only if they say so themselves
+    if options.length is not None and options.length > longest:
         raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
-    if task_data is None and options.data in registry.names():
-        task_data = load_task(options.data, TaskOptions(options.dataset))
+    if task_data is None:
+        task_data = labelled_rows(options)
     if task_data is not None:
         return _task_rows(task_data, options, tokenizer)
-    lines = [line for line in _read_lines(options) if line.strip()]
-    if not lines:
+    rows = [row for row in read_texts(options) if all(text.strip() for text in row)]
+    if not rows:
         raise UserError(f"the calibration data '{options.data}' is empty; give some text")
     wanted = options.samples or DEFAULT_SAMPLES
     if blocks:
-        return _blocks(lines, options, tokenizer, wanted)
-    chosen = _choose(len(lines), options.samples or min(wanted, len(lines)), options)
-    return _examples([[lines[i] for i in chosen]], [], options, tokenizer)
+        if len(rows[0]) > 1:
+            raise UserError("running text comes from one column, and a pair is for encoders; give one --text-columns")
+        return _blocks([text for (text,) in rows], options, tokenizer, wanted)
+    chosen = _choose(len(rows), options.samples or min(wanted, len(rows)), options)
+    return _examples([list(column) for column in zip(*(rows[i] for i in chosen), strict=True)], [], options, tokenizer)
+
+
+def labelled_rows(options: CalibrationOptions) -> TaskData | None:
+    """Return the rows of the task that is asked for, or of a person's own data with labels; None for bare text.
+
+    Raises:
+        LoadError: they cannot be read.
+    """
+    columns = options.text_columns or ((options.text_column,) if options.text_column else ())
+    if options.data in registry.names():
+        given = TaskOptions(
+            options.dataset, columns, options.label_column, kind=options.kind, metric=options.task_metric
+        )
+        return load_task(options.data, given)
+    if options.label_column is None:
+        if options.kind or options.task_metric:
+            raise UserError("--regression, --classification and --task-metric are about labels; add --label-column")
+        return None
+    given = TaskOptions(options.data, columns, options.label_column, kind=options.kind, metric=options.task_metric)
+    return load_task("custom", given)
+
+
+def training_sample(data: TaskData, length: int) -> CalibrationOptions:
+    """Return the sample on which the layers of a run are chosen: training rows, since the others score the run."""
+    split = TRAIN if TRAIN in data.splits else next(iter(data.task.eval_splits.values()))
+    samples = min(DEFAULT_SAMPLES, len(data.splits[split]))
+    return CalibrationOptions(data.task.name, split=split, samples=samples, length=length)
 
 
 def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
-    split = options.split or next(iter(data.task.eval_splits.values()))
+    split = options.split or training_sample(data, 0).split
     if split not in data.splits:
         raise UserError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, sorted(data.splits)))}")
     rows = data.splits[split]
-    rows = rows.select(_choose(len(rows), options.samples or len(rows), options))
+    most = len(rows) if split != TRAIN else min(DEFAULT_SAMPLES, len(rows))
+    options = replace(options, split=split)
+    rows = rows.select(_choose(len(rows), options.samples or most, options))
     columns = [rows[column][:] for column in data.task.text_columns]
     labels = [float(label) for label in rows[data.task.label_column]]
     return _examples(columns, [labels], options, tokenizer, labels=labels, task=data.task)
@@ -223,35 +261,3 @@ def _calibration(encoded: Any, kind: str, content: list, options: CalibrationOpt
         options=options,
         **more,
     )
-
-
-def _read_lines(options: CalibrationOptions) -> Sequence[str]:
-    if options.data == STANDARD_INPUT:
-        return sys.stdin.read().splitlines()
-    path = Path(options.data).expanduser()
-    if path.is_file():
-        if not path.stat().st_size:
-            return []
-        if path.name.endswith(TEXT_SUFFIXES):
-            return read_dataset("text", data_files=str(path))["train"]["text"][:]
-        rows = read_file(path, more=TEXT_SUFFIXES)["train"]
-    else:
-        splits = read_dataset(str(path) if path.is_dir() else options.data, options.config)
-        split = options.split or "train"
-        if split not in splits:
-            raise LoadError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, splits))}")
-        rows = splits[split]
-    return [str(text) for text in rows[_text_column(rows, options)] if text is not None]
-
-
-def _text_column(rows: Any, options: CalibrationOptions) -> str:
-    if options.text_column is not None:
-        if options.text_column not in rows.column_names:
-            known = ", ".join(map(repr, rows.column_names))
-            raise LoadError(f"'{options.data}' has no column '{options.text_column}'; it has {known}")
-        return options.text_column
-    texts = [name for name, kind in rows.features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
-    if "text" in texts or len(texts) == 1:
-        return "text" if "text" in texts else texts[0]
-    known = ", ".join(map(repr, rows.column_names))
-    raise LoadError(f"say which column of '{options.data}' has the text: --text-column; it has {known}")
