@@ -44,9 +44,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "healing": ("errors", "optional", "processes", "scratch", "tasks"),
     "profiling": ("errors",),
     "experiments": (*BASICS, *STAGES),
-    "report": ("errors", "optional", "plan", "specs", "scores", "strategies", "experiments"),
-    "cli": (*BASICS, *STAGES, "experiments", "report"),
-    "__init__": (*BASICS, *STAGES, "experiments"),  # the public names
+    "reporting": (
+        "errors",
+        "arguments",
+        "result_file",
+        "optional",
+        "plan",
+        "specs",
+        "scores",
+        "strategies",
+        "experiments",
+    ),
+    "cli": (*BASICS, *STAGES, "experiments", "reporting"),
+    "__init__": (*BASICS, *STAGES, "experiments", "reporting"),  # the public names
 }
 TORCH_FREE = (
     "depthprune",
@@ -63,10 +73,10 @@ TORCH_FREE = (
     "depthprune.strategies.searched",
     "depthprune.strategies.scored",
     "depthprune.scores.metrics.angular",
-    "depthprune.report.figures",
-    "depthprune.report.page",
-    "depthprune.report.analyses",
-    "depthprune.report.formats",
+    "depthprune.reporting.figures",
+    "depthprune.reporting.page",
+    "depthprune.reporting.analyses",
+    "depthprune.reporting.formats",
     "depthprune.experiments.summary",
     "depthprune.tasks.calibration",
     "depthprune.experiments.engine",

@@ -1,7 +1,8 @@
 """depthprune makes pre-trained transformers shallower.
 
-    plan = depthprune.strategies.choose("top", depth=12, count=4)
-    depthprune.drop_layers(model, plan)
+    depthprune.drop_layers(model, [8, 9])                                    # a model in memory
+    depthprune.run("bert-base-cased", "mrpc", strategy="greedy", count=4)    # choose, drop, fine-tune, compare
+    depthprune.auto("bert-base-cased", "mrpc", max_loss=1.0)                 # the smallest within a point
 
 Names are resolved on first use: importing the package imports neither torch nor transformers.
 """
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
     from depthprune.experiments.analyses import AnalysisResult as AnalysisResult
     from depthprune.experiments.analyses import probe as probe
     from depthprune.experiments.analyses import similarity as similarity
+    from depthprune.experiments.as_given import Evaluation as Evaluation
+    from depthprune.experiments.as_given import Inspection as Inspection
+    from depthprune.experiments.as_given import evaluate as evaluate
+    from depthprune.experiments.as_given import finetune as finetune
+    from depthprune.experiments.as_given import inspect as inspect
+    from depthprune.experiments.auto import Answer as Answer
+    from depthprune.experiments.auto import auto as auto
     from depthprune.experiments.engine import Engine as Engine
     from depthprune.experiments.prepare import Comparison as Comparison
     from depthprune.experiments.prepare import compare as run
     from depthprune.experiments.scoring import score_layers as score
     from depthprune.experiments.searching import SearchOptions as SearchOptions
     from depthprune.experiments.searching import search_layers as search
+    from depthprune.experiments.sweeping import SweepResult as SweepResult
+    from depthprune.experiments.sweeping import sweep as sweep
     from depthprune.plan import LayerPlan as LayerPlan
+    from depthprune.reporting.written import report as report
     from depthprune.scores import read_scores as read_scores
     from depthprune.specs import HealSpec as HealSpec
     from depthprune.surgery.bypass import bypassed as bypassed
@@ -33,48 +44,68 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnalysisResult": ("experiments.analyses", "AnalysisResult"),
+    "Answer": ("experiments.auto", "Answer"),
+    "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
     "Comparison": ("experiments.prepare", "Comparison"),
+    "Engine": ("experiments.engine", "Engine"),
+    "Evaluation": ("experiments.as_given", "Evaluation"),
     "HealSpec": ("specs", "HealSpec"),
+    "Inspection": ("experiments.as_given", "Inspection"),
     "LayerPlan": ("plan", "LayerPlan"),
+    "SearchOptions": ("experiments.searching", "SearchOptions"),
+    "SweepResult": ("experiments.sweeping", "SweepResult"),
     "TaskOptions": ("tasks", "TaskOptions"),
     "UserError": ("errors", "UserError"),
+    "auto": ("experiments.auto", "auto"),
     "bypassed": ("surgery.bypass", "bypassed"),
     "drop_layers": ("surgery.drop", "drop_layers"),
+    "evaluate": ("experiments.as_given", "evaluate"),
     "find_stacks": ("surgery.modules", "find_stacks"),
+    "finetune": ("experiments.as_given", "finetune"),
+    "inspect": ("experiments.as_given", "inspect"),
     "probe": ("experiments.analyses", "probe"),
+    "read_scores": ("scores", "read_scores"),
+    "report": ("reporting.written", "report"),
     "run": ("experiments.prepare", "compare"),
+    "save_checkpoint": ("surgery.save", "save_checkpoint"),
     "score": ("experiments.scoring", "score_layers"),
     "search": ("experiments.searching", "search_layers"),
-    "SearchOptions": ("experiments.searching", "SearchOptions"),
-    "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
-    "Engine": ("experiments.engine", "Engine"),
-    "read_scores": ("scores", "read_scores"),
-    "save_checkpoint": ("surgery.save", "save_checkpoint"),
     "similarity": ("experiments.analyses", "similarity"),
     "strategies": ("strategies", None),
+    "sweep": ("experiments.sweeping", "sweep"),
 }
 
 __all__ = [
     "AnalysisResult",
+    "Answer",
     "CalibrationOptions",
     "Comparison",
     "Engine",
+    "Evaluation",
     "HealSpec",
+    "Inspection",
     "LayerPlan",
     "SearchOptions",
+    "SweepResult",
     "TaskOptions",
     "UserError",
+    "auto",
     "bypassed",
     "drop_layers",
+    "evaluate",
     "find_stacks",
+    "finetune",
+    "inspect",
     "probe",
     "read_scores",
+    "report",
     "run",
     "save_checkpoint",
     "score",
     "search",
     "similarity",
     "strategies",
+    "sweep",
 ]
 
 

@@ -58,10 +58,10 @@ def auto(
 
     Every number of layers is tried. Ends with the layers that go, what that costs and saves, and the checkpoint.
     """
-    from depthprune.cli.report import check_page
     from depthprune.experiments.auto import STRATEGIES, find, plans_for, resources, sure_runs
     from depthprune.experiments.bounds import make_bounds
     from depthprune.output import check_target
+    from depthprune.reporting.written import check_page
     from depthprune.specs import HealSpec
 
     bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup)
@@ -103,8 +103,8 @@ def auto(
     with Live(expansion, runs, total=total) as live:
         answer = find(expansion, runs, bounds, budget=budget, resources=shared, device=device, on_end=live.ended)
     if report is not None:
-        from depthprune.report.page import page
-        from depthprune.report.results import read_results
+        from depthprune.reporting.page import page
+        from depthprune.reporting.results import read_results
         from depthprune.result_file import write_text
 
         write_text(report, page(read_results(store), store, chosen=answer.digest))

@@ -74,7 +74,7 @@ def score(
     if output is not None:
         check_file(output)
     if figure is not None:
-        from depthprune.report.figures import check_figure
+        from depthprune.reporting.figures import check_figure
 
         check_figure(figure)
 
@@ -118,7 +118,7 @@ def score(
         write_json(output, scores.to_dict())
         console.print(f"scores: {output}", highlight=False, soft_wrap=True)
     if figure is not None:
-        from depthprune.report.figures import draw_scores
+        from depthprune.reporting.figures import draw_scores
 
         draw_scores(scores, figure)
         console.print(f"picture: {figure}", highlight=False, soft_wrap=True)

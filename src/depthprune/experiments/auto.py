@@ -25,6 +25,7 @@ from depthprune.experiments.sweep import carry_out
 from depthprune.experiments.sweep_rows import remember
 from depthprune.experiments.sweep_scores import stored_scorer
 from depthprune.experiments.sweep_spec import ALL_COUNTS, parse_sweep
+from depthprune.experiments.sweeping import no_news
 from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec
 from depthprune.tasks import TaskOptions
@@ -33,10 +34,6 @@ from depthprune.tasks import TaskOptions
 # one pass choose otherwise, and cost nothing beside the training.
 STRATEGIES = ("greedy", "contribution")
 OnEnd = Callable[[str, str, str], None]
-
-
-def no_news(digest: str, state: str, line: str) -> None:
-    """Say nothing of a run that has ended."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 from depthprune.optional import require
 from depthprune.plan import format_layers
-from depthprune.report.analyses import Curve, label
-from depthprune.report.results import Run, mean_and_spread
+from depthprune.reporting.analyses import Curve, label
+from depthprune.reporting.results import Run, mean_and_spread
 from depthprune.scores import Scores
 
 # Okabe and Ito's palette, which those who see fewer colours can tell apart, with markers for those who see none.

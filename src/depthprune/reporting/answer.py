@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from depthprune.plan import format_layers
-from depthprune.report.claims.differences import Difference
-from depthprune.report.claims.evidence import beside_full
-from depthprune.report.results import Results, Run, mean_and_spread, percent
-from depthprune.report.settings import command
-from depthprune.report.table import Table
-from depthprune.report.values import median_of
+from depthprune.reporting.claims.differences import Difference
+from depthprune.reporting.claims.evidence import beside_full
+from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.settings import command
+from depthprune.reporting.table import Table
+from depthprune.reporting.values import median_of
 
 MOST = 0.01  # what a recommended plan may lose on average
 ROUNDING = 1e-9

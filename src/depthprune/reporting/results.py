@@ -18,9 +18,9 @@ from depthprune.experiments.store import Store
 from depthprune.experiments.summary import group_of, records, score_of, speedup_of
 from depthprune.experiments.sweep_rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
-from depthprune.report.analyses import read_analyses
-from depthprune.report.settings import evaluation_words, healing_words
-from depthprune.report.values import Results, Run, mean_and_spread, percent
+from depthprune.reporting.analyses import read_analyses
+from depthprune.reporting.settings import evaluation_words, healing_words
+from depthprune.reporting.values import Results, Run, mean_and_spread, percent
 from depthprune.specs import heal_of
 
 __all__ = ["Results", "Run", "mean_and_spread", "percent", "read_results"]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from depthprune.experiments.predictions import write_predictions
-from depthprune.report.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdicts
-from depthprune.report.claims.rows import METRICS, row_variance
-from depthprune.report.results import Results, read_results
+from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdicts
+from depthprune.reporting.claims.rows import METRICS, row_variance
+from depthprune.reporting.results import Results, read_results
 from made_records import make_record
 
 BY_POSITION = {"top": (4, 5), "bottom": (0, 1), "symmetric": (2, 3), "even-alternate": (3, 5), "odd-alternate": (2, 4)}

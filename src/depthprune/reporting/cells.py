@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from depthprune.report.results import Results, Run
-from depthprune.report.values import median_of
+from depthprune.reporting.results import Results, Run
+from depthprune.reporting.values import median_of
 
 AVERAGE = "average"
 

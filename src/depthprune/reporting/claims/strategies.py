@@ -3,8 +3,8 @@
 import statistics
 from collections.abc import Sequence
 
-from depthprune.report.claims.differences import Difference, difference
-from depthprune.report.claims.evidence import (
+from depthprune.reporting.claims.differences import Difference, difference
+from depthprune.reporting.claims.evidence import (
     BY_POSITION,
     Cell,
     Claim,
@@ -18,8 +18,8 @@ from depthprune.report.claims.evidence import (
     said,
     where,
 )
-from depthprune.report.pairs import loss, plain
-from depthprune.report.results import Results, Run
+from depthprune.reporting.pairs import loss, plain
+from depthprune.reporting.results import Results, Run
 
 ROBUST, SENSITIVE = ("qqp", "stsb"), ("mnli", "qnli")
 KEPT = 0.975  # "about 98 %"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from depthprune.errors import LoadError
 from depthprune.optional import require
-from depthprune.report import charts
-from depthprune.report.analyses import FOLDER, KINDS, curves, curves_words
-from depthprune.report.answer import answers, sentences
-from depthprune.report.cells import groups, over_seeds
-from depthprune.report.results import Results
-from depthprune.report.tables import Table, all_tables
+from depthprune.reporting import charts
+from depthprune.reporting.analyses import FOLDER, KINDS, curves, curves_words
+from depthprune.reporting.answer import answers, sentences
+from depthprune.reporting.cells import groups, over_seeds
+from depthprune.reporting.results import Results
+from depthprune.reporting.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
 
 SHORT = 6  # answers that are said in words
@@ -65,7 +65,7 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True)
     template = environment.from_string(
-        files("depthprune.report").joinpath("templates/report.html").read_text(encoding="utf-8")
+        files("depthprune.reporting").joinpath("templates/report.html").read_text(encoding="utf-8")
     )
     tasks, models = results.values("task"), results.values("model_name")
     lead = (

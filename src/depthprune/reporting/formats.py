@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 
 from depthprune.plan import format_layers
-from depthprune.report.results import Results
-from depthprune.report.tables import Table
+from depthprune.reporting.results import Results
+from depthprune.reporting.tables import Table
 
 # What Markdown, and HTML within it, would take for its own: a name from a model's folder is text and nothing else.
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;", **{mark: f"\\{mark}" for mark in "\\`*[]|"}}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.report.paper.numbers import named_in_paper
-from depthprune.report.table import Table
+from depthprune.reporting.paper.numbers import named_in_paper
+from depthprune.reporting.table import Table
 
 FOLDER = "analyses"  # of a store
 KINDS = ("probe", "similarity")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from depthprune.experiments.predictions import read_predictions
-from depthprune.report.results import Run
+from depthprune.reporting.results import Run
 
 if TYPE_CHECKING:
     import numpy as np

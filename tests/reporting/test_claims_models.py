@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from depthprune.report.analyses import PAPER_COSINE, PAPER_PROBE, Analysis
-from depthprune.report.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
-from depthprune.report.pairs import family
-from depthprune.report.paper.numbers import MODELS, TASKS
-from depthprune.report.results import Results, read_results
+from depthprune.reporting.analyses import PAPER_COSINE, PAPER_PROBE, Analysis
+from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
+from depthprune.reporting.pairs import family
+from depthprune.reporting.paper.numbers import MODELS, TASKS
+from depthprune.reporting.results import Results, read_results
 from depthprune.specs import HealSpec
 from made_records import make_record, make_seeds
 

@@ -4,10 +4,10 @@ import statistics
 from collections.abc import Sequence
 
 from depthprune.plan import format_layers
-from depthprune.report.results import Results, Run, mean_and_spread, percent
-from depthprune.report.settings import healing_words
-from depthprune.report.table import Table, seeds_words
-from depthprune.report.values import median_of
+from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.settings import healing_words
+from depthprune.reporting.table import Table, seeds_words
+from depthprune.reporting.values import median_of
 
 LIKE_SIZE = 1.1  # a pruned model of at most this times the baseline's parameters is of its size
 

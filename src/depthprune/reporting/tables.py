@@ -7,17 +7,17 @@ import statistics
 from collections.abc import Sequence
 
 from depthprune.plan import format_layers
-from depthprune.report.analyses import analysis_tables
-from depthprune.report.answer import answer_table
-from depthprune.report.cells import Group, groups
-from depthprune.report.claims import verdicts
-from depthprune.report.comparisons import comparison_tables
-from depthprune.report.pairs import largest_within, loss, tuning_speedup
-from depthprune.report.paper.tables import paper_tables
-from depthprune.report.results import Results, Run, mean_and_spread, percent
-from depthprune.report.settings import command, healing_words
-from depthprune.report.table import Table, seeds_words
-from depthprune.report.values import median_of
+from depthprune.reporting.analyses import analysis_tables
+from depthprune.reporting.answer import answer_table
+from depthprune.reporting.cells import Group, groups
+from depthprune.reporting.claims import verdicts
+from depthprune.reporting.comparisons import comparison_tables
+from depthprune.reporting.pairs import largest_within, loss, tuning_speedup
+from depthprune.reporting.paper.tables import paper_tables
+from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.settings import command, healing_words
+from depthprune.reporting.table import Table, seeds_words
+from depthprune.reporting.values import median_of
 
 __all__ = ["Table", "all_tables"]
 

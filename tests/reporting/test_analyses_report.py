@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from depthprune.report.analyses import PAPER_COSINE, PAPER_PROBE, analysis_tables, read_analyses
-from depthprune.report.page import page
-from depthprune.report.results import read_results
-from depthprune.report.tables import all_tables
+from depthprune.reporting.analyses import PAPER_COSINE, PAPER_PROBE, analysis_tables, read_analyses
+from depthprune.reporting.page import page
+from depthprune.reporting.results import read_results
+from depthprune.reporting.tables import all_tables
 from made_records import make_record
 
 

@@ -13,12 +13,12 @@ from html.parser import HTMLParser
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.report.charts import pareto_front, slowness
-from depthprune.report.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
-from depthprune.report.formats import comma_separated, latex, markdown
-from depthprune.report.page import page, sections
-from depthprune.report.results import read_results
-from depthprune.report.tables import all_tables
+from depthprune.reporting.charts import pareto_front, slowness
+from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
+from depthprune.reporting.formats import comma_separated, latex, markdown
+from depthprune.reporting.page import page, sections
+from depthprune.reporting.results import read_results
+from depthprune.reporting.tables import all_tables
 from depthprune.specs import HealSpec
 from made_records import make_record, make_seeds
 
@@ -294,7 +294,7 @@ def test_where_nothing_is_within_a_point_the_answer_says_so(tmp_path):
 
 @pytest.mark.parametrize("name", ["report.pdf", "report", "report.docx"])
 def test_an_ending_that_no_report_has_is_refused_in_a_line(name, tmp_path):
-    from depthprune.cli.report import check_page, format_of
+    from depthprune.reporting.written import check_page, format_of
 
     with pytest.raises(UserError, match=r"\.html, \.htm, \.md, \.csv, \.tex"):
         format_of(tmp_path / name)
@@ -315,8 +315,8 @@ def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):
         folder.mkdir()
         (folder / "record.json").write_text(json.dumps(record))
     code = (
-        "import sys; from pathlib import Path; from depthprune.report.results import read_results;"
-        "from depthprune.report.page import page; from depthprune.cli.live import status_lines;"
+        "import sys; from pathlib import Path; from depthprune.reporting.results import read_results;"
+        "from depthprune.reporting.page import page; from depthprune.cli.live import status_lines;"
         "from depthprune.experiments.store import Store;"
         f"root = Path({str(tmp_path)!r}); list(status_lines(Store(root))); print(len(page(read_results(root), root)));"
         "assert 'torch' not in sys.modules"

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from depthprune.report.claims.differences import Difference, difference
-from depthprune.report.claims.evidence import (
+from depthprune.reporting.claims.differences import Difference, difference
+from depthprune.reporting.claims.evidence import (
     BY_POSITION,
     Cell,
     Claim,
@@ -17,9 +17,9 @@ from depthprune.report.claims.evidence import (
     said,
     tasks_of,
 )
-from depthprune.report.claims.strategies import kept_cell
-from depthprune.report.pairs import base_name, family, loss, names_of_family, plain
-from depthprune.report.results import Results, Run
+from depthprune.reporting.claims.strategies import kept_cell
+from depthprune.reporting.pairs import base_name, family, loss, names_of_family, plain
+from depthprune.reporting.results import Results, Run
 
 CLAIMS: list[Claim] = []
 NEARLY = 0.1  # shares of layers that are compared between models differ by no more: contribution does not choose K

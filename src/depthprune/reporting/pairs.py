@@ -5,8 +5,8 @@ import statistics
 from collections.abc import Sequence
 from functools import lru_cache
 
-from depthprune.report.paper.numbers import named_in_paper
-from depthprune.report.results import Results, Run
+from depthprune.reporting.paper.numbers import named_in_paper
+from depthprune.reporting.results import Results, Run
 
 DISTILLED = ("distil", "minilm", "tinybert", "mobilebert")  # parts of names; the first covers "distilled"
 FAMILIES = {"roberta": r"(^|[^a-z])roberta-", "xlnet": r"(^|[^a-z])xlnet-", "bert": r"(^|[^a-z])bert-(base|large)"}

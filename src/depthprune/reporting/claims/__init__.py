@@ -6,9 +6,9 @@ show, or `not testable` where they are not about it, with the numbers behind it.
 
 from dataclasses import dataclass
 
-from depthprune.report.claims import layers, models, recipes, strategies
-from depthprune.report.claims.evidence import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, of_paper
-from depthprune.report.results import Results
+from depthprune.reporting.claims import layers, models, recipes, strategies
+from depthprune.reporting.claims.evidence import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, of_paper
+from depthprune.reporting.results import Results
 
 __all__ = ["INCONCLUSIVE", "NOT_SUPPORTED", "NOT_TESTABLE", "SUPPORTED", "Verdict", "verdicts"]
 

@@ -6,12 +6,12 @@ An analysis has a value after the embeddings and after each layer. Layers are co
 import statistics
 from collections.abc import Sequence
 
-from depthprune.report.analyses import Analysis
-from depthprune.report.claims.evidence import ERROR, Cell, Claim, claim, judged
-from depthprune.report.claims.rows import standard_error
-from depthprune.report.pairs import family, names_of_family
-from depthprune.report.paper.numbers import FINE_TUNED
-from depthprune.report.results import Results
+from depthprune.reporting.analyses import Analysis
+from depthprune.reporting.claims.evidence import ERROR, Cell, Claim, claim, judged
+from depthprune.reporting.claims.rows import standard_error
+from depthprune.reporting.pairs import family, names_of_family
+from depthprune.reporting.paper.numbers import FINE_TUNED
+from depthprune.reporting.results import Results
 
 CLAIMS: list[Claim] = []
 TOKEN = {"bert": "first", "xlnet": "last"}  # that stands for the sentence

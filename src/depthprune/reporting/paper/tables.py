@@ -7,11 +7,19 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from depthprune.plan import format_layers
-from depthprune.report.pairs import base_name, largest_within, plain, tuning_speedup
-from depthprune.report.paper.numbers import MODELS, SOURCE, TASKS, WITHIN_TASKS, PaperModel, named_in_paper, paper_model
-from depthprune.report.results import Results, Run, mean_and_spread, percent
-from depthprune.report.table import Table, points, seeds_words
-from depthprune.report.values import median_of
+from depthprune.reporting.pairs import base_name, largest_within, plain, tuning_speedup
+from depthprune.reporting.paper.numbers import (
+    MODELS,
+    SOURCE,
+    TASKS,
+    WITHIN_TASKS,
+    PaperModel,
+    named_in_paper,
+    paper_model,
+)
+from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.table import Table, points, seeds_words
+from depthprune.reporting.values import median_of
 
 FULL = "full model"
 NONE = "–"

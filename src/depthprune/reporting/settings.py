@@ -16,7 +16,7 @@ from depthprune.specs import EvalSpec, HealSpec
 from depthprune.strategies import removal_order, same_choice
 
 if TYPE_CHECKING:
-    from depthprune.report.values import Run
+    from depthprune.reporting.values import Run
 
 COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
 KNOWN = ("model", "evaluation", "drop", "heal", "seed")  # parts of a spec

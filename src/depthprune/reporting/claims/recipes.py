@@ -7,10 +7,10 @@ are compared only where both train for as many steps; that more epochs gain noth
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from depthprune.report.claims.differences import difference
-from depthprune.report.claims.evidence import Cell, Claim, claim, judged, mean, tasks_of
-from depthprune.report.pairs import drops_first
-from depthprune.report.results import Results, Run
+from depthprune.reporting.claims.differences import difference
+from depthprune.reporting.claims.evidence import Cell, Claim, claim, judged, mean, tasks_of
+from depthprune.reporting.pairs import drops_first
+from depthprune.reporting.results import Results, Run
 from depthprune.specs import HealSpec
 
 CLAIMS: list[Claim] = []

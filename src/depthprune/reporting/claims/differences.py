@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from depthprune.optional import require
-from depthprune.report.claims.rows import row_variance
-from depthprune.report.results import Run
+from depthprune.reporting.claims.rows import row_variance
+from depthprune.reporting.results import Run
 
 LEVEL = 0.95
 PURPOSE = "a verdict on a claim"

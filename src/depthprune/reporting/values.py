@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.experiments.summary import retention
-from depthprune.report.analyses import Analysis
+from depthprune.reporting.analyses import Analysis
 from depthprune.specs import HealSpec
 
 

@@ -10,10 +10,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from depthprune.report.claims.differences import Difference, Strata, difference
-from depthprune.report.pairs import plain
-from depthprune.report.paper.numbers import TASKS
-from depthprune.report.results import Results, Run
+from depthprune.reporting.claims.differences import Difference, Strata, difference
+from depthprune.reporting.pairs import plain
+from depthprune.reporting.paper.numbers import TASKS
+from depthprune.reporting.results import Results, Run
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 NOT_TESTABLE = "not testable with these runs"
