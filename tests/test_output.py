@@ -221,6 +221,36 @@ def test_where_nothing_can_be_locked_a_left_folder_is_shown_and_not_removed(tmp_
     assert names_in(tmp_path / "out.partial") == [LOCK, "folder", "old"]
 
 
+@pytest.mark.parametrize("moment", ["before a file is written", "before the name is given"])
+def test_a_partial_folder_that_somebody_removes_is_one_line_and_leaves_nothing(tmp_path, moment):
+    def work() -> None:
+        with whole_folder(tmp_path / "out") as partial:
+            (partial / "one").write_text("new")
+            shutil.rmtree(partial)
+            if moment == "before a file is written":
+                (partial / "two").write_text("new")
+
+    with pytest.raises(OutputError, match=r"out' was removed meanwhile; run the command again"):
+        work()
+    assert names_in(tmp_path) == []
+
+
+def test_a_part_that_somebody_removes_is_one_line(tmp_path):
+    def work() -> None:
+        with whole_folder(tmp_path / "out") as partial:
+            (partial / "folder" / "file").write_text("new")
+
+    with pytest.raises(OutputError, match=r"out' was removed meanwhile"):
+        work()
+    assert names_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a tree in which not even root can make a folder")
+def test_a_place_where_nothing_can_be_made_is_one_line():
+    with pytest.raises(OutputError, match=r"the output '/proc/new/out' cannot be made"):
+        write(Path("/proc/new/out"))
+
+
 def test_a_folder_that_somebody_makes_meanwhile_stays(tmp_path):
     with pytest.raises(OutputError, match="made by somebody else meanwhile"), whole_folder(tmp_path / "out"):
         (tmp_path / "out").mkdir()

@@ -61,7 +61,15 @@ def test_layers_that_cannot_be_kept_are_refused(kept):
 
 @pytest.mark.parametrize(
     ("text", "layers"),
-    [("3", (3,)), ("8,9-11", (8, 9, 10, 11)), (" 8 , 9 - 11 ", (8, 9, 10, 11)), ("5-5", (5,)), ("11,2", (11, 2))],
+    [
+        ("3", (3,)),
+        ("8,9-11", (8, 9, 10, 11)),
+        (" 8 , 9 - 11 ", (8, 9, 10, 11)),
+        ("5-5", (5,)),
+        ("11,2", (11, 2)),
+        ("1 1", (1, 1)),
+        ("1 2-3", (1, 2, 3)),
+    ],
 )
 def test_a_list_of_layers_is_read_with_both_ends_of_its_ranges(text, layers):
     assert parse_layers(text) == layers
@@ -77,6 +85,10 @@ def test_a_list_of_layers_is_read_with_both_ends_of_its_ranges(text, layers):
         (
             "-1",
             "'-1' is not a list of layers: '-1' is not a layer or a range; count from 0, the layer nearest the input",
+        ),
+        (
+            "1 -2",
+            "'1 -2' is not a list of layers: '-2' is not a layer or a range; count from 0, the layer nearest the input",
         ),
         ("11-9", "the range '11-9' runs backwards; write 9-11"),
     ],

@@ -71,3 +71,41 @@ def test_a_body_that_the_weights_do_not_have_is_refused(tmp_path):
 
     with pytest.raises(LoadError, match=r"lack 'bert.encoder.layer.4.*config.json does not describe them"):
         load_classifier(locate(str(folder)), 2)
+
+
+def nested(levels: int) -> dict:
+    value: dict = {}
+    for _ in range(levels):
+        value = {"deeper": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"model_type": "bert", "note": "\\ud800"}', r"'\\ud800' holds half a character"),
+        ('{"model_type": "bert", "\\udfff": 1}', r"'\\udfff' holds half a character"),
+        (json.dumps({"model_type": "bert", **nested(900)}), "nested more than 50 deep"),
+        ('{"model_type": "bert", "x": ' + "[" * 900 + "]" * 900 + "}", "nested more than 50 deep"),
+        ('{"model_type": ["bert"]}', r"model_type is \['bert'\], which is no text"),
+        ('{"model_type": "llava", "text_config": {"model_type": {}}}', "model_type is {}, which is no text"),
+    ],
+)
+def test_a_configuration_that_nothing_can_work_with_is_refused_in_one_line(tmp_path, text, words):
+    folder = tiny_checkpoint(tmp_path / "model")
+    (folder / "config.json").write_text(text)
+
+    with pytest.raises(LoadError, match=f"config.json of .* cannot be used: .*{words}"):
+        locate(str(folder))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [["pipeline"], ["AutoModel", "logging"], ["BertPreTrainedModel"], ["BertTokenizer"], [["BertModel"]], "Bert"],
+)
+def test_names_that_are_no_models_are_not_taken_for_the_class(tmp_path, named):
+    folder = tiny_checkpoint(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"architectures": named}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    assert type(load_model(locate(str(folder)))).__name__ == "BertModel"

@@ -103,8 +103,8 @@ def _candidate_classes(source: ModelSource) -> list[Any]:
     import transformers
 
     config = load_config(source)
-    names = [name for name in source.config.get("architectures") or [] if hasattr(transformers, name)]
-    classes = [*_remote_classes(source), *(getattr(transformers, name) for name in names)]
+    named = (getattr(transformers, name, None) for name in _architectures(source))
+    classes = [*_remote_classes(source), *filter(_is_model, named)]
     for auto in (transformers.AutoModelForPreTraining, transformers.AutoModel):
         found = auto._model_mapping.get(type(config), None)
         classes += list(found) if isinstance(found, list | tuple) else [found] if found else []
@@ -112,6 +112,22 @@ def _candidate_classes(source: ModelSource) -> list[Any]:
     if not unique:
         raise LoadError(f"transformers has no model class for '{source.config.get('model_type')}'; use another model")
     return unique
+
+
+def _architectures(source: ModelSource) -> list[str]:
+    """Return the names of classes in config.json, which may hold anything."""
+    named = source.config.get("architectures")
+    return [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+
+
+def _is_model(found: Any) -> bool:
+    """Tell a class of models from what else transformers has under a name: pipelines, tokenizers, abstract classes."""
+    import torch
+    from transformers import PreTrainedModel
+
+    return (
+        isinstance(found, type) and issubclass(found, PreTrainedModel) and found.forward is not torch.nn.Module.forward
+    )
 
 
 def _remote_classes(source: ModelSource) -> list[Any]:
@@ -122,7 +138,7 @@ def _remote_classes(source: ModelSource) -> list[Any]:
 
     references = [ref for auto, ref in source.config.get("auto_map", {}).items() if auto.startswith("AutoModel")]
     classes = [get_class_from_dynamic_module(reference, str(source.path)) for reference in references]
-    named = source.config.get("architectures") or []
+    named = _architectures(source)
     return sorted(classes, key=lambda found: found.__name__ not in named)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from depthprune.errors import OutputError
+from depthprune.errors import OutputError, UserError
 
 HEADROOM = 1.02  # headers, configuration and tokenizer beside the tensors
 LOCK = ".depthprune.lock"
@@ -29,6 +29,9 @@ PROBLEMS = {
     errno.EPERM: "the output '{}' cannot be written (not permitted); choose another",
     errno.EROFS: "the output '{}' cannot be written (its disk is read-only); choose another",
     errno.ENAMETOOLONG: "the output '{}' cannot be made (the name is too long); choose a shorter one",
+    errno.ENOENT: "what was written of '{}' was removed meanwhile; run the command again",
+    errno.EIO: "the output '{}' cannot be written (its disk fails); choose another",
+    errno.ESTALE: "the output '{}' cannot be written (its disk is gone); choose another",
 }
 
 
@@ -105,9 +108,10 @@ def whole_folder(target: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     try:
         with _claimed(partial, target):
             check_space(target, num_bytes)
-            yield partial
-            sync_folder(partial)
-            _rename(partial, place, target)
+            with _kept(partial, target):
+                yield partial
+                sync_folder(partial)
+                _rename(partial, place, target)
             with suppress(OSError):  # the folder is whole, with or without the file
                 (place / LOCK).unlink()
         for folder in {place.parent, *(new.parent for new in made)}:
@@ -150,6 +154,22 @@ def _place(path: Path) -> Path:
 
 
 @contextmanager
+def _kept(partial: Path, target: Path) -> Iterator[None]:
+    """Say of whatever fails since somebody removed the folder that this is why.
+
+    Raises:
+        OutputError: instead.
+    """
+    try:
+        yield
+    except BaseException as error:
+        by_system = isinstance(error, UserError | OSError) or _system_error(error, partial) is not None
+        if by_system and not partial.is_dir():
+            raise OutputError(PROBLEMS[errno.ENOENT].format(target)) from None
+        raise
+
+
+@contextmanager
 def _claimed(partial: Path, target: Path) -> Iterator[None]:
     """Make `partial` this command's own, and empty, for as long as the context lasts; an error removes it.
 
@@ -167,6 +187,9 @@ def _claimed(partial: Path, target: Path) -> Iterator[None]:
                 f"'{partial}' is in the way: the output is written there first, and depthprune did not leave it; "
                 "rename it or choose another --output"
             ) from None
+    except OSError as error:  # such as a tree that the system makes up, in which nothing can be made
+        known = PROBLEMS[error.errno].format(target) if error.errno in PROBLEMS and error.errno != errno.ENOENT else ""
+        raise OutputError(known or f"the output '{target}' cannot be made ({error.strerror}); choose another") from None
     with ExitStack() as lock:
         try:
             number = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT)

@@ -83,16 +83,17 @@ def _check_indices(given: Iterable[int], depth: int) -> tuple[int, ...]:
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
-    """Read a list of layers such as `8,9-11`; ranges include both ends.
+    """Read a list of layers such as `8,9-11`, with commas or spaces between them; ranges include both ends.
 
-    >>> parse_layers("8,9-11")
-    (8, 9, 10, 11)
+    >>> parse_layers("8,9-11"), parse_layers("1 2")
+    ((8, 9, 10, 11), (1, 2))
 
     Raises:
         PlanError: the text is not such a list.
     """
     layers: list[int] = []
-    for part in text.replace(" ", "").split(","):
+    entries = re.sub(r"(?<=\d)\s+-\s+(?=\d)", "-", text).split(",")
+    for part in (word for entry in entries for word in entry.split() or [""]):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
         if match is None:
             hint = "count from 0, the layer nearest the input" if part.startswith("-") else "write 8,9-11"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,5 +44,6 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # of a disk that is read-only, this fails as well
+            partial.unlink(missing_ok=True)
         raise OutputError(f"the output '{path}' cannot be written ({error.strerror}); choose another") from None

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import reprlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,8 @@ VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
 }
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 SAY_NOTHING = ("model", "checkpoint", "output", "best", "")  # names of folders
+DEEPEST = 50  # configurations in the wild are nested six deep
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which nothing can write again
 HUB_PATTERNS = [
     *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.spm"),
     *("README.md", "LICENSE*", "NOTICE*"),
@@ -171,7 +174,36 @@ def _read_config(model: str, path: Path) -> dict[str, Any]:
         raise LoadError(f"the config.json of '{model}' cannot be read ({error.strerror}); look at its rights") from None
     if not isinstance(config, dict):
         raise LoadError(f"the config.json of '{model}' is not an object; fetch the model again")
+    if (odd := what_is_odd(config)) is not None:
+        raise LoadError(f"the config.json of '{model}' cannot be used: {odd}; fetch the model again")
     return config
+
+
+def what_is_odd(value: Any) -> str | None:
+    """Return what in a value read from JSON cannot be worked with, or None: all that follows walks through it.
+
+    >>> what_is_odd({"model_type": ["bert"]})
+    "model_type is ['bert'], which is no text"
+    """
+    level, depth = [value], 0
+    while level:
+        if depth > DEEPEST:
+            return f"it is nested more than {DEEPEST} deep"
+        for item in level:
+            kind = item.get("model_type") if isinstance(item, dict) else None
+            if kind is not None and not isinstance(kind, str):
+                return f"model_type is {reprlib.repr(kind)}, which is no text"
+            for text in item if isinstance(item, dict | list) else (item,):
+                if isinstance(text, str) and HALF_CHARACTER.search(text):
+                    return f"{text[:50]!a} holds half a character"
+        level = [
+            inner
+            for item in level
+            if isinstance(item, dict | list)
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        depth += 1
+    return None
 
 
 def _check_architecture(source: ModelSource) -> None:

@@ -20,7 +20,7 @@ from depthprune.surgery.card import CARD_FILE, adapter_card
 from depthprune.surgery.checkpoint import Checkpoint, StoredTensor, file_inside, split_name
 from depthprune.surgery.companions import beside, copy_files
 from depthprune.surgery.cut import Cut, Piece
-from depthprune.surgery.header import parse_json, read_file
+from depthprune.surgery.header import parse_config, read_file
 from depthprune.surgery.history import PROVENANCE_FILE
 from depthprune.surgery.sized import Kept
 from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
@@ -123,7 +123,7 @@ def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
 
 def _config(folder: Path) -> dict[str, Any]:
     file = file_inside(folder, CONFIG_FILE)
-    config = parse_json(file.read_bytes(), f"'{file}'")
+    config = parse_config(file.read_bytes(), f"'{file}'")
     if not isinstance(config, dict):
         raise LoadError(f"'{file}' is not an object; fetch the adapter again")
     return config

@@ -8,7 +8,7 @@ import os
 import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 
 from depthprune.errors import CannotDropError, LoadError
@@ -33,12 +33,14 @@ class Checkpoint:
         metadata: of the first file's header, such as `{"format": "pt"}`.
         shard_bytes: data bytes of the largest file, the source's own shard size.
         sharded: whether there is an index.
+        stamps: file → what tells whether it was changed since: which file, size, time of the last change.
     """
 
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str]
     shard_bytes: int
     sharded: bool
+    stamps: dict[Path, tuple[int, ...]] = field(default_factory=dict)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -52,7 +54,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
     shard_bytes = 0
+    stamps = {}
     for file in files:
+        stamps[file] = _stamp(file)
         found, notes = read_file(file)
         metadata = metadata or notes
         shard_bytes = max(shard_bytes, sum(tensor.num_bytes for tensor in found))
@@ -71,7 +75,29 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             raise LoadError(
                 f"the index of '{folder}' and its files disagree about {shown(odd[0])}; fetch the model again"
             )
-    return Checkpoint(tensors, metadata, shard_bytes, weight_map is not None)
+    return Checkpoint(tensors, metadata, shard_bytes, weight_map is not None, stamps)
+
+
+def check_unchanged(checkpoint: Checkpoint) -> None:
+    """Refuse files that somebody wrote to since their headers were read: what was copied is of two checkpoints.
+
+    Raises:
+        LoadError: with the file.
+    """
+    for file, stamp in checkpoint.stamps.items():
+        if _stamp(file) != stamp:
+            raise changed(file)
+
+
+def changed(file: Path) -> LoadError:
+    """Return the error for a file of weights that changed under a cut."""
+    return LoadError(f"'{file}' was changed while it was copied; wait until it is left alone and run again")
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    with readable(file):
+        status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def file_inside(folder: Path, name: str) -> Path:

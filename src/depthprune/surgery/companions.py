@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from depthprune.errors import CannotDropError, LoadError
+from depthprune.sources import what_is_odd
 from depthprune.surgery.anatomy import DEPTH_KEYS
 from depthprune.surgery.card import CARD_FILE
 from depthprune.surgery.checkpoint import file_inside
@@ -135,9 +136,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise LoadError(f"'{file}' cannot be read ({error}); fetch it again") from None
+    if (odd := what_is_odd(value)) is not None:
+        raise LoadError(f"'{file}' cannot be used: {odd}; fetch it again")
+    return value
 
 
 def find_transformer(folder: Path) -> Path | None:

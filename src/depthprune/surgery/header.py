@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from depthprune.errors import LoadError
+from depthprune.sources import what_is_odd
 
 LENGTH_BYTES = 8
 LARGEST_HEADER = 100_000_000  # bytes, as the format's own reader has it
@@ -146,6 +147,15 @@ def parse_json(text: bytes, what: str) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{what} cannot be read ({error}); fetch it again") from None
+    return value
+
+
+def parse_config(text: bytes, what: str) -> Any:
+    """Read JSON that is to be walked through, and not a header: nothing nested deeper than a configuration is."""
+    value = parse_json(text, what)
+    odd = what_is_odd(value)
+    if odd is not None:
+        raise LoadError(f"{what} cannot be used: {odd}; fetch it again")
     return value
 
 

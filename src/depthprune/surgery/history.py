@@ -21,6 +21,7 @@ from typing import Any
 from depthprune.errors import LoadError, PlanError
 from depthprune.plan import HIGHEST_LAYER, LayerPlan, format_layers
 from depthprune.sources import ModelSource
+from depthprune.surgery.checkpoint import file_inside
 
 PROVENANCE_FILE = "depthprune.json"
 ONLY_STACK = "layers"  # what the stack of a model that has one is called
@@ -61,7 +62,7 @@ def read_history(folder: Path) -> tuple[Cut, ...]:
     if not file.is_file():
         return ()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file_inside(folder, PROVENANCE_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise LoadError(_broken(file, f"it cannot be read ({error})")) from None
     cuts = content.get("cuts", []) if isinstance(content, dict) else None

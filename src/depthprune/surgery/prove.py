@@ -83,7 +83,7 @@ def prove(request: Mapping[str, Any]) -> Answer:
     checked = check_drop(chosen, config, new_config, plans)
     whole = checked.whole
     _check_places(whole, checked.model, old, new, plans)
-    answer: Answer = {"how": _check_loading(chosen, old, new)}
+    answer: Answer = {"how": _check_loading(chosen, old, new), "class": chosen.__name__}
     if request.get("cache"):
         answer["cache_bytes_per_token"] = [cache_bytes_per_token(model) for model in (whole, checked.model)]
     return answer

@@ -13,6 +13,7 @@ from depthprune.plan import LayerPlan, format_layers
 from depthprune.sources import ModelSource
 from depthprune.surgery.adapters import cut_adapter
 from depthprune.surgery.card import model_card
+from depthprune.surgery.checkpoint import file_inside
 from depthprune.surgery.companions import copy_others
 from depthprune.surgery.cut import Cut
 from depthprune.surgery.history import PROVENANCE_FILE, provenance
@@ -64,12 +65,11 @@ def publish(
         if root is not None:
             copy_others(root, partial, transformer=given.source.path, python=given.source.trust_remote_code)
         if history["cuts"]:
-            card = (whole / CARD).read_text(encoding="utf-8", errors="replace") if (whole / CARD).is_file() else None
             text = model_card(
                 history,
                 name=target.name,
-                config=cut.config,
-                source_card=card,
+                config={**cut.config, "architectures": [answer["class"]]},
+                source_card=card_of(whole),
                 parameters=cut.parameters,
                 command=_command(given.source, plans),
                 proof=said(answer, verify),
@@ -80,6 +80,17 @@ def publish(
             place = partial / ADAPTERS / adapter.resolve().name
             cut_adapter(adapter, place, plans=_all_stacks(given, cut), base_model=str(target), provenance=history)
     return answer
+
+
+def card_of(folder: Path) -> str | None:
+    """Return the card of a model, if it has one.
+
+    Raises:
+        LoadError: it is a link that leaves the folder.
+    """
+    if not (folder / CARD).is_file():
+        return None
+    return file_inside(folder, CARD).read_text(encoding="utf-8", errors="replace")
 
 
 def said(answer: Mapping[str, Any], verify: str) -> str:

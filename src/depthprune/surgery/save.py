@@ -16,6 +16,7 @@ from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.output import whole_folder
 from depthprune.sources import TOKENIZER_FILES
+from depthprune.surgery.checkpoint import file_inside
 from depthprune.surgery.modules import REFUSALS, first_line
 
 
@@ -48,7 +49,7 @@ def save_checkpoint(
         model.save_pretrained(partial)
         for name in TOKENIZER_FILES:
             if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
-                shutil.copyfile(Path(tokenizer_from) / name, partial / name)
+                shutil.copyfile(file_inside(Path(tokenizer_from), name), partial / name)
         if provenance is not None:
             text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
             (partial / "depthprune.json").write_text(text, encoding="utf-8")

@@ -22,11 +22,18 @@ from depthprune.output import check_outside, sync_file, sync_folder, whole_folde
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import depth_keys, edited_generation, holder
-from depthprune.surgery.checkpoint import INDEX_FILE, Checkpoint, check_depths, file_inside, read_checkpoint
+from depthprune.surgery.checkpoint import (
+    INDEX_FILE,
+    Checkpoint,
+    check_depths,
+    check_unchanged,
+    file_inside,
+    read_checkpoint,
+)
 from depthprune.surgery.companions import beside, check_beside, copy_files
 from depthprune.surgery.coverage import Beyond, check_verified, source_beyond_census
 from depthprune.surgery.cut import Cut, plan_cut, stacks_in_plain_sight
-from depthprune.surgery.header import parse_json, readable
+from depthprune.surgery.header import parse_config, readable
 from depthprune.surgery.proof import SOURCES_FILE, Prover
 from depthprune.surgery.stacks import Stack, match_plans
 from depthprune.surgery.writing import compare_file, layout, write_file
@@ -188,6 +195,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
         if verify == "full":
             for name, names in files.items():
                 compare_file(folder / name, names, cut)
+        check_unchanged(given.checkpoint)
         reread = read_checkpoint(folder)
         assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
             n: (p.tensor.dtype, p.shape) for n, p in cut.kept.items()
@@ -198,6 +206,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
         if verify == "logits":
             given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
             answer |= given.prover.answer()
+            check_unchanged(given.checkpoint)
     return answer
 
 
@@ -220,7 +229,7 @@ def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
     if (source.path / GENERATION).is_file():
         file = file_inside(source.path, GENERATION)
         with readable(file):
-            generation = parse_json(file.read_bytes(), f"'{file}'")
+            generation = parse_config(file.read_bytes(), f"'{file}'")
         if not isinstance(generation, dict):
             raise LoadError(f"'{file}' is not an object; fetch the model again")
         write_json(folder / GENERATION, edited_generation(generation, cut.plans))

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from depthprune.errors import CannotDropError
-from depthprune.surgery.checkpoint import LENGTH_BYTES, SINGLE_FILE, shards
+from depthprune.surgery.checkpoint import LENGTH_BYTES, SINGLE_FILE, changed, shards
 from depthprune.surgery.cut import Cut, Piece
+from depthprune.surgery.header import readable
 
 ALIGNMENT = 8
 CHUNK = 1 << 26
@@ -55,7 +56,9 @@ def _ordered(names: list[str], cut: Cut) -> list[str]:
 
 def copy_piece(piece: Piece, target: int) -> None:
     """Append a tensor's bytes to the open file `target`, inside the kernel where the system can."""
-    with piece.tensor.file.open("rb") as stream:
+    with readable(piece.tensor.file):
+        opened = piece.tensor.file.open("rb")
+    with opened as stream:
         if piece.part is not None and piece.part.dimension > 0:  # many small ranges: gather them in memory
             _gather(piece, stream, target)
             return
@@ -64,21 +67,29 @@ def copy_piece(piece: Piece, target: int) -> None:
                 try:
                     done = os.copy_file_range(stream.fileno(), target, min(left, CHUNK), at)
                 except (AttributeError, OSError):  # not on this system, or not between these file systems
-                    stream.seek(at)
-                    done = os.write(target, stream.read(min(left, CHUNK)))
-                assert done > 0, "the source became shorter while it was read"
+                    done = os.write(target, _read(stream, piece, at, min(left, CHUNK)))
+                if done == 0:
+                    raise changed(piece.tensor.file)
                 at, left = at + done, left - done
 
 
 def _gather(piece: Piece, stream: BinaryIO, target: int) -> None:
     block = bytearray()
     for at, length in piece.ranges():
-        stream.seek(at)
-        block += stream.read(length)
+        block += _read(stream, piece, at, length)
         if len(block) >= COMPARED:
             _write_all(target, block)
             block = bytearray()
     _write_all(target, block)
+
+
+def _read(stream: BinaryIO, piece: Piece, at: int, length: int) -> bytes:
+    with readable(piece.tensor.file):
+        stream.seek(at)
+        block = stream.read(length)
+    if len(block) < length:
+        raise changed(piece.tensor.file)
+    return block
 
 
 def _write_all(target: int, block: bytearray) -> None:
