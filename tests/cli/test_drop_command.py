@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, T5ForConditionalGeneration
 
 from tiny_models import build, inputs, output, tiny_checkpoint
@@ -39,6 +41,24 @@ def test_a_bare_plan_for_several_stacks_names_them(command, t5, tmp_path):
 
     assert answer.status == 2 and not list(tmp_path.iterdir())
     assert "its stacks: 'encoder' (4 layers), 'decoder' (3 layers)" in answer.err
+
+
+def test_the_cut_of_a_pickle_with_several_stacks_is_remembered_by_its_stacks(command, t5, tmp_path):
+    folder = tmp_path / "pickled"
+    shutil.copytree(t5, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    plan = ("--layers", "encoder=0,2", "--layers", "decoder=1", "--allow-pickle")
+
+    answer = command("drop", folder, *plan, "--output", "out")
+
+    assert answer.status == 0, answer
+    (cut,) = json.loads((tmp_path / "out" / "depthprune.json").read_text())["cuts"]
+    assert {name: entry["dropped"] for name, entry in cut["stacks"].items()} == {"encoder": [0, 2], "decoder": [1]}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| `encoder` | 4 → 2 | 0,2 | 1,3 |" in card and "| `decoder` | 3 → 2 | 1 | 0,2 |" in card
+    answer = command("drop", "out", "--layers", "decoder=2", "--original-indices", "--dry-run")
+    assert "dropped layers 1 of 2 (decoder), kept 0" in answer.out, answer
 
 
 def test_a_dry_run_says_everything_and_writes_nothing(command, t5, tmp_path):

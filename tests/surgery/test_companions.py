@@ -10,12 +10,15 @@ from safetensors.torch import save_file
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Router, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
+from transformers import AutoModelForSequenceClassification
 
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.surgery import bypassed
 from depthprune.surgery.companions import beside, check_beside, copy_files, copy_others, find_transformer
+from depthprune.surgery.history import provenance
+from depthprune.surgery.save import save_made
 from depthprune.surgery.stream import drop_layers_in_checkpoint
 from tiny_models import tiny_checkpoint
 
@@ -195,6 +198,29 @@ def test_a_cut_folder_of_sentence_transformers_encodes_as_the_bypassed_original(
     assert cut[0].model.config.num_hidden_layers == 2 and cut.prompts["query"] == "ba "
     assert {"LICENSE", "modules.json", "2_Dense/model.safetensors"} <= set(copied)
     assert not {"config.json", "model.safetensors", "README.md", f"{place}/model.safetensors"} & set(copied)
+
+
+def test_a_trained_model_keeps_the_modules_of_its_folder_and_has_a_card(tmp_path):
+    folder = sentence_folder(tmp_path, "")
+    (folder / "README.md").write_text("---\nlicense: mit\npipeline_tag: sentence-similarity\n---\n# The first one\n")
+    source = locate(str(folder))
+    trained = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
+    with torch.no_grad():
+        trained.bert.embeddings.word_embeddings.weight += 1
+    history = provenance(source, LayerPlan(4, ()))
+
+    save_made(trained, tmp_path / "out", source=source, provenance=history, training="two epochs on rows", name="mine")
+
+    again = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert [type(module).__name__ for module in again] == ["Transformer", "Pooling", "Dense", "Normalize"]
+    assert again.prompts["query"] == "ba " and (tmp_path / "out" / "LICENSE").is_file()
+    assert torch.equal(again[0].model.embeddings.word_embeddings.weight, trained.bert.embeddings.word_embeddings.weight)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_labels == 3
+    card = (tmp_path / "out" / "README.md").read_text()
+    for said in ("# `mine`", "This is `sentences`, trained by", "Training: two epochs on rows", "license: mit"):
+        assert said in card
+    assert "BertForSequenceClassification.from_pretrained" in card and "written before the training" in card
+    assert "sentence-similarity" not in card and "layer-dropping" not in card
 
 
 def test_a_cross_encoder_is_cut_like_any_model_or_like_a_folder_of_modules(tmp_path):

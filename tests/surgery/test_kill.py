@@ -143,6 +143,8 @@ def kill_once(setting: Setting, number: int, chance: random.Random) -> str:
     assert status != 2, f"a run was refused: {about}"
     if which is signal.SIGINT and event == "folder" and delay < setting.seconds["folder"] / 2:
         assert status != 0, f"the signal was not heeded: {about}"
+    if which is not signal.SIGKILL and event != "start":
+        assert not partial, f"what was begun is not removed: {about}"
     if setting.out.exists():
         assert hashes(setting.out) == setting.expected, about
         outcome = "whole"

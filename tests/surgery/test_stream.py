@@ -1,6 +1,9 @@
 """Cutting a checkpoint as bytes, against the cut in memory (oracle C), and what is refused before a byte is written."""
 
 import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,13 @@ from depthprune.sources import ModelSource, locate
 from depthprune.surgery import drop_layers, save_checkpoint
 from depthprune.surgery.checkpoint import find_prefix, read_checkpoint
 from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
+from depthprune.surgery.history import provenance
 from depthprune.surgery.modules import UNCOMPARED
+from depthprune.surgery.proof import Prover
+from depthprune.surgery.publish import publish
+from depthprune.surgery.save import save_made
 from depthprune.surgery.stacks import new_names
-from depthprune.surgery.stream import drop_layers_in_checkpoint
+from depthprune.surgery.stream import drop_layers_in_checkpoint, opened
 from tiny_models import ARCHITECTURES, tiny_checkpoint, tiny_model
 
 PLAN = LayerPlan(5, (1, 3))
@@ -159,6 +166,57 @@ def test_a_depth_that_the_tensors_do_not_come_near_is_refused_before_a_model_is_
 
     with pytest.raises(LoadError, match=r"num_hidden_layers = 90000, and no list of layers .* has more than 5"):
         drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(90_000, (1,)))
+
+
+def test_the_child_outlives_the_thread_that_started_it(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        prover = pool.submit(Prover).result()
+
+    with prover:
+        prover.ask({"do": "describe", "source": str(folder), "trust_remote_code": False})
+        assert [stack["name"] for stack in prover.answer()["stacks"]] == ["layers"]
+
+
+@pytest.mark.parametrize("how", ["shrinks", "goes", "is overwritten in place"])
+def test_weights_that_change_while_they_are_copied_are_refused(how, tmp_path, monkeypatch):
+    from depthprune.surgery import stream
+
+    folder = sharded(tiny_checkpoint(tmp_path / "model", num_layers=5), parts=3)
+    file = folder / "model-00003-of-00003.safetensors"
+    right = stream.write_file
+
+    def disturbed(*arguments, **more):
+        right(*arguments, **more)
+        if not more.get("empty") and file.exists():
+            if how == "shrinks":
+                os.truncate(file, file.stat().st_size // 2)
+            elif how == "goes":
+                file.unlink()
+            else:
+                data = bytearray(file.read_bytes())
+                data[-8:] = bytes(8)
+                file.write_bytes(data)
+
+    monkeypatch.setattr(stream, "write_file", disturbed)
+    with pytest.raises(LoadError, match=r"00003.*(changed while it was copied|cannot be read|is missing)"):
+        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "depthprune.json", "chat_template.jinja"])
+def test_a_link_that_leads_out_of_the_folder_is_refused_in_memory_and_as_bytes(name, tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    (tmp_path / "secret").write_text("{}")
+    (folder / name).symlink_to(tmp_path / "secret")
+    source = source_of(folder)
+
+    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"), opened(source) as at:
+        publish(at, plan_cut(source, {at.stacks["layers"]: PLAN}, at.checkpoint), tmp_path / "bytes")
+    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
+        history = provenance(source, PLAN)
+        save_made(tiny_model("bert", depth=5), tmp_path / "memory", source=source, provenance=history)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
 
 
 def broken(kind: str, folder: Path) -> None:

@@ -123,7 +123,7 @@ def drop(
         raise UserError("--dry-run, --verify and --adapter need safetensors files; save the model with save_pretrained")
     else:
         assert output is not None
-        _in_memory(source, choose, output)
+        _in_memory(source, choose, output, told)
 
 
 def _stream(
@@ -161,20 +161,29 @@ def _stream(
     print(f"{what} (proved: {said(answer, 'headers' if dry_run else verify)})")
 
 
-def _in_memory(source: "ModelSource", choose, output: Path) -> None:
+def _in_memory(source: "ModelSource", choose, output: Path, told: Mapping[str, Any]) -> None:
     options.quiet_libraries()
-    from depthprune.experiments.provenance import checkpoint_provenance
     from depthprune.loading import load_model
     from depthprune.profiling.footprint import num_parameters
-    from depthprune.surgery import drop_layers, find_stacks, save_checkpoint
+    from depthprune.surgery import drop_layers, find_stacks
+    from depthprune.surgery.history import provenance
+    from depthprune.surgery.publish import command_for
+    from depthprune.surgery.save import save_made
 
     whole = load_model(source)
     before = num_parameters(whole)
     stacks = find_stacks(whole)
     plans = choose({name: stack.depth for name, stack in stacks.items()})
     cut = drop_layers(whole, plans)
-    provenance = checkpoint_provenance(source, next(iter(plans.values())))
-    save_checkpoint(cut, output, tokenizer_from=source.path, provenance=provenance)
+    _ = source.identity  # a pickle is hashed whole in any case
+    save_made(
+        cut,
+        output,
+        source=source,
+        provenance=provenance(source, plans, **told),
+        parameters=(before, num_parameters(cut)),
+        command=f"{command_for(source, plans)} --allow-pickle",
+    )
     _show_plans(plans)
     _say_if_shared(stacks.values())
     _show_sizes(before, num_parameters(cut), "")

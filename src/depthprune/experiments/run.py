@@ -20,6 +20,7 @@ from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
+from depthprune.surgery.companions import check_travelling
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
@@ -97,6 +98,9 @@ def run(
     if not force and (stored := _stored(store, digest, save=save)) is not None:
         return stored
 
+    if save:
+        check_travelling(source.path)
+
     def tell(stage: str, done: int, total: int) -> None:
         now.update(stage=stage, done=done, total=total)
         on_progress(stage, done, total)
@@ -115,7 +119,7 @@ def run(
             outcome["seconds"] = time.perf_counter() - started
             if save:
                 tell("saving", 0, 1)
-                _save(model, data, source, plan, claimed / "model", digest)
+                _save(model, data, source, plan, claimed / "model", spec, outcome["profile"])
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
             write_predictions(claimed, predictions)
             (claimed / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
@@ -233,21 +237,31 @@ def _plan(plan: LayerPlan) -> dict[str, Any]:
     }
 
 
-def _save(model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, folder: Path, digest: str) -> None:
+def _save(
+    model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, folder: Path, spec: RunSpec, profile: Any
+) -> None:
+    """Save the checkpoint of a run, with the files beside the model's weights, its card and its history."""
     import shutil
 
-    from depthprune.surgery import save_checkpoint
+    from depthprune.surgery.save import save_made
 
     if data.task.labels:
         model.config.id2label = dict(enumerate(data.task.output_labels))
         model.config.label2id = {label: i for i, label in enumerate(data.task.output_labels)}
     shutil.rmtree(folder, ignore_errors=True)  # of the run that this one replaces
-    more = {"task": data.task.name, "run": digest}
-    save_checkpoint(
+    heal, epochs = spec.heal, spec.heal.num_epochs + spec.heal.epochs_before
+    sizes = (profile.get("full_parameters"), profile.get("parameters"))
+    save_made(
         model,
         folder,
-        tokenizer_from=source.path,
-        provenance=provenance.checkpoint_provenance(source, plan, **more),
+        source=source,
+        provenance=provenance.checkpoint_provenance(source, plan, task=data.task.name, run=spec.digest()),
+        name=f"{source.title}-{data.task.name}",
+        parameters=sizes if all(sizes) else None,
+        training=f"{epochs:g} epochs on {data.task.name}, with a learning rate of {heal.learning_rate:g}, "
+        f"batches of {heal.batch_size} and the seed {spec.seed}"
+        if epochs
+        else None,
     )
 
 

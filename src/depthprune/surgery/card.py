@@ -26,9 +26,11 @@ CARRIED = (
     "datasets",
     "metrics",
 )
+ABOUT_THE_TASK = ("pipeline_tag", "datasets", "metrics")  # another after training
 FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 MARK = "<!-- depthprune: the card of the original model follows -->"
-NOTE = "What follows was written before the cut. Its figures are not those of what lies here."
+NOTE = "What follows was written before the {}. Its figures are not those of what lies here."
+NO_TRAINING = "none. Expect lower scores until it is fine-tuned"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
@@ -38,57 +40,72 @@ def model_card(
     name: str,
     config: Mapping[str, Any],
     source_card: str | None,
-    parameters: tuple[int, int],
-    command: str,
+    parameters: tuple[int, int] | None,
+    command: str | None,
     proof: str,
     training: str | None = None,
     library: str = "transformers",
+    made_from: str | None = None,
+    on_hub: bool = False,
 ) -> str:
-    """Return the README.md of a cut checkpoint.
+    """Return the README.md of a checkpoint that was cut, or trained without a cut.
 
     Args:
-        provenance: content of its depthprune.json, with one cut at least.
+        provenance: content of its depthprune.json.
         name: what it is called: the name of its folder.
         config: its config.json.
         source_card: the README.md of the model that was cut, if it has one; its text is kept below.
-        parameters: how many there were before the cut and are after it.
-        command: the command line that made it.
+        parameters: how many there were before the last cut and are after it; None where that is not known.
+        command: the command line that made it, if one line says it.
         proof: how it was proved, as a sentence.
         training: what training followed the cut, as a sentence; None where none did.
         library: what loads it: transformers, or sentence-transformers.
+        made_from: what the model was made from, where no cut says it: a Hub id, or the name of a folder.
+        on_hub: whether `made_from` is a Hub id.
 
     Raises:
         LoadError: the cuts contradict each other.
     """
     cuts: Sequence[Cut] = provenance["cuts"]
     front, body = split_card(source_card or "")
-    before, after = parameters
+    maker = f"depthprune {provenance.get('packages', {}).get('depthprune', '')}".strip()
+    notes = [f"Training{' after the cut' if cuts else ''}: {training or NO_TRAINING}", f"Proof: {proof}"]
+    if cuts and parameters is not None:
+        before, after = parameters
+        notes.insert(0, f"Parameters: {before:,} → {after:,} ({100 * (after / before - 1):+.1f} %), in the last cut")
+    notes.append(f"{'Every cut, with the hashes of its source' if cuts else 'What made it'}: {code('depthprune.json')}")
+    base = made_from if on_hub else base_model(front, cuts)
+    parts = [_front_matter(front, base, cut=bool(cuts), trained=training is not None, library=library)]
+    if cuts:
+        parts += _about_cuts(cuts, name, maker)
+    else:
+        parts += [f"# {code(name)}", f"This is {code(made_from or 'another model')}, trained by {maker}."]
+    parts += ["\n".join(f"- {note}" for note in notes)]
+    parts += [f"## How to load it\n\n{fenced(_loading(name, config, library), 'python')}"]
+    if command is not None:
+        parts.append(f"## How it was made\n\n{fenced(command, 'sh')}")
+    if body.strip():
+        note = NOTE.format("cut" if cuts else "training")
+        parts.append(f"{MARK}\n## Card of the original model\n\n{note}\n\n{body.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _about_cuts(cuts: Sequence[Cut], name: str, maker: str) -> list[str]:
     stacks = present_layers(cuts)
     depths = ", ".join(f"{len(kept)} of {depth}" for depth, kept in stacks.values())
     rows = [
         f"| {_cell(stack)} | {depth} → {len(kept)} | {_gone(depth, kept)} | {format_layers(kept)} |"
         for stack, (depth, kept) in stacks.items()
     ]
-    maker = f"depthprune {provenance.get('packages', {}).get('depthprune', '')}".strip()
     several = f" The model was cut {len(cuts)} times; the table is about all cuts together." if len(cuts) > 1 else ""
     strategy = cuts[-1].get("strategy")
     chosen = f" The layers of the last cut were chosen by the strategy {code(strategy)}." if strategy else ""
-    parts = [
-        _front_matter(front, cuts, trained=training is not None, library=library),
+    return [
         f"# {code(name)}: {depths} layers",
         f"This is {code(cuts[0].get('source', 'another model'))} with fewer layers, made by {maker}.",
         "\n".join(["| stack | depth | layers dropped | layers kept |", "|---|---|---|---|", *rows]),
         f"Layers are counted from 0 in the original model, before any cut.{several}{chosen}",
-        f"- Parameters: {before:,} → {after:,} ({100 * (after / before - 1):+.1f} %), in the last cut\n"
-        f"- Training after the cut: {training or 'none. Expect lower scores until it is fine-tuned'}\n"
-        f"- Proof: {proof}\n"
-        f"- Every cut, with the hashes of its source: {code('depthprune.json')}",
-        f"## How to load it\n\n{fenced(_loading(name, config, library), 'python')}",
-        f"## How it was made\n\n{fenced(command, 'sh')}",
     ]
-    if body.strip():
-        parts.append(f"{MARK}\n## Card of the original model\n\n{NOTE}\n\n{body.strip()}")
-    return "\n\n".join(parts) + "\n"
 
 
 def adapter_card(card: str, *, base_model: str) -> str:
@@ -101,7 +118,7 @@ def adapter_card(card: str, *, base_model: str) -> str:
     tags = [tag for tag in _listed(front.get("tags")) if not tag.startswith("base_model:")]
     fields |= {"base_model": base_model} if HUB_ID.fullmatch(base_model) and "/" in base_model else {}
     fields["tags"] = list(dict.fromkeys([*tags, *TAGS]))
-    note = f"{MARK}\n## Card of the original adapter\n\n{NOTE}"
+    note = f"{MARK}\n## Card of the original adapter\n\n{NOTE.format('cut')}"
     about = f"This adapter was cut along with its model, which is now {code(base_model)}, by depthprune."
     return "\n\n".join([_yaml(fields), about, *([f"{note}\n\n{body.strip()}"] if body.strip() else [])]) + "\n"
 
@@ -136,14 +153,17 @@ def base_model(front: Mapping[str, Any], cuts: Sequence[Cut]) -> str | list[str]
     return _text(front.get("base_model"))
 
 
-def _front_matter(front: Mapping[str, Any], cuts: Sequence[Cut], *, trained: bool, library: str) -> str:
-    base = base_model(front, cuts)
+def _front_matter(
+    front: Mapping[str, Any], base: str | list[str] | None, *, cut: bool, trained: bool, library: str
+) -> str:
     fields: dict[str, Any] = {"base_model": base} if base else {}
     if base and trained:  # the Hub has no word for a cut without training
         fields["base_model_relation"] = "finetune"
     fields["library_name"] = library
-    fields |= {key: value for key in CARRIED if (value := _text(front.get(key)))}
-    fields["tags"] = list(dict.fromkeys([*_listed(front.get("tags")), *TAGS]))
+    carried = [key for key in CARRIED if not trained or key not in ABOUT_THE_TASK]
+    fields |= {key: value for key in carried if (value := _text(front.get(key)))}
+    tags = [] if trained else _listed(front.get("tags"))
+    fields["tags"] = list(dict.fromkeys([*tags, *(TAGS if cut else TAGS[:1])]))
     return _yaml(fields)
 
 

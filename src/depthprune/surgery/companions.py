@@ -89,11 +89,32 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatch(name.lower(), pattern) for pattern in patterns)
 
 
+def check_travelling(folder: Path) -> None:
+    """Refuse a folder of which a file could not travel, before the work that ends in copying it.
+
+    Raises:
+        LoadError: see `beside` and `card_of`.
+    """
+    beside(folder)
+    card_of(folder)
+
+
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
     """Copy files of the folder `source` to the same places in `target`; a link becomes the file it leads to."""
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
+
+
+def card_of(folder: Path) -> str | None:
+    """Return the card of a model, if it has one.
+
+    Raises:
+        LoadError: it is a link that leaves the folder.
+    """
+    if not (folder / CARD_FILE).is_file():
+        return None
+    return file_inside(folder, CARD_FILE).read_text(encoding="utf-8", errors="replace")
 
 
 def check_beside(folder: Path) -> None:

@@ -6,8 +6,11 @@ needs no table of architectures.
 """
 
 import copy
+import logging
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -41,14 +44,28 @@ REFUSALS = (
 
 def meta_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     """Build `model_class` from a copy of `config` on the meta device: names, shapes and attributes, no weights."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # what it would say was said when the real model was loaded
+    # What it would say was said when the real model was loaded.
+    with torch.device("meta"), warnings.catch_warnings(), _errors_only():
+        warnings.simplefilter("ignore")
+        return model_class(copy.deepcopy(config))
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    """Let transformers say no less than an error in this thread; its verbosity, which is everybody's, stays."""
+    thread = threading.get_ident()
+
+    def heard(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.thread != thread
+
+    handlers = [*transformers_logging.get_logger().handlers, *logging.getLogger().handlers]
+    for handler in handlers:
+        handler.addFilter(heard)
     try:
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return model_class(copy.deepcopy(config))
+        yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        for handler in handlers:
+            handler.removeFilter(heard)
 
 
 def pruned_config(config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan]) -> PreTrainedConfig:

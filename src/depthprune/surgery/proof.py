@@ -1,30 +1,40 @@
 """The other end of the proof: ask the child process that has torch and transformers, which this one has not.
 
-The child (`prove.py`) starts at once, so that its imports run while the headers are read and the bytes are copied. It
-reads one request a line and answers each with a line of JSON. When this end closes, it ends.
+The child (this file as a program, which then runs `prove.py`) starts at once, so that its imports run while the headers
+are read and the bytes are copied. It reads one request a line and answers each with a line of JSON. When this end
+closes, it ends.
 """
 
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from types import TracebackType
 from typing import Any
 
 from depthprune.errors import CannotDropError
 
 SOURCES_FILE = "depthprune-sources.json"  # beside the headers to prove: new name → name of the tensor that is copied
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+ALONE = 0.5  # seconds after which a child knows that its parent is gone
 
 
-def _end_with_parent() -> None:
-    """Let Linux kill the child when its parent is killed; elsewhere it ends when it next reads its input."""
-    if _libc is not None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _end_with_parent(parent: int) -> None:
+    """End this process when `parent` has ended, whatever it is doing; it would end when it next reads its input.
+
+    A thread looks, rather than Linux's PR_SET_PDEATHSIG, which kills when the thread that made the child has ended, and
+    needs code to run between fork and exec, which is not safe in a program with threads.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ALONE)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, daemon=True).start()
 
 
 class Prover:
@@ -35,13 +45,12 @@ class Prover:
         # A file, since a pipe that nobody reads could fill up.
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "depthprune.surgery.prove"],
+            [sys.executable, "-m", "depthprune.surgery.proof", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             text=True,
             env=environment,
-            preexec_fn=_end_with_parent,
         )
 
     def __enter__(self) -> "Prover":
@@ -79,3 +88,10 @@ class Prover:
         if "refused" in answer:
             raise CannotDropError(answer["refused"])
         return answer
+
+
+if __name__ == "__main__":  # the child: torch and transformers are imported once somebody watches
+    _end_with_parent(int(sys.argv[1]))
+    from depthprune.surgery.prove import main
+
+    main()

@@ -1,4 +1,4 @@
-"""The proof of a streamed cut, run as a child process: `python -m depthprune.surgery.prove`.
+"""The proof of a streamed cut, run as a child process that `proof.py` starts.
 
 It reads requests from standard input, a line of JSON each, and answers on standard output. Both configurations are
 read through their classes, which the copying process did not do, so that two readings must agree: the new
@@ -267,7 +267,3 @@ def main() -> None:
             answer = {"refused": str(error)}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -13,8 +13,7 @@ from depthprune.plan import LayerPlan, format_layers
 from depthprune.sources import ModelSource
 from depthprune.surgery.adapters import cut_adapter
 from depthprune.surgery.card import model_card
-from depthprune.surgery.checkpoint import file_inside
-from depthprune.surgery.companions import copy_others
+from depthprune.surgery.companions import card_of, copy_others
 from depthprune.surgery.cut import Cut
 from depthprune.surgery.history import PROVENANCE_FILE, provenance
 from depthprune.surgery.stacks import Stack
@@ -71,7 +70,7 @@ def publish(
                 config={**cut.config, "architectures": [answer["class"]]},
                 source_card=card_of(whole),
                 parameters=cut.parameters,
-                command=_command(given.source, plans),
+                command=command_for(given.source, plans),
                 proof=said(answer, verify),
                 library="transformers" if root is None else "sentence-transformers",
             )
@@ -80,17 +79,6 @@ def publish(
             place = partial / ADAPTERS / adapter.resolve().name
             cut_adapter(adapter, place, plans=_all_stacks(given, cut), base_model=str(target), provenance=history)
     return answer
-
-
-def card_of(folder: Path) -> str | None:
-    """Return the card of a model, if it has one.
-
-    Raises:
-        LoadError: it is a link that leaves the folder.
-    """
-    if not (folder / CARD).is_file():
-        return None
-    return file_inside(folder, CARD).read_text(encoding="utf-8", errors="replace")
 
 
 def said(answer: Mapping[str, Any], verify: str) -> str:
@@ -112,7 +100,7 @@ def _all_stacks(given: Opened, cut: Cut) -> dict[Stack, LayerPlan]:
     return found
 
 
-def _command(source: ModelSource, plans: Mapping[str, LayerPlan]) -> str:
+def command_for(source: ModelSource, plans: Mapping[str, LayerPlan]) -> str:
     """Return a command that makes this cut again, without the paths of this machine."""
     name = source.name if source.commit is not None else source.path.resolve().name
     layers = {stack: format_layers(plan.dropped) for stack, plan in plans.items() if plan.dropped}

@@ -6,6 +6,7 @@ in memory. Only then is the folder renamed to the target, so a folder with that 
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from transformers import PreTrainedModel
 from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.output import whole_folder
-from depthprune.sources import TOKENIZER_FILES
+from depthprune.sources import TOKENIZER_FILES, ModelSource
+from depthprune.surgery.card import CARD_FILE, model_card
 from depthprune.surgery.checkpoint import file_inside
+from depthprune.surgery.companions import MODULES_FILE, beside, card_of, copy_files, copy_others
 from depthprune.surgery.modules import REFUSALS, first_line
 
 
@@ -27,6 +30,7 @@ def save_checkpoint(
     *,
     tokenizer_from: Path | str | None = None,
     provenance: dict[str, Any] | None = None,
+    before: Callable[[Path], object] | None = None,
 ) -> Path:
     """Save `model` so that plain `from_pretrained` loads it, and prove it.
 
@@ -35,6 +39,7 @@ def save_checkpoint(
         target: a folder that does not exist or is empty.
         tokenizer_from: a folder to copy the tokenizer's files from, as they are.
         provenance: what goes into `depthprune.json` beside the weights: where the model came from.
+        before: writes further files into the folder it is given, before the model's own.
 
     Returns:
         The folder.
@@ -46,6 +51,8 @@ def save_checkpoint(
     target = Path(target)
     num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
     with whole_folder(target, num_bytes=num_bytes) as partial:
+        if before is not None:
+            before(partial)
         model.save_pretrained(partial)
         for name in TOKENIZER_FILES:
             if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
@@ -55,6 +62,56 @@ def save_checkpoint(
             (partial / "depthprune.json").write_text(text, encoding="utf-8")
         prove_reload(model, partial)
     return target
+
+
+def save_made(
+    model: PreTrainedModel,
+    target: Path | str,
+    *,
+    source: ModelSource,
+    provenance: dict[str, Any],
+    name: str | None = None,
+    parameters: tuple[int, int] | None = None,
+    command: str | None = None,
+    training: str | None = None,
+) -> Path:
+    """Save a model that was made from `source` with what `drop` would bring along: files beside it, card, history.
+
+    Args:
+        model: what was made of it.
+        target: a folder that does not exist or is empty.
+        source: where it comes from.
+        provenance: content of `depthprune.json`.
+        name: what the card calls it; the target's name by default.
+        parameters, command, training: see `card.model_card`.
+
+    Raises:
+        OutputError, CannotDropError: see `save_checkpoint`.
+        LoadError: a file beside the weights is a link that leaves the folder.
+    """
+    folder, target = source.path, Path(target)
+    is_sentence_transformer = (folder / MODULES_FILE).is_file()
+
+    def beside_the_weights(partial: Path) -> None:
+        if is_sentence_transformer:
+            copy_others(folder, partial, transformer=folder, python=source.trust_remote_code)
+        else:
+            copy_files(folder, partial, beside(folder, python=source.trust_remote_code))
+        text = model_card(
+            provenance,
+            name=name or target.name,
+            config={**source.config, "architectures": [type(model).__name__]},
+            source_card=card_of(folder),
+            parameters=parameters,
+            command=command,
+            proof="plain from_pretrained takes exactly these tensors",
+            training=training,
+            made_from=source.name if source.commit is not None else source.title,
+            on_hub=source.commit is not None,
+        )
+        (partial / CARD_FILE).write_text(text, encoding="utf-8")
+
+    return save_checkpoint(model, target, provenance=provenance, before=beside_the_weights)
 
 
 def prove_reload(model: PreTrainedModel, folder: Path) -> None:

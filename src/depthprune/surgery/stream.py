@@ -9,7 +9,6 @@ against each other. Only when it agrees does `TARGET.partial` become `TARGET`. N
 """
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import Any
 from depthprune.errors import LoadError
 from depthprune.output import check_outside, sync_file, sync_folder, whole_folder
 from depthprune.plan import LayerPlan
+from depthprune.scratch import scratch_folder
 from depthprune.sources import ModelSource
 from depthprune.surgery.anatomy import depth_keys, edited_generation, holder
 from depthprune.surgery.checkpoint import (
@@ -104,15 +104,15 @@ def proving(
     Raises:
         CannotDropError: (of the function) the proof refuses.
     """
-    with tempfile.TemporaryDirectory(prefix="depthprune-proof-", dir=scratch_in) as scratch:
+    with scratch_folder("proof", within=scratch_in) as scratch:
         files = layout(cut)
         for name, names in files.items():
-            write_file(Path(scratch) / name, names, cut, empty=True)
-        write_index(Path(scratch), cut, files)
-        write_rest(given.source, cut, Path(scratch))
+            write_file(scratch / name, names, cut, empty=True)
+        write_index(scratch, cut, files)
+        write_rest(given.source, cut, scratch)
         # In a file, since a pipe holds less and the copy would wait until the child has read it.
-        write_json(Path(scratch) / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
-        request = {"do": "prove", **_named(given.source), "new": scratch, "plans": _asked(cut), "cache": cache}
+        write_json(scratch / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
+        request = {"do": "prove", **_named(given.source), "new": str(scratch), "plans": _asked(cut), "cache": cache}
         given.prover.ask(request)
 
         def verdict() -> dict[str, Any]:
@@ -120,7 +120,7 @@ def proving(
             if answer.get("say"):
                 for name, value in answer["say"].items():
                     holder(cut.config, name)[name.rpartition(".")[2]] = value
-                write_json(Path(scratch) / "config.json", cut.config)
+                write_json(scratch / "config.json", cut.config)
                 given.prover.ask(request)
                 answer = given.prover.answer()
                 assert not answer.get("say"), "the proof asks for the same entries twice"
