@@ -96,6 +96,7 @@ PLANS = {
     "a count without a strategy": (("--layers", "1", "--count", 2), "needs a strategy"),
     "no choice at all": ((), "say which layers go"),
     "a layer named twice": (("--layers", "1,1"), "named twice"),
+    "a layer named twice with a space": (("--layers", "1 1"), "named twice"),
     "a negative layer": (("--layers=-1",), "count from 0"),
     "a layer that does not exist": (("--layers", "4-6"), "layers 0 to 5"),
     "every layer": (("--layers", "0-5"), "leaves no model"),
@@ -119,6 +120,7 @@ TASKS = {
     "an unknown task": (("--task", "mrcp"), "did you mean 'mrpc'?"),
     "no task": ((), "Missing option '--task'"),
     "a data set that is not there": (("--task", "mrpc", "--dataset", "nowhere"), "neither a local folder nor"),
+    "a folder without data": (("--task", "mrpc", "--dataset", "."), "the folder '.' (mrpc) holds no data"),
     "a data set on the Hub with no network": (
         ("--task", "mrpc"),
         "'nyu-mll/glue' (mrpc) is neither a local folder nor",

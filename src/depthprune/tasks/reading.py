@@ -45,6 +45,11 @@ def read_dataset(path: str, config: str | None = None, *, called: str | None = N
         with _in_silence():
             return load_dataset(path, config, **options)
     except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
+        if Path(path).is_dir():
+            raise LoadError(
+                f"the folder {what} holds no data that can be read ({', '.join(BUILDERS)}); put files there or give "
+                "another"
+            ) from None
         raise LoadError(
             f"the data {what} is neither a local folder nor to be had from the Hub or its cache; "
             f"give --dataset a folder, or connect to the network ({_first_line(error)})"
