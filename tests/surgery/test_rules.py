@@ -216,3 +216,10 @@ def test_the_layer_that_a_projector_reads_beside_the_last_must_stay():
         check_positions(hybrid, {stack: LayerPlan(5, (1, 2))})
     check_positions(hybrid, {stack: LayerPlan(5, (1, 4))})
     check_positions({**hybrid, "model_type": "sam"}, {stack: LayerPlan(5, (1, 2))})
+
+
+def test_vipllavas_layers_of_its_image_tower_follow_it_by_either_name():
+    tower = Stack("vision", ("vision_tower.layers",), "vision_config.num_hidden_layers", 6)
+    for name in ("vision_feature_layer", "vision_feature_layers"):
+        config = {"model_type": "vipllava", "vision_config": {"num_hidden_layers": 6}, name: [-2, -3, 1]}
+        assert edited(config, {tower: LayerPlan(6, (0,))})[name] == [-2, -3, 0]

@@ -124,7 +124,7 @@ def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
 
 def edit_outside(fields: Fields, plan: LayerPlan) -> None:
     """Change what the configuration above says about a stack of vision layers, in place. See `edit`."""
-    for name in ("vision_feature_layer", "spatial_vision_layer"):
+    for name in ("vision_feature_layer", "vision_feature_layers", "spatial_vision_layer"):
         if fields.get(name) is not None:
             fields[name] = state_taps(name, fields[name], plan)
 

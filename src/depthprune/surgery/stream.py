@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import LoadError
+from depthprune.errors import CannotDropError, LoadError
 from depthprune.output import check_outside, sync_file, sync_folder, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.scratch import scratch_folder
@@ -123,7 +123,11 @@ def proving(
                 write_json(scratch / "config.json", cut.config)
                 given.prover.ask(request)
                 answer = given.prover.answer()
-                assert not answer.get("say"), "the proof asks for the same entries twice"
+                if answer.get("say"):  # an alias of the same entry goes before it
+                    raise CannotDropError(
+                        f"config.json says {next(iter(answer['say']))} under another name, which no rule edits; save "
+                        "the model again with save_pretrained"
+                    )
             return answer
 
         yield verdict
