@@ -164,6 +164,8 @@ def test_drop_then_finetune_then_evaluate(command, bert, rows_csv, tmp_path):
     assert answer.status == 0, answer
     cuts = json.loads((tmp_path / "tuned" / "depthprune.json").read_text())["cuts"]
     assert [cut["stacks"]["layers"]["dropped"] for cut in cuts] == [[2, 4]], "fine-tuning is no cut"
+    card = (tmp_path / "tuned" / "README.md").read_text()
+    assert "4 of 6 layers" in card and "Training after the cut: 2 epochs on custom" in card
     said = [line for line in answer.out.splitlines() if "pearson" in line]
     assert said and said[0].split("pearson ")[1] in tuned.out
     # A file that is only to be scored is scored whole.
@@ -237,6 +239,8 @@ def test_code_that_a_model_brings_runs_only_when_it_is_trusted(command, bert, tm
     assert command(*arguments).status == 2 and not (source / "ran").exists()
     answer = command(*arguments, "--trust-remote-code")
     assert answer.status == 2 and "brings code of its own" in answer.err and "add --verify logits" in answer.err
+    dry = command(*arguments[:-2], "--dry-run", "--trust-remote-code")
+    assert dry.status == 0 and "the cut will need --verify logits" in dry.out
     answer = command(*arguments, "--trust-remote-code", "--verify", "logits")
 
     assert answer.status == 0 and "outputs are equal, bit for bit" in answer.out, answer

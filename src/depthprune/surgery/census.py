@@ -26,4 +26,4 @@ def covered_version() -> str:
 
 @cache
 def _read() -> dict[str, Any]:
-    return json.loads(files(__package__).joinpath("census.json").read_text(encoding="utf-8"))
+    return json.loads(files("depthprune.surgery").joinpath("census.json").read_text(encoding="utf-8"))
