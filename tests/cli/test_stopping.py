@@ -89,7 +89,7 @@ def test_an_interrupted_sweep_ends_within_seconds_and_says_how_to_go_on(bert, ro
     assert len(claims) == 2, ends_within(process, 30)
     began = time.monotonic()
     _, errors = ends_within(process, 30)
-    assert time.monotonic() - began < 12, "it was to end within seconds"
+    assert time.monotonic() - began < 20, "it was to end within seconds"
     assert process.returncode == 130
     last = "interrupted; what is done is kept, and the same command goes on from there: depthprune "
     assert errors.splitlines()[-1] == f"depthprune: {last}{' '.join(command)}"
