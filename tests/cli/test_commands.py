@@ -24,6 +24,8 @@ def test_run_writes_two_records_and_a_plain_checkpoint(run, tmp_path):
     assert answer.status == 0, answer
     assert "classification: 'kind' has 2 classes (even, odd)" in answer.out
     assert "scored on 8 rows held out of 'train' (10%, of each class)" in answer.out
+    assert "classes of the 8 scored rows: 50 % " in answer.out and "largest class" in answer.out
+    assert "points, 95 % interval" in answer.out and "over 8 rows: too few rows to tell it from nothing" in answer.out
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.num_hidden_layers == 4 and model.config.id2label == {0: "even", 1: "odd"}
     records = [json.loads(file.read_text()) for file in sorted((tmp_path / "runs").glob("*/record.json"))]

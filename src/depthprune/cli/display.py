@@ -65,7 +65,28 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
             f"{speedup:.2f}×" if (speedup := speedup_of(profile)) is not None else "n/a",
             f"{heal['seconds']:.0f}s",
         )
+    baseline = rows[0]["result"].outcome.get("baseline", {}).get(primary)
+    if baseline is not None:
+        kept = retention(baseline, full_score)
+        cells = (f"{100 * baseline:.2f}", f"{100 * kept:.1f}%" if kept is not None else "n/a")
+        table.add_row("largest class", "", *cells, *("",) * 5)
     return table
+
+
+def lost_line(lost: float, interval: tuple[float, float] | None, examples: int) -> str:
+    """Return how much a run lost against the full model and how far that can be told, as a sentence.
+
+    >>> lost_line(0.02, (-0.01, 0.05), 100)
+    'lost 2.00 points, 95 % interval -1.00 to 5.00 over 100 rows: too few rows to tell it from nothing'
+    >>> lost_line(0.04, (0.01, 0.07), 900)
+    'lost 4.00 points, 95 % interval 1.00 to 7.00 over 900 rows'
+    """
+    said = f"lost {100 * lost:.2f} points"
+    if interval is None:
+        return said
+    low, high = interval
+    unclear = ": too few rows to tell it from nothing" if low <= 0 <= high else ""
+    return f"{said}, 95 % interval {100 * low:.2f} to {100 * high:.2f} over {examples} rows{unclear}"
 
 
 def found_table(found: Any) -> Table:

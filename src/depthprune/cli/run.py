@@ -107,7 +107,8 @@ def run(
 
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
     """Print both runs beside each other, and where they are recorded; move the checkpoint if asked for."""
-    from depthprune.cli.display import console, metrics_line, results_table, speed_line
+    from depthprune.cli.display import console, lost_line, metrics_line, results_table, speed_line
+    from depthprune.experiments.bounds import lost_interval
 
     for note in result.full.outcome["notes"]:
         console.print(note, highlight=False)
@@ -124,6 +125,13 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
             highlight=False,
             soft_wrap=True,
         )
+    if dropped:
+        primary = result.full.outcome["primary"]
+        full, pruned = (store / run.digest for run in (result.full, result.pruned))
+        examples = result.pruned.outcome["metrics"][primary]["examples"]
+        interval = lost_interval(full, pruned, primary)
+        line = lost_line(result.full.score - result.pruned.score, interval, examples)
+        console.print(line, highlight=False, soft_wrap=True)
     if "speedup" in (profile := result.pruned.outcome["profile"]):
         console.print(speed_line(profile["speedup"]), highlight=False)
     assert result.pruned.model is not None

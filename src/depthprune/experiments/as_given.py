@@ -230,6 +230,7 @@ def evaluate(
         LoadError: the model has no head that was trained for such a task.
         UserError: anything else a user can cause, in one line.
     """
+    from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate as score
     from depthprune.experiments.prepare import resolve_device
     from depthprune.loading import check_positions, load_classifier, load_tokenizer
@@ -256,4 +257,5 @@ def evaluate(
         on_progress("score", done, total)
 
     metrics = score(classifier, tokenizer, data.task, encoded, batch_size=batch_size, on_step=step)
-    return Evaluation(metrics, data.task.primary, data.notes)
+    balance = balance_note(data, majority_baseline(data))
+    return Evaluation(metrics, data.task.primary, (*data.notes, *([balance] if balance else [])))

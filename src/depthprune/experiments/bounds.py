@@ -129,7 +129,8 @@ def lost_interval(full: Path, pruned: Path, primary: str) -> tuple[float, float]
 
     from depthprune.evaluation.classification import METRICS
 
-    name = next((name for name in METRICS if primary == name or primary.endswith(f"_{name}")), None)
+    longest = sorted(METRICS, key=len, reverse=True)  # balanced_accuracy is no accuracy of a split 'balanced'
+    name = next((name for name in longest if primary == name or primary.endswith(f"_{name}")), None)
     prefix = primary.removesuffix(name) if name is not None else ""
     splits = [(read_predictions(folder) or {}).get(prefix) for folder in (full, pruned)]
     one, other = splits

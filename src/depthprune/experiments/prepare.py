@@ -135,7 +135,7 @@ def compare(
         model: a local folder or a Hub id.
         task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
         strategy: how to choose the layers, with `count`: by position, or by a score, which is then taken on the
-            task's development set; or give `layers` or `keep` instead.
+            task's training rows; or give `layers` or `keep` instead.
         count: how many layers to drop.
         layers: layers to drop, such as `"8,9-11"`.
         keep: layers to keep, in the same form.

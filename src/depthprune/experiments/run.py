@@ -147,6 +147,7 @@ def _stages(
     """
     from transformers import set_seed
 
+    from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate
     from depthprune.experiments.recipe import carry_out, together
     from depthprune.healing.finetune import finetune
@@ -191,15 +192,18 @@ def _stages(
         ),
     )
     heal = asdict(together(heals)) | ({"trainings": [asdict(each) for each in heals]} if len(heals) > 1 else {})
+    baseline = majority_baseline(data)
+    balance = balance_note(data, baseline)
     outcome = {
         "status": "done",
         "plan": _plan(plan),
         "metrics": metrics,
         "primary": data.task.primary,
+        "baseline": baseline,
         "profile": profile,
         "heal": {**heal, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *_warnings(fresh, heals)],
+        "notes": [*data.notes, *([balance] if balance else []), *_warnings(fresh, heals)],
     }
     return model, outcome, predictions
 
