@@ -18,7 +18,7 @@ def test_the_largest_class_is_that_of_the_training_rows():
     found = majority_baseline(some)
     assert found == pytest.approx({"accuracy": 0.25, "f1": 0.4})
     said = "classes of the 4 scored rows: 75 % 'no', 25 % 'yes'; always 'yes' scores accuracy 25.00"
-    assert balance_note(some, found) == said
+    assert balance_note(some, found) == [said]
 
 
 def test_without_training_rows_it_is_that_of_the_rows_that_are_scored():
@@ -27,4 +27,4 @@ def test_without_training_rows_it_is_that_of_the_rows_that_are_scored():
 
 def test_a_regression_has_no_largest_class():
     some = data([0.5], [1.5], labels=(), metrics=("pearson",))
-    assert majority_baseline(some) == {} and balance_note(some, {}) is None
+    assert majority_baseline(some) == {} and balance_note(some, {}) == []

@@ -30,10 +30,10 @@ def largest_class(data: TaskData, split: str) -> int:
     return Counter(map(int, rows[data.task.label_column])).most_common(1)[0][0]
 
 
-def balance_note(data: TaskData, baseline: Mapping[str, float]) -> str | None:
-    """Say how the classes of the scored rows are shared out, and what the largest one scores; None for a regression."""
+def balance_note(data: TaskData, baseline: Mapping[str, float]) -> list[str]:
+    """Say how the classes of the scored rows are shared out, and what the largest one scores; [] for a regression."""
     if data.task.regression:
-        return None
+        return []
     split = next(iter(data.task.eval_splits.values()))
     counts = Counter(map(int, data.splits[split][data.task.label_column]))
     number = sum(counts.values())
@@ -41,4 +41,4 @@ def balance_note(data: TaskData, baseline: Mapping[str, float]) -> str | None:
     listed = ", ".join(shares) + (", …" if len(counts) > SHOWN else "")
     said = data.task.labels[largest_class(data, split)]
     scored = f"{data.task.primary} {100 * baseline[data.task.primary]:.2f}"
-    return f"classes of the {number} scored rows: {listed}; always '{said}' scores {scored}"
+    return [f"classes of the {number} scored rows: {listed}; always '{said}' scores {scored}"]

@@ -257,5 +257,5 @@ def evaluate(
         on_progress("score", done, total)
 
     metrics = score(classifier, tokenizer, data.task, encoded, batch_size=batch_size, on_step=step)
-    balance = balance_note(data, majority_baseline(data))
-    return Evaluation(metrics, data.task.primary, (*data.notes, *([balance] if balance else [])))
+    notes = (*data.notes, *balance_note(data, majority_baseline(data)))
+    return Evaluation(metrics, data.task.primary, notes)

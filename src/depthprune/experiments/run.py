@@ -193,7 +193,6 @@ def _stages(
     )
     heal = asdict(together(heals)) | ({"trainings": [asdict(each) for each in heals]} if len(heals) > 1 else {})
     baseline = majority_baseline(data)
-    balance = balance_note(data, baseline)
     outcome = {
         "status": "done",
         "plan": _plan(plan),
@@ -203,7 +202,7 @@ def _stages(
         "profile": profile,
         "heal": {**heal, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *([balance] if balance else []), *_warnings(fresh, heals)],
+        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, heals)],
     }
     return model, outcome, predictions
 
