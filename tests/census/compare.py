@@ -7,7 +7,15 @@ import torch
 
 Flat = dict[str, torch.Tensor]
 # What a model keeps for the next call has an entry a layer, of another length by design.
-SKIPPED = ("past_key_values", "cache_params", "mems", "state", "decoder_cache", "encoder_cache", "padding_cache")
+SKIPPED = (
+    "past_key_values",
+    "cache_params",
+    "mems",
+    "state",
+    "decoder_cache",
+    "encoder_cache",
+    "padding_cache",
+)
 
 
 def flatten(output: Any) -> Flat:
@@ -75,8 +83,8 @@ def _aligned_entries(flat: Flat, depth: int, kept: tuple[int, ...], like: Flat) 
     return result
 
 
-def difference(expected: Flat, got: Flat) -> str | None:
-    """Say where two outputs differ, or None."""
+def difference(expected: Flat, got: Flat, *, rounding: float = 0) -> str | None:
+    """Say where two outputs differ by more than `rounding` times the largest number, or None."""
     odd = sorted(set(expected) ^ set(got))
     if odd:
         return f"'{odd[0]}' is in only one of the outputs"
@@ -85,6 +93,8 @@ def difference(expected: Flat, got: Flat) -> str | None:
             if tensor.shape != got[path].shape:
                 return f"'{path}' has shape {tuple(got[path].shape)} instead of {tuple(tensor.shape)}"
             gap = (tensor.double() - got[path].double()).abs().nan_to_num(0).max().item()
+            if tensor.is_floating_point() and gap <= rounding * tensor.double().abs().max().item():
+                continue
             return f"'{path}' differs by up to {gap:.2g} (its largest is {tensor.double().abs().max().item():.2g})"
     return None
 

@@ -11,14 +11,17 @@ import transformers
 
 Record = dict[str, Any]
 SCRATCH = r"/\S*census-\S+"  # folders that are gone
-ORDER = ("exact", "refused", "blind", "unproved", "WRONG", "crash")
+ORDER = ("exact", "refused", "blind", "unproved", "WRONG", "DEAD", "crash")
+FAULTS = ("WRONG", "DEAD", "crash")
 MEANINGS = {
-    "exact": "equal, bit for bit, to the original with those layers bypassed; what was saved and loaded equals it too",
+    "exact": "equal, bit for bit, to the original with those layers bypassed; what was saved and loaded equals it too; "
+    "where a head sums all hidden states, whose weights are merged, to within rounding (1e-5)",
     "refused": "`drop_layers` or `save_checkpoint` said no, with a reason",
     "blind": "equal, but the output of the tiny model does not depend on those layers, so the comparison says nothing",
     "unproved": "cut, saved and loaded with every tensor in place; not compared, for the model was not run or the "
     "layers cannot be bypassed",
     "WRONG": "cut without a word, and not equal",
+    "DEAD": "cut without a word, and `forward` or `generate` fails where the original's does not",
     "crash": "an error that is no refusal",
 }
 
@@ -47,7 +50,7 @@ def summary(record: Record) -> str:
         text += f" | {name} [{stack['depth']}] {said}"
     if record.get("ended"):
         text += f" | {record['ended']}"
-    reasons = [plan["reason"] for plan in tries(record) if plan["outcome"] in ("WRONG", "crash")]
+    reasons = [plan["reason"] for plan in tries(record) if plan["outcome"] in FAULTS]
     return text + (f" | {(reasons or [record['reason']])[0]}" if reasons or record["reason"] else "")
 
 
@@ -146,7 +149,7 @@ def _wrong(known: list[Record]) -> list[str]:
         for record in known
         for name, stack in record["stacks"].items()
         for plan in stack["plans"]
-        if plan["outcome"] in ("WRONG", "crash")
+        if plan["outcome"] in FAULTS
     ]
     head = ["| type | stack | dropped | outcome | what |", "|---|---|---|---|---|"]
     return ["## Silently wrong", "", *([*head, *lines] if lines else ["None among those tried."]), ""]
@@ -166,8 +169,9 @@ def _tried(known: list[Record]) -> list[str]:
         for name, stack in record["stacks"].items():
             said = ", ".join(f"{number} {outcome}" for outcome, number in counts(stack["plans"]).items())
             reasons = [plan["reason"] for plan in stack["plans"] if plan["reason"]]
+            kind, short = stack.get("class", record["class"]), name.partition(" of ")[0]
             lines.append(
-                f"| {record['type']} | {record['class']} | {name} | `{stack['depth_key']}` {stack['depth']} | "
+                f"| {record['type']} | {kind} | {short} | `{stack['depth_key']}` {stack['depth']} | "
                 f"{len(stack['plans'])} | {said} | {_cell(reasons[0]) if reasons else ''} |"
             )
     return [*lines, ""]
@@ -178,6 +182,8 @@ def _untried(known: list[Record], missing: list[str]) -> list[str]:
     for record in known:
         if record["state"] not in ("tried", "refused"):
             lines.append(f"| {record['type']} | {record['state']}: {_cell(record['reason'])} |")
+        for head, reason in record.get("heads", {}).items():
+            lines.append(f"| {record['type']} | {head}: {_cell(reason)} |")
     return [*lines, *(f"| {name} | the census has not come to it |" for name in missing), ""]
 
 

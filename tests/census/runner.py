@@ -23,8 +23,8 @@ from depthprune.surgery.coverage import taken_as_covered
 
 from .generating import trace
 from .inputs import calls_that_run
-from .oracle import CRASH, Bench, plans, try_stack
-from .tiny import CannotBuildError, build, model_classes, small_configs
+from .oracle import CRASH, Bench, kinds, plans, try_stack
+from .tiny import CannotBuildError, build, heads_that_read_states, model_classes, small_configs
 
 GIB = 1 << 30
 SEARCH_SECONDS = 45  # for a model that can be run
@@ -60,42 +60,65 @@ def examine(model_type: str, options: Options, report: Any = lambda record: None
     found = _model_that_runs(model_type, record, report)
     if found is None:
         return record
-    make, calls = found
-    bench = Bench(make, calls, drop=options.drop)
+    bench = Bench(*found, drop=options.drop)
     record.update(repeats=bench.repeats, generates=bench.generates, state="tried", reason="")
+    refused = _try_stacks(bench, "", record, options, report)
+    if refused:
+        record.update(refused)
+    for head in heads_that_read_states(model_type, bench.model):
+        _try_head(model_type, head, record, options, report)
+    return record
+
+
+def _try_stacks(bench: Bench, head: str, record: dict[str, Any], options: Options, report: Any) -> dict[str, str]:
+    """Try plans on every stack of a model; returns why there is none."""
     try:
         stacks = find_stacks(bench.model)
     except UserError as error:
-        record.update(state="refused", reason=str(error))
-        return record
+        return {"state": "refused", "reason": str(error)}
     except Exception as error:
-        record.update(state=CRASH, reason=trace(error))
-        return record
+        return {"state": CRASH, "reason": trace(error)}
     for name, stack in stacks.items():
-        tries = record["stacks"][name] = {
+        tries = record["stacks"][f"{name} of {head}" if head else name] = {
+            "class": type(bench.model).__name__,
             "depth_key": getattr(stack, "depth_key", ""),
             "depth": stack.depth,
             "paths": list(getattr(stack, "paths", None) or (stack.path,)),
             "plans": [],
         }
         chosen = plans(stack.depth, sets=options.sets, singles=options.singles)
+        chosen += [plan for plan in kinds(bench.model.config, stack) if plan not in chosen]
         for result in try_stack(bench, stack, chosen, stream=options.stream, reloads=options.reloads):
             tries["plans"].append(result)
             report(record)
-    return record
+    return {}
 
 
-def _model_that_runs(model_type: str, record: dict[str, Any], report: Any) -> Any:
+def _try_head(model_type: str, head: Any, record: dict[str, Any], options: Options, report: Any) -> None:
+    """Try the plans on a further class of a type, one that reads hidden states from the middle of a stack."""
+    name = head.__name__
+    about: dict[str, Any] = {}
+    found = _model_that_runs(model_type, about, lambda _: None, head)
+    if found is None or not found[1]:
+        record.setdefault("heads", {})[name] = about.get("reason") or about.get("not_run") or "not run"
+        return
+    refused = _try_stacks(Bench(*found, drop=options.drop), name, record, options, report)
+    if refused:
+        record.setdefault("heads", {})[name] = refused["reason"]
+
+
+def _model_that_runs(model_type: str, record: dict[str, Any], report: Any, head: Any = None) -> Any:
     """Return what builds a model and its calls: the first class and size that takes every kind of input, else the best.
 
-    The best takes the most kinds of input; a model that takes none is still tried, without the oracles.
+    The best takes the most kinds of input; a model that takes none is still tried, without the oracles. With `head`,
+    that class alone.
     """
     best, reasons, until = None, [], time.monotonic() + SEARCH_SECONDS
     try:
-        classes = model_classes(model_type)
+        classes = [head] if head else model_classes(model_type)
         if not classes:
             raise CannotBuildError("no class of models takes this configuration by itself")
-        for how, config in small_configs(model_type):
+        for how, config in small_configs(model_type, head.__name__ if head else ""):
             for model_class in classes[:3]:
                 if best is not None and time.monotonic() > until:
                     break

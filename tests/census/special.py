@@ -35,10 +35,28 @@ SMALL = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 4, 
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 WORDS = {f"IMGIMGA{letter}Z": number for number, letter in enumerate("BCDEFGHI", start=20)}
 
-# Model type → entries of its small configuration that its default one lacks or has no variety in.
+FEATURES = {"num_hidden_layers": 8, "out_indices": [2, 4, 6, 8]}
+BLOCKS = {
+    "num_hidden_layers": 8,
+    "layer_types": ["hybrid_sliding", "hybrid_sliding", "hybrid_sliding", "hybrid"] * 2,
+    "n_layers_per_attn_res_block": 2,
+    "unpadded_vocab_size": 190,
+}
+LOOP = {
+    **BLOCKS,
+    "loop_layer_index_start": 2,
+    "loop_layer_index_end": 4,
+}
+
+# Model type, or class of models that reads hidden states → entries of its small configuration that its default one
+# lacks or has no variety in.
 ENTRIES: dict[str, dict[str, Any]] = {
     "align": {"vision_config": {"depth_coefficient": 0.4, "image_size": 64}},
     "autoformer": {**FORECAST, "label_length": 4, "moving_average": 5},
+    "bamba": {"attn_layer_indices": [1, 3]},
+    "BeitForSemanticSegmentation": FEATURES,
+    "CLIPSegForImageSegmentation": {"extract_layers": [0, 2], "vision_config": {"num_hidden_layers": 5}},
+    "Data2VecVisionForSemanticSegmentation": FEATURES,
     "chameleon": {"vocabulary_map": {"<image>": 5, **WORDS}},
     "cohere_compass": {"text_config": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}}},
     "cohere_compass_text": {"rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE}},
@@ -62,6 +80,19 @@ ENTRIES: dict[str, dict[str, Any]] = {
     "hunyuan_vl_text": {"head_dim": 8},
     "idefics3": {"vision_config": {"image_size": 128}},
     "informer": FORECAST,
+    "inkling2": {"text_config": BLOCKS},
+    "inkling2_text": BLOCKS,
+    "inkling2_loop": {"text_config": LOOP},
+    "inkling2_loop_text": LOOP,
+    "dory": {
+        "num_hidden_layers": 12,
+        "n_input_layers": 4,
+        "n_recurrent_layers": 4,
+        "n_output_layers": 4,
+        "layer_types": ["sliding_attention", "mlp", "full_attention", "mlp"] * 3,
+    },
+    "depth_pro": {"intermediate_hook_ids": [2, 1], "patch_model_config": {"num_hidden_layers": 5}},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_dense_layers": 1},
     "llama4": {"vision_config": LLAMA4_VISION},
     "llama4_vision_model": LLAMA4_VISION,

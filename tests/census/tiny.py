@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ SIZES = ((32, True), (16, True), (8, True), (16, False), (8, False), (4, False),
 WIDE = 2048
 LARGEST = 250_000_000  # numbers in a model that is still tried
 NOISE = 0.3
+READS_STATES = re.compile(
+    r'use_weighted_layer_sum|out_indices|out_features|extract_layers|hook_ids|"output_hidden_states"\] = True|'
+    r"output_hidden_states=True|hidden_states\[(?!\s*:|\.\.\.|batch|idx,|~|i, )"
+)
 
 
 class CannotBuildError(Exception):
@@ -61,8 +66,10 @@ def config_types() -> list[str]:
     return sorted(configuration_auto.CONFIG_MAPPING_NAMES)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def small_configs(model_type: str) -> Iterator[tuple[str, PreTrainedConfig]]:
+def small_configs(model_type: str, head: str = "") -> Iterator[tuple[str, PreTrainedConfig]]:
     """Yield (how, configuration), from the smallest to one of which only depth and vocabulary are cut.
+
+    With `head`, the name of a class, it reads hidden states as that class can be told to.
 
     Raises:
         CannotBuildError: the default configuration itself cannot be made, or none of the small ones can.
@@ -79,6 +86,9 @@ def small_configs(model_type: str) -> Iterator[tuple[str, PreTrainedConfig]]:
             continue
         small = Shrinker(factor, images=images).shrink(entries)
         merge(small, ENTRIES.get(model_type, {}))
+        if head:
+            merge(small, {"use_weighted_layer_sum": True} if "use_weighted_layer_sum" in small else {})
+            merge(small, ENTRIES.get(head, {}))
         try:
             config = config_class.from_dict(small)
         except Exception as error:
@@ -157,6 +167,17 @@ def model_classes(model_type: str) -> list[type[PreTrainedModel]]:
     best = sorted(own, key=lambda n: ("forward" not in vars(own[n]), not n.endswith("Model"), "For" not in n, n))
     classes = [own.get(name) or getattr(transformers, name, None) for name in dict.fromkeys([*named, *best])]
     return [found for found in classes if found is not None]
+
+
+def heads_that_read_states(model_type: str, model: PreTrainedModel) -> list[type[PreTrainedModel]]:
+    """Return the classes of a type whose code reads hidden states from the middle, beside those inside of `model`."""
+    inside = {type(module).__name__ for module in model.modules()}
+    found = {}
+    for head in model_classes(model_type):
+        code = re.sub(r'r?"""(.|\n)*?"""', "", inspect.getsource(head))
+        if "forward" in vars(head) and head.__name__ not in inside and READS_STATES.search(code):
+            found[head.__name__] = head
+    return list(found.values())
 
 
 def _modelling(config_class: type[PreTrainedConfig]) -> list[Any]:

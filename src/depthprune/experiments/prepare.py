@@ -215,4 +215,4 @@ def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> No
 
     chosen, config = model_class(source)
     plans = match_plans(probe_stacks(chosen, config), plan)
-    check_drop(chosen, config, pruned_config(config, plans), plans)
+    check_drop(chosen, config, pruned_config(config, plans, chosen), plans)

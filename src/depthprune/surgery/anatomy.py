@@ -72,13 +72,13 @@ HIDDEN_DEPTH = {
     "bridgetower_text_model": _BRIDGE,
     "bridgetower_vision_model": _BRIDGE,
     "diffllama": "its attention weights are set from the layer index",
+    "dory": "its configuration counts attention and feed-forward blocks one by one",
     "esmc": "its residual branches are divided by a function of the depth",
     "granite4_vision_text": "it receives visual features at layers that a map names by number",
     "granite_speech5_encoder": _SELF_CONDITIONING,
     "granite_speech_encoder": _SELF_CONDITIONING,
     "granite_speech_plus_encoder": _SELF_CONDITIONING,
     "idefics": "its gated cross-attention layers run before every cross_layer_interval-th layer",
-    "inkling2": "its attention residuals join blocks of layers by index",
     "mask2former": _LEVELS,
     "minimax": "its attention decays at a rate set from the layer index and the depth",
     "neomme": "its value embeddings go to the first and the last full-attention layer",
@@ -159,11 +159,18 @@ def edited(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[
         if last.isdigit():
             where[stages] = [*where[stages][: int(last)], len(plan.kept), *where[stages][int(last) + 1 :]]
             continue
-        formulas.edit(where, last, plan)
-        if where is not new and "vision" in stack.depth_key:
-            rules.edit_outside(new, plan)
+        formulas.edit(where, last, plan, head=_head(config) if where is new else "")
+        parts = stack.depth_key.split(".")[:-1]
+        for at in range(len(parts)):
+            rules.edit_outside(holder(new, ".".join(parts[: at + 1])), ".".join(parts[at:]), plan)
     edit_rules(new, plans)
     return new
+
+
+def _head(config: Mapping[str, Any]) -> str:
+    """Return the name of the class that a configuration is for."""
+    names = config.get("architectures")
+    return str(names[0]) if isinstance(names, list | tuple) and names else ""
 
 
 def edited_generation(generation: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class Piece:
         return self.tensor.num_bytes if self.part is None else self.tensor.num_bytes // whole * prod(self.shape)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Yield (offset in the file, number of bytes) of what stays, in order."""
+        """Yield (offset in the file, number of bytes) of what stays as it is, in order."""
+        assert self.part is None or not self.part.merged
         if self.part is None:
             yield self.tensor.start, self.tensor.num_bytes
             return

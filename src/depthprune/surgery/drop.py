@@ -15,7 +15,7 @@ from depthprune.surgery.anatomy import edited_generation
 from depthprune.surgery.coverage import beyond_census, is_own_code
 from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
 from depthprune.surgery.outputs import check_in_memory
-from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part
+from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part, merged_logits
 from depthprune.surgery.stacks import Stack, match_plans, new_names
 from depthprune.surgery.verify import check_drop, tensor_shapes
 
@@ -54,7 +54,7 @@ def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, Lay
 
 def _cut(model: PreTrainedModel, plans: Mapping[Stack, LayerPlan]) -> None:
     """Do what `plans` say, in place."""
-    checked = check_drop(type(model), model.config, pruned_config(model.config, plans), plans)
+    checked = check_drop(type(model), model.config, pruned_config(model.config, plans, type(model)), plans)
     sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
     owned_by_first = _owned_by_first(model, plans)
     for stack, stack_plan in plans.items():
@@ -115,8 +115,12 @@ def _shrink(model: nn.Module, name: str, part: Kept) -> None:
     parent_path, _, attribute = name.rpartition(".")
     parent = model.get_submodule(parent_path)
     whole = getattr(parent, attribute)
-    pieces = [whole.data.narrow(part.dimension, start, stop - start) for start, stop in part.ranges]
-    smaller = nn.Parameter(torch.cat(pieces, part.dimension).contiguous(), requires_grad=whole.requires_grad)
+    if part.merged:
+        kept = torch.tensor(merged_logits(whole.data.double().tolist(), part), dtype=torch.float64).to(whole.data)
+    else:
+        pieces = [whole.data.narrow(part.dimension, start, stop - start) for start, stop in part.ranges]
+        kept = torch.cat(pieces, part.dimension).contiguous()
+    smaller = nn.Parameter(kept, requires_grad=whole.requires_grad)
     setattr(parent, attribute, smaller)
     for size in SIZE_ATTRIBUTES:
         if getattr(parent, size, None) == whole.shape[part.dimension]:

@@ -12,8 +12,14 @@ from depthprune.plan import LayerPlan
 from depthprune.surgery.rules import PERIODS, Fields, edit_entries, is_int, state_taps, suffix
 
 
-def edit(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
+def edit(fields: Fields, depth_key: str, plan: LayerPlan, *, head: str = "") -> None:
     """Change what belongs to a stack in the configuration that holds its depth, in place.
+
+    Args:
+        fields: the configuration.
+        depth_key: the entry that holds the depth.
+        plan: what goes.
+        head: name of the class that the configuration is for; empty for a part of another model.
 
     Raises:
         CannotDropError: an entry cannot say what the plan leaves; the message names the entry and the layer.
@@ -22,6 +28,7 @@ def edit(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
     edit_entries(fields, depth_key, plan)
     for solve in _FORMULAS:
         solve(before, fields, plan)
+    _features(before, fields, plan, head)
 
 
 def _solve_periods(before: Fields, fields: Fields, plan: LayerPlan) -> None:
@@ -83,14 +90,21 @@ def _scale_depth(before: Fields, fields: Fields, plan: LayerPlan) -> None:
     fields["scale_depth"] = next((c for c in candidates if c / root == wanted), near)
 
 
-def _backbone(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """Name the hidden states of a backbone anew: `stem` enters the first layer, `stage3` leaves the third."""
+def _features(before: Fields, fields: Fields, plan: LayerPlan, head: str) -> None:
+    """Name the hidden states that a backbone gives anew: `stem` enters the first layer, `stage3` leaves the third.
+
+    BEiT and Data2Vec-Vision for semantic segmentation count them from one: their `out_indices` 3 reads state 2.
+    """
     names, taken = before.get("stage_names"), before.get("out_indices")
-    if not isinstance(names, list | tuple) or len(names) != plan.depth + 1 or not isinstance(taken, list | tuple):
+    first = int(before.get("model_type") in ("beit", "data2vec-vision") and head.endswith("ForSemanticSegmentation"))
+    named = isinstance(names, list | tuple) and len(names) == plan.depth + 1
+    if not isinstance(taken, list | tuple) or not (named or first):
         return
-    fields["stage_names"] = list(names[: len(plan.kept) + 1])
-    fields["out_indices"] = state_taps("out_indices", list(taken), plan)
-    fields["out_features"] = [fields["stage_names"][i] for i in fields["out_indices"]]
+    states = state_taps("out_indices", [index - first for index in taken], plan)
+    fields["out_indices"] = [state + first for state in states]
+    if isinstance(names, list | tuple) and named:
+        fields["stage_names"] = list(names[: len(plan.kept) + 1])
+        fields["out_features"] = [fields["stage_names"][i] for i in fields["out_indices"]]
 
 
 def _regular_experts(before: Fields, fields: Fields, plan: LayerPlan) -> None:
@@ -115,13 +129,26 @@ def _query_blocks(before: Fields, fields: Fields, plan: LayerPlan) -> None:
             raise CannotDropError(f"the last {before['num_blocks']} layers (num_blocks) see the queries; keep one")
 
 
+def _cache_of_a_decoder(before: Fields, fields: Fields, plan: LayerPlan) -> None:
+    """Say how many layers the cache needs of a decoder that is T5's or its like, where the encoder has fewer.
+
+    transformers takes the depth of the cache from the encoder's, unless there is an entry `decoder_layers`, which these
+    classes do not have themselves (`PreTrainedConfig.get_text_config`).
+    """
+    encoder, decoder = fields.get("num_layers"), fields.get("num_decoder_layers")
+    if not (before.get("is_encoder_decoder") and is_int(encoder) and is_int(decoder)):
+        return
+    if "decoder_layers" in before or encoder < decoder:
+        fields["decoder_layers"] = decoder
+
+
 _FORMULAS = (
+    _cache_of_a_decoder,
     _solve_periods,
     _sparse_step,
     _types_of_gpt_neo,
     _tiled_blocks,
     _scale_depth,
-    _backbone,
     _regular_experts,
     _query_blocks,
 )

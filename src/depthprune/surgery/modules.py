@@ -68,14 +68,18 @@ def _errors_only() -> Iterator[None]:
             handler.removeFilter(heard)
 
 
-def pruned_config(config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan]) -> PreTrainedConfig:
-    """Return a copy of `config` for the model that the plans leave.
+def pruned_config(
+    config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan], model_class: type[PreTrainedModel]
+) -> PreTrainedConfig:
+    """Return a copy of `config` for the model of `model_class` that the plans leave.
 
     Raises:
         CannotDropError: the configuration cannot say it.
     """
     before = config.to_dict()
-    after = edited(before, plans)
+    # What an entry means can depend on the class, and `architectures` names the one that was saved last.
+    after = edited({**before, "architectures": [model_class.__name__]}, plans)
+    after = {key: value for key, value in after.items() if key != "architectures"}
     new_config = copy.deepcopy(config)
     try:
         set_fields(new_config, before, after)
@@ -159,7 +163,7 @@ def _paths_that_shrink(model_class, config, key: str, depth: int, full: dict[str
     stack = Stack("", (), key, depth)
     for layer in (depth - 1, 0, depth // 2):  # some configurations want a special last or first layer
         try:
-            smaller = pruned_config(config, {stack: LayerPlan(depth, (layer,))})
+            smaller = pruned_config(config, {stack: LayerPlan(depth, (layer,))}, model_class)
             lengths = _list_lengths(meta_model(model_class, smaller))
         except (CannotDropError, *REFUSALS):
             continue

@@ -38,6 +38,8 @@ def check_positions(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan])
         _check_indices(own, plan)
         _check_global_layers(above, own, plan)
         _check_visual_features(above, stack, plan)
+        _check_sums(above, own, stack, plan)
+        _check_blocks(own, plan)
 
 
 def _configs(config: Mapping[str, Any], stack: Stack) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -124,3 +126,40 @@ def _check_visual_features(above: Mapping[str, Any], stack: Stack, plan: LayerPl
             f"layer {early[0]} of '{above.get('model_type')}' is one of the first {len(taps)}, which receive visual "
             "features by their position (deepstack_visual_indexes); keep it"
         )
+
+
+def _check_sums(above: Mapping[str, Any], own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
+    """Refuse where what is computed from all hidden states cannot be said by the kept ones. See `sized.py`."""
+    averages = above.get("model_type") in ("xcodec", "higgs_audio_v2_tokenizer")
+    if averages and plan.dropped and "semantic_model_config" in stack.depth_key:
+        raise CannotDropError(
+            f"'{above['model_type']}' takes the average of all hidden states of its semantic model, which any "
+            "dropped layer changes; use a model of another architecture"
+        )
+    normalised = own.get("tie_last_hidden_states")
+    normalised = own.get("model_type") == "whisper" if normalised is None else normalised
+    last = plan.depth - 1
+    if own.get("use_weighted_layer_sum") and normalised and last in plan.dropped and "decoder" not in stack.depth_key:
+        raise CannotDropError(
+            f"the weighted sum of '{own.get('model_type')}' (use_weighted_layer_sum) takes the last hidden state after "
+            f"a norm and those before without; keep layer {last}"
+        )
+
+
+def _check_blocks(own: Mapping[str, Any], plan: LayerPlan) -> None:
+    """Inkling 2 hands the states at the bounds of blocks of layers on to all later layers, and repeats some layers."""
+    size, looped = own.get("n_layers_per_attn_res_block"), own.get("loop_layer_index_end")
+    early = [layer for layer in plan.dropped if isinstance(looped, int) and layer < looped]
+    if early:
+        raise CannotDropError(
+            f"layer {early[0]} of '{own.get('model_type')}' is one of those that run in a loop or before it, which are "
+            f"told by their index (loop_layer_index_end {looped}); drop later layers only"
+        )
+    if not isinstance(size, int) or not size or not plan.dropped:
+        return
+    for layer in plan.dropped:
+        if layer % size == 0 and plan.kept[-1] > layer:
+            raise CannotDropError(
+                f"the states before layer {layer} of '{own.get('model_type')}' are read by all later layers "
+                f"(n_layers_per_attn_res_block {size}); keep it, or drop all that follow"
+            )

@@ -69,7 +69,7 @@ def prove(request: Mapping[str, Any]) -> Answer:
     chosen, config = model_class(old)
     new_config = load_config(new)
     plans = _plans(probe_stacks(chosen, config), request["plans"], config)
-    expected, found = pruned_config(config, plans).to_dict(), new_config.to_dict()
+    expected, found = pruned_config(config, plans, chosen).to_dict(), new_config.to_dict()
     odd = differences(expected, found)
     made_up = {name: _at(expected, name) for name in odd if _may_be_said(name, old.config)}
     if odd and set(made_up) == set(odd):

@@ -8,6 +8,7 @@ value by chance. Where no rule applies, the entry stays, and the check on the me
 layers still fit. Names and meanings are those of transformers 5 (`configuration_*.py`).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,8 +88,10 @@ KNOWN = frozenset(
         *STATE_TAPS,
         *(key for pair in PERIODS for key in pair),
         *BEYOND_THE_STACK,
+        "accept_hidden_layer",
         "attention_types",
         "block_types",
+        "deepstack_layer_map",
         "moe_layer_end_index",
         "moe_layer_interval",
         "moe_layer_start_index",
@@ -96,6 +99,7 @@ KNOWN = frozenset(
         "out_features",
         "out_indices",
         "stage_names",
+        "vision_feature_layers",
         "decoder_sparse_step",
         "kv_source_layers",
         "per_layer_config",
@@ -122,11 +126,24 @@ def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
             fields[name] = change(name, before[name], plan)
 
 
-def edit_outside(fields: Fields, plan: LayerPlan) -> None:
-    """Change what the configuration above says about a stack of vision layers, in place. See `edit`."""
-    for name in ("vision_feature_layer", "vision_feature_layers", "spatial_vision_layer"):
-        if fields.get(name) is not None:
-            fields[name] = state_taps(name, fields[name], plan)
+def edit_outside(fields: Fields, inner: str, plan: LayerPlan) -> None:
+    """Change what a configuration says about a stack whose depth a configuration inside it holds, in place.
+
+    Args:
+        fields: the outer configuration.
+        inner: dotted path from it to the one that holds the depth.
+        plan: what goes.
+
+    Raises:
+        CannotDropError: an entry cannot say what the plan leaves.
+    """
+    for about, path, change in _OUTSIDE:
+        *outer, name = path.split(".")
+        where: Any = fields
+        for part in outer:
+            where = where.get(part) if isinstance(where, Mapping) else None
+        if re.fullmatch(about, inner) and isinstance(where, dict) and where.get(name) is not None:
+            where[name] = change(path, where[name], plan)
 
 
 def edit_generation(fields: Fields, plan: LayerPlan) -> None:
@@ -203,6 +220,14 @@ def _move_taps(name: str, value: Any, move: Callable[[int], int]) -> Any:
     return moved
 
 
+def _mapped_states(name: str, value: Any, plan: LayerPlan) -> Any:
+    """Pairs of a hidden state that is read and the layer of another stack that receives it (Granite 4 Vision)."""
+    if not isinstance(value, list | tuple):
+        return value
+    states = state_taps(name, [pair[0] for pair in value], plan)
+    return [[state, *pair[1:]] for state, pair in zip(states, value, strict=True)]
+
+
 def _per_layer_config(name: str, value: Any, plan: LayerPlan) -> Any:
     if not isinstance(value, Mapping):
         return value
@@ -241,6 +266,17 @@ _RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
     ("per_layer_config", _per_layer_config),
     ("kv_source_layers", _kv_sources),
     ("ple_layer_ids", _ple_layers),
+)
+# What a configuration says about a stack of a configuration inside it: which one, the entry, and what becomes of it.
+_VISION = r"(.*\.)?\w*vision\w*(\..*)?"
+_OUTSIDE: tuple[tuple[str, str, Callable[[str, Any, LayerPlan], Any]], ...] = (
+    *((_VISION, name, state_taps) for name in ("vision_feature_layer", "vision_feature_layers")),
+    (_VISION, "spatial_vision_layer", state_taps),
+    (_VISION, "deepstack_layer_map", _mapped_states),
+    ("vision_config", "extract_layers", _layer_taps),  # CLIPSeg
+    ("vision_config", "adapter_config.vision_feature_layer", _layer_taps),  # Molmo 2
+    ("patch_model_config", "intermediate_hook_ids", _layer_taps),  # Depth Pro
+    (r"thinker_config\.text_config", "talker_config.accept_hidden_layer", state_taps),  # Qwen3-Omni
 )
 
 

@@ -1,13 +1,17 @@
 """Tensors outside the stack whose size goes with the depth, and which part of them a drop leaves. No torch.
 
-A rule names the end of a tensor's name, the dimension, and how it goes with the depth: `chunks` are equal parts, one
-a layer (Gemma-3n's per-layer embeddings); `states` are one entry for the embeddings and one a layer (the weights of
-wav2vec2's weighted sum of hidden states).
+A rule names the end of a tensor's name, the dimension, and how it goes with the depth. `chunks` are equal parts, one
+a layer (Gemma-3n's per-layer embeddings). `logits` are one entry for the embeddings and one a layer, through a softmax
+the weights of a sum of hidden states (`use_weighted_layer_sum` of wav2vec 2.0 and its kin): after a drop, a state
+stands also for those of the dropped layers that follow it, which would have been the same, and has their weights too.
 """
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import exp, inf, log
 
+from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.stacks import Stack
 
@@ -15,7 +19,7 @@ SIZED_BY_DEPTH = (
     ("embed_tokens_per_layer.weight", 1, "chunks"),
     ("per_layer_model_projection.weight", 0, "chunks"),
     ("contact_head.regression.weight", 1, "chunks"),
-    ("layer_weights", 0, "states"),
+    ("layer_weights", 0, "logits"),
 )
 # What a module says of the size of its weight, as nn.Linear and nn.Embedding do.
 SIZE_ATTRIBUTES = ("in_features", "out_features", "num_embeddings", "embedding_dim")
@@ -28,14 +32,16 @@ class Kept:
     Args:
         dimension: along which.
         ranges: first and last-plus-one index of each part.
+        merged: whether each part becomes one entry, the log-sum-exp of its own.
     """
 
     dimension: int
     ranges: tuple[tuple[int, int], ...]
+    merged: bool = False
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of what stays of a tensor of `shape`."""
-        size = sum(stop - start for start, stop in self.ranges)
+        size = len(self.ranges) if self.merged else sum(stop - start for start, stop in self.ranges)
         return (*shape[: self.dimension], size, *shape[self.dimension + 1 :])
 
 
@@ -50,18 +56,63 @@ def kept_part(name: str, shape: tuple[int, ...], plans: Mapping[Stack, LayerPlan
         if not (name == end or name.endswith("." + end)) or dimension >= len(shape):
             continue
         size = shape[dimension]
-        fitting = [s for s in plans if (size == s.depth + 1 if how == "states" else size % s.depth == 0)]
+        fitting = [s for s in plans if (size == s.depth + 1 if how == "logits" else size % s.depth == 0)]
         # With several stacks, the one that lives beside the tensor.
         nearest = max(fitting, key=lambda stack: _shared(stack.path, name), default=None)
         if nearest is None or not plans[nearest].dropped:
             return None
-        if how == "states":
-            ranges = ((0, 1), *((i + 1, i + 2) for i in plans[nearest].kept))
-        else:
-            part = size // nearest.depth
-            ranges = tuple((i * part, (i + 1) * part) for i in plans[nearest].kept)
-        return Kept(dimension, ranges)
+        if how == "logits":
+            starts = (0, *(i + 1 for i in plans[nearest].kept))
+            return Kept(dimension, tuple(zip(starts, (*starts[1:], size), strict=True)), merged=True)
+        part = size // nearest.depth
+        return Kept(dimension, tuple((i * part, (i + 1) * part) for i in plans[nearest].kept))
     return None
+
+
+def merged_logits(logits: Sequence[float], part: Kept) -> list[float]:
+    """Return the log-sum-exp of each part: after a softmax, its share of the whole.
+
+    One entry by itself stays as it is, to the last bit.
+
+    >>> merged_logits([0.5, 0.0, 0.0], Kept(0, ((0, 1), (1, 3)), merged=True))
+    [0.5, 0.6931471805599453]
+    """
+    return [_log_sum_exp(logits[start:stop]) for start, stop in part.ranges]
+
+
+def merged_bytes(data: bytes, dtype: str, part: Kept, name: str) -> bytes:
+    """Do what `merged_logits` does with a tensor's bytes in a safetensors file: in float64, rounded to its dtype.
+
+    Raises:
+        CannotDropError: the dtype is none of the common ones.
+    """
+    if dtype == "BF16":
+        halves = struct.unpack(f"<{len(data) // 2}H", data)
+        logits = [struct.unpack("<f", struct.pack("<I", half << 16))[0] for half in halves]
+        return struct.pack(f"<{len(part.ranges)}H", *map(_bfloat16, merged_logits(logits, part)))
+    if dtype not in _CODES:
+        raise CannotDropError(f"'{name}' is stored as {dtype}, in which weights cannot be merged; convert it to F32")
+    code, size = _CODES[dtype]
+    merged = merged_logits(struct.unpack(f"<{len(data) // size}{code}", data), part)
+    if dtype == "F16":  # by way of float32, as torch does
+        merged = [struct.unpack("<f", struct.pack("<f", value))[0] for value in merged]
+    return struct.pack(f"<{len(merged)}{code}", *merged)
+
+
+_CODES = {"F64": ("d", 8), "F32": ("f", 4), "F16": ("e", 2)}
+
+
+def _bfloat16(value: float) -> int:
+    """Round to the nearest, ties to even, by way of float32, as torch does."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", value))
+    return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+
+
+def _log_sum_exp(logits: Sequence[float]) -> float:
+    largest = max(logits)
+    if len(logits) == 1 or largest == -inf:
+        return largest
+    return largest + log(sum(exp(logit - largest) for logit in logits))
 
 
 def _shared(one: str, other: str) -> int:

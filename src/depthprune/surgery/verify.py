@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.anatomy import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, check_supported, holder
+from depthprune.surgery.caches import check_caches
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, refused_by
 from depthprune.surgery.positions import check_positions
 from depthprune.surgery.rules import PER_LAYER_LISTS
@@ -98,6 +99,7 @@ def check_drop(
             what = f"it would be a {type(after).__name__} instead of a {type(before).__name__}"
             raise CannotDropError(_explain(name, plans, new_config, what))
         settings += _compare_attributes(name, before, after, sized, plans, new_config)
+    check_caches(old, new)
     return Checked(old, new, tuple(settings))
 
 

@@ -9,6 +9,7 @@ from depthprune.errors import CannotDropError
 from depthprune.surgery.checkpoint import LENGTH_BYTES, SINGLE_FILE, changed, shards
 from depthprune.surgery.cut import Cut, Piece
 from depthprune.surgery.header import readable
+from depthprune.surgery.sized import merged_bytes
 
 ALIGNMENT = 8
 CHUNK = 1 << 26
@@ -59,6 +60,9 @@ def copy_piece(piece: Piece, target: int) -> None:
     with readable(piece.tensor.file):
         opened = piece.tensor.file.open("rb")
     with opened as stream:
+        if piece.part is not None and piece.part.merged:
+            _write_all(target, _merged(piece, stream))
+            return
         if piece.part is not None and piece.part.dimension > 0:  # many small ranges: gather them in memory
             _gather(piece, stream, target)
             return
@@ -83,6 +87,12 @@ def _gather(piece: Piece, stream: BinaryIO, target: int) -> None:
     _write_all(target, block)
 
 
+def _merged(piece: Piece, stream: BinaryIO) -> bytes:
+    tensor = piece.tensor
+    assert piece.part is not None
+    return merged_bytes(_read(stream, piece, tensor.start, tensor.num_bytes), tensor.dtype, piece.part, tensor.name)
+
+
 def _read(stream: BinaryIO, piece: Piece, at: int, length: int) -> bytes:
     with readable(piece.tensor.file):
         stream.seek(at)
@@ -92,7 +102,7 @@ def _read(stream: BinaryIO, piece: Piece, at: int, length: int) -> bytes:
     return block
 
 
-def _write_all(target: int, block: bytearray) -> None:
+def _write_all(target: int, block: bytes | bytearray) -> None:
     view = memoryview(block)
     while view:
         view = view[os.write(target, view) :]
@@ -107,14 +117,22 @@ def compare_file(file: Path, names: list[str], cut: Cut) -> None:
     with file.open("rb") as written:
         written.seek(LENGTH_BYTES + int.from_bytes(written.read(LENGTH_BYTES), "little"))
         for name in _ordered(names, cut):
-            with cut.kept[name].tensor.file.open("rb") as source:
-                for at, left in cut.kept[name].ranges():
+            piece = cut.kept[name]
+            with piece.tensor.file.open("rb") as source:
+                if piece.part is not None and piece.part.merged:
+                    _compare(_merged(piece, source), written.read(piece.num_bytes), name, file)
+                    continue
+                for at, left in piece.ranges():
                     source.seek(at)
                     while left:
                         size = min(left, COMPARED)
-                        if source.read(size) != written.read(size):
-                            raise CannotDropError(f"'{name}' in '{file.name}' is not what the source has; try again")
+                        _compare(source.read(size), written.read(size), name, file)
                         left -= size
+
+
+def _compare(expected: bytes, found: bytes, name: str, file: Path) -> None:
+    if found != expected:
+        raise CannotDropError(f"'{name}' in '{file.name}' is not what the source has; try again")
 
 
 def _item_bytes(piece: Piece) -> int:
