@@ -12,10 +12,11 @@ from transformers import PreTrainedModel
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
-from depthprune.surgery import drop_layers
+from depthprune.surgery import drop_layers, find_stacks
 from depthprune.surgery.bypass import bypassed
 from depthprune.surgery.checkpoint import read_checkpoint
 from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
+from depthprune.surgery.outputs import same_logits
 from depthprune.surgery.sized import Kept, merged_bytes
 from depthprune.surgery.writing import compare_file, write_file
 from tiny_models import build
@@ -102,6 +103,21 @@ def test_merged_weights_are_the_same_bytes_in_a_streamed_cut(dtype, tmp_path):
     assert all(torch.equal(streamed[name], saved[name]) for name in saved)
     assert streamed["layer_weights"].dtype == dtype
     assert streamed["layer_weights"].shape == (3,)
+
+
+def test_running_a_cut_with_merged_weights_compares_to_within_rounding(tmp_path):
+    model = weighted("Hubert", "SequenceClassification")
+    model.save_pretrained(tmp_path / "full")
+    plan = LayerPlan(5, (0, 2, 3))
+    plans = {find_stacks(model)["layers"]: plan}
+    drop_layers(model, plan).save_pretrained(tmp_path / "cut")
+    said = same_logits(type(model), tmp_path / "full", tmp_path / "cut", plans)
+    assert said == "(2, 2) outputs are equal, to within rounding, for weights were merged"
+    with torch.no_grad():
+        model.layer_weights[0] += 0.01
+    model.save_pretrained(tmp_path / "wrong")
+    with pytest.raises(CannotDropError, match="does not compute what the old one does"):
+        same_logits(type(model), tmp_path / "full", tmp_path / "wrong", plans)
 
 
 def test_a_merged_weight_that_was_written_wrongly_is_found(tmp_path):
