@@ -136,7 +136,7 @@ def _cache_of_a_decoder(before: Fields, fields: Fields, plan: LayerPlan) -> None
     classes do not have themselves (`PreTrainedConfig.get_text_config`).
     """
     encoder, decoder = fields.get("num_layers"), fields.get("num_decoder_layers")
-    if not (before.get("is_encoder_decoder") and is_int(encoder) and is_int(decoder)):
+    if not before.get("is_encoder_decoder") or not isinstance(encoder, int) or not isinstance(decoder, int):
         return
     if "decoder_layers" in before or encoder < decoder:
         fields["decoder_layers"] = decoder

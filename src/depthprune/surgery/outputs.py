@@ -117,9 +117,9 @@ def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
 
 
 def _rounding(model: PreTrainedModel, plans: Plans) -> float:
-    """Return by how much outputs may differ: not at all, unless weights of a sum are merged, which adds in another order.
+    """Return by how much of the largest number outputs may differ.
 
-    Relative to the largest number: a hundred times the precision of the weights.
+    Not at all, unless weights of a sum are merged, which adds in another order: a hundred times their precision.
     """
     parts = (kept_part(name, tuple(tensor.shape), plans) for name, tensor in model.state_dict().items())
     return 100 * torch.finfo(model.dtype).eps if any(part is not None and part.merged for part in parts) else 0.0
