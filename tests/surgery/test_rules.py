@@ -223,3 +223,56 @@ def test_vipllavas_layers_of_its_image_tower_follow_it_by_either_name():
     for name in ("vision_feature_layer", "vision_feature_layers"):
         config = {"model_type": "vipllava", "vision_config": {"num_hidden_layers": 6}, name: [-2, -3, 1]}
         assert edited(config, {tower: LayerPlan(6, (0,))})[name] == [-2, -3, 0]
+
+
+@pytest.mark.parametrize(
+    ("inside", "entries", "expected"),
+    [
+        ("vision_config", {"extract_layers": [2, 5]}, {"extract_layers": [1, 3]}),
+        ("patch_model_config", {"intermediate_hook_ids": [5, 3]}, {"intermediate_hook_ids": [3, 2]}),
+        ("vision_config", {"deepstack_layer_map": [[-1, 0], [4, 2]]}, {"deepstack_layer_map": [[-1, 0], [3, 2]]}),
+        (
+            "vision_config",
+            {"adapter_config": {"vision_feature_layer": [5, -3]}},
+            {"adapter_config": {"vision_feature_layer": [3, -2]}},
+        ),
+        (
+            "thinker_config.text_config",
+            {"talker_config": {"accept_hidden_layer": 4}},
+            {"talker_config": {"accept_hidden_layer": 3}},
+        ),
+    ],
+    ids=["clipseg", "depth_pro", "granite4_vision", "molmo2", "qwen3_omni_moe"],
+)
+def test_what_an_outer_configuration_says_of_a_stack_is_changed_too(inside, entries, expected):
+    inner: dict = {"num_hidden_layers": 6}
+    for part in reversed(inside.split(".")):
+        inner = {part: inner}
+    new = edited({**inner, **entries}, {Stack("", ("layers",), f"{inside}.num_hidden_layers", 6): PLAN})
+    assert {name: new[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(("head", "indices"), [("BeitForSemanticSegmentation", [2, 4]), ("BeitBackbone", [1, 3])])
+def test_the_states_that_beit_names_are_counted_as_its_class_counts_them(head, indices):
+    names = ["stem", *(f"stage{i}" for i in range(1, 7))]
+    config = {"model_type": "beit", "num_hidden_layers": 6, "architectures": [head], "stage_names": names}
+    config |= {"out_indices": [2, 5], "out_features": ["stage2", "stage5"]}
+    new = edited(config, {Stack("layers", ("layer",), "num_hidden_layers", 6): PLAN})
+    assert new["out_indices"] == indices
+    assert new["out_features"] == [names[i] for i in indices]
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "words"),
+    [
+        ({"model_type": "whisper", "use_weighted_layer_sum": True}, "encoder_layers", "keep layer 5"),
+        ({"model_type": "xcodec"}, "semantic_model_config.num_hidden_layers", "the average of all hidden states"),
+        ({"model_type": "inkling2_text", "n_layers_per_attn_res_block": 2}, "num_hidden_layers", "states before layer"),
+        ({"model_type": "inkling2_loop_text", "loop_layer_index_end": 4}, "num_hidden_layers", "layer 2 .* in a loop"),
+    ],
+)
+def test_a_plan_that_would_change_what_all_states_are_read_for_is_refused(config, key, words):
+    nested = {"semantic_model_config": {"num_hidden_layers": 6}} if "." in key else {}
+    plan = LayerPlan(6, (2, 5))
+    with pytest.raises(CannotDropError, match=words):
+        check_positions({**config, **nested}, {Stack("layers", ("layers",), key, 6): plan})
