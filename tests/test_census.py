@@ -106,7 +106,7 @@ def broken(model: PreTrainedModel, plans: Mapping[str, LayerPlan]) -> PreTrained
 
 @pytest.mark.parametrize(
     ("drop", "outcome", "words"),
-    [(neighbour, "WRONG", "differs by up to"), (unnumbered, "WRONG", "in memory"), (broken, "crash", "KeyError")],
+    [(neighbour, "WRONG", "differs by up to"), (unnumbered, "DEAD", "IndexError"), (broken, "crash", "KeyError")],
 )
 def test_surgery_that_is_wrong_is_found_out(drop, outcome, words):
     record = examine("llama", Options(singles=2, sets=0, reloads=1, drop=drop))
