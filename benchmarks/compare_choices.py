@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from depthprune.errors import UserError
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.scoring import score_layers
-from depthprune.experiments.searching import SearchOptions, search_layers
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.score import score_layers
+from depthprune.experiments.choosing.search import SearchOptions, search_layers
 from depthprune.plan import LayerPlan, format_layers
 from depthprune.scores import registry as metrics
 from depthprune.strategies import choose, registry

@@ -99,8 +99,8 @@ def forget(folder: Path) -> None:
 
 def forward_seconds(model: Path, data: str, samples: int, length: int, batch_size: int) -> float:
     """Time a plain forward through the layers in memory, over the batches that are scored."""
-    from depthprune.experiments.engine import Engine
-    from depthprune.experiments.scoring import prepare
+    from depthprune.experiments.choosing.engine import Engine
+    from depthprune.experiments.choosing.score import prepare
     from depthprune.sources import locate
     from depthprune.tasks.calibration import CalibrationOptions
 

@@ -17,8 +17,8 @@ import time
 
 import torch
 
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.scoring import prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.score import prepare
 from depthprune.scores.batches import sentence_token
 from depthprune.scores.capture import similarity_pass
 from depthprune.sources import locate

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.objectives import choose_objective, opened_objective
-from depthprune.experiments.scoring import prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.objectives import choose_objective, opened_objective
+from depthprune.experiments.choosing.score import prepare
 from depthprune.sources import locate
 from depthprune.strategies.evaluator import Evaluator
 from depthprune.strategies.searched import Space, methods

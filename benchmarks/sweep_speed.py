@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from depthprune.experiments.executors.local import THREAD_VARIABLES, cores
+from depthprune.experiments.sweeps.executors.local import THREAD_VARIABLES, cores
 
 STRATEGIES = ("top", "bottom", "even-alternate", "odd-alternate")
 COUNTS = (1, 2, 3)

@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from depthprune import strategies as strategies
+    from depthprune.checkpoints.save import save_checkpoint as save_checkpoint
     from depthprune.errors import UserError as UserError
-    from depthprune.experiments.analyses import AnalysisResult as AnalysisResult
-    from depthprune.experiments.analyses import probe as probe
-    from depthprune.experiments.analyses import similarity as similarity
+    from depthprune.experiments.analyses.analyse import AnalysisResult as AnalysisResult
+    from depthprune.experiments.analyses.analyse import probe as probe
+    from depthprune.experiments.analyses.analyse import similarity as similarity
     from depthprune.experiments.as_given import Evaluation as Evaluation
     from depthprune.experiments.as_given import Inspection as Inspection
     from depthprune.experiments.as_given import evaluate as evaluate
     from depthprune.experiments.as_given import finetune as finetune
     from depthprune.experiments.as_given import inspect as inspect
-    from depthprune.experiments.auto import Answer as Answer
-    from depthprune.experiments.auto import auto as auto
-    from depthprune.experiments.engine import Engine as Engine
-    from depthprune.experiments.prepare import Comparison as Comparison
-    from depthprune.experiments.prepare import compare as run
-    from depthprune.experiments.scoring import score_layers as score
-    from depthprune.experiments.searching import SearchOptions as SearchOptions
-    from depthprune.experiments.searching import search_layers as search
-    from depthprune.experiments.sweeping import SweepResult as SweepResult
-    from depthprune.experiments.sweeping import sweep as sweep
+    from depthprune.experiments.choosing.engine import Engine as Engine
+    from depthprune.experiments.choosing.score import score_layers as score
+    from depthprune.experiments.choosing.search import SearchOptions as SearchOptions
+    from depthprune.experiments.choosing.search import search_layers as search
+    from depthprune.experiments.comparison import Comparison as Comparison
+    from depthprune.experiments.comparison import compare as run
+    from depthprune.experiments.sweeps.auto import Answer as Answer
+    from depthprune.experiments.sweeps.auto import auto as auto
+    from depthprune.experiments.sweeps.sweep import SweepResult as SweepResult
+    from depthprune.experiments.sweeps.sweep import sweep as sweep
     from depthprune.plan import LayerPlan as LayerPlan
     from depthprune.reporting.written import report as report
     from depthprune.scores import read_scores as read_scores
@@ -38,41 +39,40 @@ if TYPE_CHECKING:
     from depthprune.surgery.bypass import bypassed as bypassed
     from depthprune.surgery.drop import drop_layers as drop_layers
     from depthprune.surgery.modules import find_stacks as find_stacks
-    from depthprune.surgery.save import save_checkpoint as save_checkpoint
     from depthprune.tasks import TaskOptions as TaskOptions
     from depthprune.tasks.calibration import CalibrationOptions as CalibrationOptions
 
 _HOMES = {
-    "AnalysisResult": ("experiments.analyses", "AnalysisResult"),
-    "Answer": ("experiments.auto", "Answer"),
+    "AnalysisResult": ("experiments.analyses.analyse", "AnalysisResult"),
+    "Answer": ("experiments.sweeps.auto", "Answer"),
     "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
-    "Comparison": ("experiments.prepare", "Comparison"),
-    "Engine": ("experiments.engine", "Engine"),
+    "Comparison": ("experiments.comparison", "Comparison"),
+    "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.as_given", "Evaluation"),
     "HealSpec": ("specs", "HealSpec"),
     "Inspection": ("experiments.as_given", "Inspection"),
     "LayerPlan": ("plan", "LayerPlan"),
-    "SearchOptions": ("experiments.searching", "SearchOptions"),
-    "SweepResult": ("experiments.sweeping", "SweepResult"),
+    "SearchOptions": ("experiments.choosing.search", "SearchOptions"),
+    "SweepResult": ("experiments.sweeps.sweep", "SweepResult"),
     "TaskOptions": ("tasks", "TaskOptions"),
     "UserError": ("errors", "UserError"),
-    "auto": ("experiments.auto", "auto"),
+    "auto": ("experiments.sweeps.auto", "auto"),
     "bypassed": ("surgery.bypass", "bypassed"),
     "drop_layers": ("surgery.drop", "drop_layers"),
     "evaluate": ("experiments.as_given", "evaluate"),
     "find_stacks": ("surgery.modules", "find_stacks"),
     "finetune": ("experiments.as_given", "finetune"),
     "inspect": ("experiments.as_given", "inspect"),
-    "probe": ("experiments.analyses", "probe"),
+    "probe": ("experiments.analyses.analyse", "probe"),
     "read_scores": ("scores", "read_scores"),
     "report": ("reporting.written", "report"),
-    "run": ("experiments.prepare", "compare"),
-    "save_checkpoint": ("surgery.save", "save_checkpoint"),
-    "score": ("experiments.scoring", "score_layers"),
-    "search": ("experiments.searching", "search_layers"),
-    "similarity": ("experiments.analyses", "similarity"),
+    "run": ("experiments.comparison", "compare"),
+    "save_checkpoint": ("checkpoints.save", "save_checkpoint"),
+    "score": ("experiments.choosing.score", "score_layers"),
+    "search": ("experiments.choosing.search", "search_layers"),
+    "similarity": ("experiments.analyses.analyse", "similarity"),
     "strategies": ("strategies", None),
-    "sweep": ("experiments.sweeping", "sweep"),
+    "sweep": ("experiments.sweeps.sweep", "sweep"),
 }
 
 __all__ = [

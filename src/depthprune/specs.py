@@ -170,7 +170,8 @@ def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
         KeyError, TypeError, ValueError: that is no spec.
     """
     drop = {name: tuple(map(int, layers)) for name, layers in values["drop"].items()}
-    evaluation = EvalSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["evaluation"].items()})
+    said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["evaluation"].items()}
+    evaluation = EvalSpec(**said)
     return RunSpec(values["model"], evaluation, DropSpec(**drop), heal_of(values["heal"]), values["seed"])
 
 

@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from depthprune.checkpoints.save import save_checkpoint
 from depthprune.errors import CannotDropError, UserError
 from depthprune.plan import LayerPlan
-from depthprune.surgery import drop_layers, save_checkpoint
+from depthprune.surgery import drop_layers
 from depthprune.surgery.bypass import bypass_lists
 
 from .compare import Flat, aligned, difference, flatten, same, shows

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from depthprune.checkpoints import stream
+from depthprune.checkpoints.proof import child as prove
 from depthprune.errors import CannotDropError, UserError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
-from depthprune.surgery import prove, stream
 
 ANSWERS = {"describe": prove.describe, "prove": prove.prove, "logits": prove.logits}
 
 
 class ProverHere:
-    """What `depthprune.surgery.proof.Prover` does, without a child process."""
+    """What `depthprune.checkpoints.proof.client.Prover` does, without a child process."""
 
     def __enter__(self) -> "ProverHere":
         return self

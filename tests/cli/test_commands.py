@@ -77,7 +77,7 @@ def test_no_epochs_and_a_fresh_head_is_said_to_mean_nothing(run):
 
 
 def test_force_without_saving_leaves_no_older_checkpoint_beside_the_new_record(bert, rows_csv, tmp_path):
-    from depthprune.experiments.prepare import compare
+    from depthprune.experiments.comparison import compare
     from depthprune.specs import HealSpec
     from depthprune.tasks import TaskOptions
 

@@ -90,7 +90,7 @@ def test_every_byte_can_be_compared(command, bert, tmp_path):
 
 
 def test_a_byte_that_was_written_wrongly_is_found(command, bert, tmp_path, monkeypatch):
-    from depthprune.surgery import stream
+    from depthprune.checkpoints import stream
 
     right = stream.write_file
 

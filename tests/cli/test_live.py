@@ -5,9 +5,9 @@ import time
 import pytest
 
 from depthprune.cli.live import Live
-from depthprune.experiments.claims import Watch, claimed
-from depthprune.experiments.expansion import Expansion, Job
+from depthprune.experiments.leases import Watch, claimed
 from depthprune.experiments.store import Store
+from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.specs import DropSpec, EvalSpec, RunSpec
 from depthprune.tasks import TaskOptions
 

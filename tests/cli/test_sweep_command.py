@@ -5,7 +5,7 @@ import json
 import pytest
 
 from depthprune.experiments.store import Store
-from depthprune.experiments.sweep_rows import SWEEPS
+from depthprune.experiments.sweeps.rows import SWEEPS
 from without_root import folder_without_root
 
 
@@ -66,9 +66,9 @@ def test_a_broken_record_is_named_and_nobody_is_sent_to_a_file_that_is_not_there
 
 
 def _digests(spec, store):
-    from depthprune.experiments.expansion import expand
-    from depthprune.experiments.sweep_scores import stored_scorer
-    from depthprune.experiments.sweep_spec import read_sweep
+    from depthprune.experiments.sweeps.choices import stored_scorer
+    from depthprune.experiments.sweeps.expansion import expand
+    from depthprune.experiments.sweeps.grid import read_sweep
 
     return list(expand(read_sweep(spec), stored_scorer(store.root, "cpu", take=False)).jobs)
 

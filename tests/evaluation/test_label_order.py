@@ -9,11 +9,11 @@ import transformers
 
 from depthprune.errors import LoadError
 from depthprune.evaluation.classification import predict
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.objectives import choose_objective, opened_objective
-from depthprune.experiments.prepare import compare, make_spec
-from depthprune.experiments.sampled import prepare
-from depthprune.experiments.scoring import score_layers
+from depthprune.experiments.choosing.calibrate import prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.objectives import choose_objective, opened_objective
+from depthprune.experiments.choosing.score import score_layers
+from depthprune.experiments.comparison import compare, make_spec
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate

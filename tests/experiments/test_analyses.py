@@ -11,9 +11,9 @@ from datasets import Dataset
 import depthprune
 from depthprune.errors import UserError
 from depthprune.evaluation.probing import probe_score
-from depthprune.experiments.analysed import look_at, telling_name
-from depthprune.experiments.analyses import probe, similarity
-from depthprune.experiments.representations import all_states, load_body
+from depthprune.experiments.analyses.analyse import probe, similarity
+from depthprune.experiments.analyses.representations import all_states, load_body
+from depthprune.experiments.analyses.subject import look_at, telling_name
 from depthprune.sources import locate
 from depthprune.tasks import Task, TaskData, TaskOptions
 from depthprune.tasks.encoding import encode

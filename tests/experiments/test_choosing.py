@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from depthprune.errors import PlanError
-from depthprune.experiments.choosing import Choice, choose_plan
+from depthprune.experiments.choosing.choose import Choice, choose_plan
 
 NOTHING: Any = None  # a model or data that would be needed only by a pass
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from depthprune.experiments.checkpoints import MOVED_FILE, checkpoint, hand_over
-from depthprune.experiments.claims import Watch, claimed
 from depthprune.experiments.cleaning import CACHE, CHECKPOINT, LEFTOVER, removable, remove
+from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, hand_over
+from depthprune.experiments.leases import Watch, claimed
 from depthprune.experiments.store import MEASURED, Store
-from depthprune.experiments.summary import records
+from depthprune.experiments.sweeps.status import records
 from made_records import make_record
 
 WEIGHTS = "model.safetensors"

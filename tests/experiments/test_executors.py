@@ -13,7 +13,7 @@ import pytest
 
 import executor_functions
 from depthprune.errors import UserError
-from depthprune.experiments.executors.base import Resources, registry
+from depthprune.experiments.sweeps.executors.base import Resources, registry
 from executor_functions import die_always, die_once, square, visible_gpus
 
 EXECUTORS = registry.names()
@@ -74,7 +74,7 @@ def start(function: str, places: list[Path], tmp_path, executor="local") -> tupl
     """Start a process group that maps a function over places, as a terminal starts a command; returns its workers."""
     script = tmp_path / "start.py"
     script.write_text(
-        "from depthprune.experiments.executors.base import Resources, registry\n"
+        "from depthprune.experiments.sweeps.executors.base import Resources, registry\n"
         f"from executor_functions import {function}\n"
         "if __name__ == '__main__':\n"
         f"    resources = Resources(workers={len(places)}, cpus=1)\n"

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from depthprune.experiments.comparison import compare, make_spec
 from depthprune.experiments.measured import decide_precision
-from depthprune.experiments.prepare import compare, make_spec
 from depthprune.experiments.run import run
 from depthprune.experiments.store import MEASURED, Store, write_once
-from depthprune.experiments.summary import tally
+from depthprune.experiments.sweeps.status import tally
 from depthprune.healing.precision import Probe
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate

@@ -8,11 +8,11 @@ import torch
 from transformers import GPT2Config, GPT2Model, set_seed
 
 from depthprune.errors import PlanError, UserError
-from depthprune.experiments.expansion import expand
 from depthprune.experiments.recipe import carry_out, drop_steps, together
 from depthprune.experiments.run import run
 from depthprune.experiments.store import Store
-from depthprune.experiments.sweep_spec import parse_sweep
+from depthprune.experiments.sweeps.expansion import expand
+from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.healing.finetune import HealReport, finetune
 from depthprune.healing.frozen import embedding_modules, frozen
 from depthprune.loading import load_classifier, load_tokenizer

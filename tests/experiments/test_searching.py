@@ -8,10 +8,10 @@ import time
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.objectives import choose_objective, opened_objective
-from depthprune.experiments.sampled import prepare
-from depthprune.experiments.searching import SearchOptions, search_layers
+from depthprune.experiments.choosing.calibrate import prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.objectives import choose_objective, opened_objective
+from depthprune.experiments.choosing.search import SearchOptions, search_layers
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.strategies.evaluator import Evaluator, read_trace
@@ -128,7 +128,8 @@ def test_a_search_is_a_file_that_is_read_again(decoder, text, tmp_path):
 
 def test_a_search_that_is_killed_goes_on_where_it_was(decoder, text, tmp_path):
     code = (
-        "import sys; from depthprune.experiments.searching import *; from depthprune.experiments.engine import Engine;"
+        "import sys; from depthprune.experiments.choosing.search import *;"
+        "from depthprune.experiments.choosing.engine import Engine;"
         "from pathlib import Path;"
         f"f = search_layers({decoder!r}, 'greedy', CalibrationOptions({text!r}, samples=16, length=24),"
         f"SearchOptions((1, 2, 3)), trace=Path({str(tmp_path / 't.jsonl')!r}), engine=Engine(batch_size=1));"

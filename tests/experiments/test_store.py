@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from depthprune.errors import OutputError, UserError
-from depthprune.experiments.claims import BusyError
+from depthprune.experiments.leases import BusyError
 from depthprune.experiments.store import Store, readable_record
-from depthprune.experiments.summary import records, tally
+from depthprune.experiments.sweeps.status import records, tally
 from depthprune.specs import EvalSpec, RunSpec
 from without_root import folder_without_root
 

@@ -3,7 +3,7 @@
 import pytest
 
 from depthprune.experiments.store import Store
-from depthprune.experiments.summary import best_plans, records
+from depthprune.experiments.sweeps.status import best_plans, records
 from made_records import make_record
 
 

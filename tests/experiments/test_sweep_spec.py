@@ -3,7 +3,7 @@
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.experiments.sweep_spec import StrategyEntry, read_sweep
+from depthprune.experiments.sweeps.grid import StrategyEntry, read_sweep
 from depthprune.specs import HealSpec
 
 WHOLE = """\

@@ -3,12 +3,12 @@
 import pytest
 
 from depthprune.errors import PlanError
-from depthprune.experiments.choosing import Choice, choose_plan
-from depthprune.experiments.expansion import expand
-from depthprune.experiments.searching import SearchOptions, search_layers
-from depthprune.experiments.sweep_scores import stored_scorer
-from depthprune.experiments.sweep_spec import parse_sweep
-from depthprune.experiments.task_search import task_search
+from depthprune.experiments.choosing.choose import Choice, choose_plan
+from depthprune.experiments.choosing.search import SearchOptions, search_layers
+from depthprune.experiments.choosing.task_search import task_search
+from depthprune.experiments.sweeps.choices import stored_scorer
+from depthprune.experiments.sweeps.expansion import expand
+from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.sources import locate
 from depthprune.strategies.found import Found
 from depthprune.tasks import TaskOptions, load_task

@@ -8,7 +8,7 @@ import pytest
 from depthprune.reporting.analyses import PAPER_COSINE, PAPER_PROBE, analysis_tables, read_analyses
 from depthprune.reporting.page import page
 from depthprune.reporting.results import read_results
-from depthprune.reporting.tables import all_tables
+from depthprune.reporting.tables.tables import all_tables
 from made_records import make_record
 
 

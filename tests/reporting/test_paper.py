@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from depthprune.reporting.formats import latex, markdown
 from depthprune.reporting.page import page, sections
 from depthprune.reporting.paper.numbers import MODELS, TASKS, paper_model
 from depthprune.reporting.paper.tables import paper_tables
 from depthprune.reporting.results import Results, read_results
 from depthprune.reporting.settings import healing_words
-from depthprune.reporting.tables import all_tables, cost_table, robustness_table, score_tables, within_table
+from depthprune.reporting.tables.formats import latex, markdown
+from depthprune.reporting.tables.tables import all_tables, cost_table, robustness_table, score_tables, within_table
 from depthprune.specs import HealSpec
 from made_records import make_record
 

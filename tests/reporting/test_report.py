@@ -13,12 +13,12 @@ from html.parser import HTMLParser
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.reporting.charts import pareto_front, slowness
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
-from depthprune.reporting.formats import comma_separated, latex, markdown
+from depthprune.reporting.drawings.charts import pareto_front, slowness
 from depthprune.reporting.page import page, sections
 from depthprune.reporting.results import read_results
-from depthprune.reporting.tables import all_tables
+from depthprune.reporting.tables.formats import comma_separated, latex, markdown
+from depthprune.reporting.tables.tables import all_tables
 from depthprune.specs import HealSpec
 from made_records import make_record, make_seeds
 

@@ -4,8 +4,8 @@ import pytest
 
 from depthprune import SearchOptions
 from depthprune.errors import UserError
-from depthprune.experiments.objectives import objective_names
-from depthprune.experiments.searching import search_layers
+from depthprune.experiments.choosing.objectives import objective_names
+from depthprune.experiments.choosing.search import search_layers
 from depthprune.scores.objectives import Objective, logits_of, registry
 from depthprune.tasks.calibration import CalibrationOptions
 from tiny_models import tiny_checkpoint

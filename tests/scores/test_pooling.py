@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from depthprune.errors import LoadError
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.sampled import prepare
+from depthprune.experiments.choosing.calibrate import prepare
+from depthprune.experiments.choosing.engine import Engine
 from depthprune.scores.batches import Batch
 from depthprune.scores.objectives import registry
 from depthprune.scores.pooling import WAYS, pooled_BD, read_pooling

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from depthprune.errors import UserError
-from depthprune.experiments.engine import Engine
-from depthprune.experiments.scoring import score_layers
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.choosing.score import score_layers
 from depthprune.plan import LayerPlan
 from depthprune.scores import registry
 from depthprune.surgery import drop_layers

@@ -24,11 +24,11 @@ from transformers import (
     Qwen3MoeForCausalLM,
 )
 
+from depthprune.checkpoints.adapters.config import METHODS, cut_config
+from depthprune.checkpoints.adapters.cut import cut_adapter, plan_adapter
 from depthprune.errors import CannotDropError, LoadError, OutputError
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
-from depthprune.surgery.adapter_config import METHODS, cut_config
-from depthprune.surgery.adapters import cut_adapter, plan_adapter
 from depthprune.surgery.bypass import bypass_lists
 from depthprune.surgery.stacks import Stack
 from tiny_models import SIZES, build, inputs, output

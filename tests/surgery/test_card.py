@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from depthprune.surgery.card import code, fenced, model_card, split_card
+from depthprune.checkpoints.card import code, fenced, model_card, split_card
 
 CUT = {"source": "bert", "stacks": {"layers": {"depth": 6, "dropped": [4, 5]}}, "strategy": "top"}
 SOURCE_CARD = """---

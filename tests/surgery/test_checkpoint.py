@@ -14,9 +14,9 @@ import safetensors
 import torch
 from safetensors.torch import save_file
 
+from depthprune.checkpoints.header import DTYPE_BITS, LARGEST_HEADER
+from depthprune.checkpoints.layout import INDEX_FILE, SINGLE_FILE, find_prefix, read_checkpoint, split_name
 from depthprune.errors import CannotDropError, LoadError
-from depthprune.surgery.checkpoint import INDEX_FILE, SINGLE_FILE, find_prefix, read_checkpoint, split_name
-from depthprune.surgery.header import DTYPE_BITS, LARGEST_HEADER
 from without_root import folder_without_root
 
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

@@ -12,14 +12,14 @@ from sentence_transformers.base.modules import Dense, Normalize, Router, Transfo
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
 from transformers import AutoModelForSequenceClassification
 
+from depthprune.checkpoints.companions import beside, check_beside, copy_files, copy_others, find_transformer
+from depthprune.checkpoints.history import provenance
+from depthprune.checkpoints.save import save_made
+from depthprune.checkpoints.stream import drop_layers_in_checkpoint
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.surgery import bypassed
-from depthprune.surgery.companions import beside, check_beside, copy_files, copy_others, find_transformer
-from depthprune.surgery.history import provenance
-from depthprune.surgery.save import save_made
-from depthprune.surgery.stream import drop_layers_in_checkpoint
 from tiny_models import tiny_checkpoint
 
 SENTENCES = ["ba be bi", "fo fu da de", "ga"]

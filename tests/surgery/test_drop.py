@@ -14,9 +14,10 @@ import transformers
 from torch import nn
 from transformers import PreTrainedModel
 
+from depthprune.checkpoints.save import save_checkpoint
 from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
-from depthprune.surgery import bypassed, drop_layers, find_stacks, save_checkpoint
+from depthprune.surgery import bypassed, drop_layers, find_stacks
 from tiny_models import ARCHITECTURES, DEPTH, HEADS, build, inputs, output, tiny_model
 
 PLANS = {"first": (0,), "middle": (2,), "last": (4,), "alternate": (2, 4), "all-but-one": (1, 2, 3, 4)}

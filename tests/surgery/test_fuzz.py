@@ -27,8 +27,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from depthprune.checkpoints.layout import INDEX_FILE, SINGLE_FILE, Checkpoint, read_checkpoint
 from depthprune.errors import LoadError
-from depthprune.surgery.checkpoint import INDEX_FILE, SINGLE_FILE, Checkpoint, read_checkpoint
 
 TRIES = os.environ.get("DEPTHPRUNE_FUZZ_TRIES")
 fuzz = settings(

@@ -8,11 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from depthprune.errors import LoadError, PlanError
-from depthprune.experiments.provenance import checkpoint_provenance
-from depthprune.plan import LayerPlan
-from depthprune.sources import ModelSource, locate
-from depthprune.surgery.history import (
+from depthprune.checkpoints.history import (
     header_hash,
     original_kept,
     plan_from_original,
@@ -20,6 +16,10 @@ from depthprune.surgery.history import (
     provenance,
     read_history,
 )
+from depthprune.errors import LoadError, PlanError
+from depthprune.experiments.environment import checkpoint_provenance
+from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource, locate
 from tiny_models import tiny_checkpoint
 
 OLD_FORMAT = [{"source": "bert", "depth": 6, "dropped": [4, 5]}, {"source": "cut", "depth": 4, "dropped": [0]}]

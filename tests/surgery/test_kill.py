@@ -24,7 +24,7 @@ import psutil
 import pytest
 from transformers import AutoModel, BertModel
 
-from depthprune.surgery.checkpoint import read_checkpoint
+from depthprune.checkpoints.layout import read_checkpoint
 from tiny_models import ARCHITECTURES, build
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from depthprune.checkpoints.header import StoredTensor
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import edited
-from depthprune.surgery.header import StoredTensor
-from depthprune.surgery.quantised import check_plain
+from depthprune.surgery.config.depth import edited
+from depthprune.surgery.config.quantised import check_plain
 from depthprune.surgery.stacks import Stack
 
 STACK = Stack("layers", ("model.layers",), "num_hidden_layers", 24)
@@ -76,6 +76,10 @@ def test_names_written_out_are_renamed_wherever_the_rules_stand():
         assert found == {"ignore": ["model.layers.16.mlp", "layers.16"], "only": "model.layers.5.mlp"}
 
 
+def dtypes(*tensors):
+    return {tensor.name: tensor.dtype for tensor in tensors}
+
+
 def stored(name: str, dtype: str = "BF16") -> StoredTensor:
     return StoredTensor(name, Path("model.safetensors"), dtype, (48, 8), 0, 48 * 8 * 2)
 
@@ -85,6 +89,6 @@ def test_a_quantised_tensor_that_holds_a_part_for_every_layer_is_refused(last, d
     module = "model.language_model.per_layer_model_projection"
 
     with pytest.raises(CannotDropError, match=rf"{module}' holds a part for every layer and is quantised \('{last}'"):
-        check_plain([stored(f"{module}.{last}", dtype)], {STACK: TOP})
-    check_plain([stored(f"{module}.weight"), stored("model.layers.0.mlp.qweight", "I32")], {STACK: TOP})
-    check_plain([stored(f"{module}.{last}", dtype)], {STACK: LayerPlan(24, ())})
+        check_plain(dtypes(stored(f"{module}.{last}", dtype)), {STACK: TOP})
+    check_plain(dtypes(stored(f"{module}.weight"), stored("model.layers.0.mlp.qweight", "I32")), {STACK: TOP})
+    check_plain(dtypes(stored(f"{module}.{last}", dtype)), {STACK: LayerPlan(24, ())})

@@ -4,9 +4,9 @@ import pytest
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import depth_keys, edited, edited_generation
-from depthprune.surgery.formulas import edit
-from depthprune.surgery.positions import check_positions
+from depthprune.surgery.config.depth import depth_keys, edited, edited_generation
+from depthprune.surgery.config.formulas import edit
+from depthprune.surgery.config.refusals import check_positions
 from depthprune.surgery.stacks import Stack
 
 PLAN = LayerPlan(6, (1, 4))  # keeps 0, 2, 3, 5

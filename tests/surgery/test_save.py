@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from depthprune.checkpoints.save import save_checkpoint
 from depthprune.errors import CannotDropError, OutputError
 from depthprune.output import LOCK
-from depthprune.surgery import save_checkpoint
 from tiny_models import inputs, output, tiny_checkpoint, tiny_model
 
 

@@ -9,16 +9,16 @@ import transformers
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
+from depthprune.checkpoints.copying import compare_file, write_file
+from depthprune.checkpoints.cut import plan_cut, stacks_in_plain_sight
+from depthprune.checkpoints.layout import read_checkpoint
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.surgery import drop_layers, find_stacks
 from depthprune.surgery.bypass import bypassed
-from depthprune.surgery.checkpoint import read_checkpoint
-from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
-from depthprune.surgery.outputs import same_logits
-from depthprune.surgery.sized import Kept, merged_bytes
-from depthprune.surgery.writing import compare_file, write_file
+from depthprune.surgery.proof.outputs import same_logits
+from depthprune.surgery.sized_tensors import Kept, merged_bytes
 from tiny_models import build
 
 SOUND = {

@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
+from depthprune.checkpoints.cut import plan_cut, stacks_in_plain_sight
+from depthprune.checkpoints.history import provenance
+from depthprune.checkpoints.layout import find_prefix, read_checkpoint
+from depthprune.checkpoints.proof.client import Prover
+from depthprune.checkpoints.publish import publish
+from depthprune.checkpoints.save import save_checkpoint, save_made
+from depthprune.checkpoints.stream import drop_layers_in_checkpoint, opened
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
-from depthprune.surgery import drop_layers, save_checkpoint
-from depthprune.surgery.checkpoint import find_prefix, read_checkpoint
-from depthprune.surgery.cut import plan_cut, stacks_in_plain_sight
-from depthprune.surgery.history import provenance
+from depthprune.surgery import drop_layers
 from depthprune.surgery.modules import UNCOMPARED
-from depthprune.surgery.proof import Prover
-from depthprune.surgery.publish import publish
-from depthprune.surgery.save import save_made
 from depthprune.surgery.stacks import new_names
-from depthprune.surgery.stream import drop_layers_in_checkpoint, opened
 from tiny_models import ARCHITECTURES, tiny_checkpoint, tiny_model
 
 PLAN = LayerPlan(5, (1, 3))
@@ -132,7 +132,7 @@ def test_a_refused_layer_is_named_and_nothing_is_left(tmp_path):
 
 
 def test_a_configuration_that_the_rules_edit_wrongly_is_caught_by_the_second_reading(tmp_path, monkeypatch):
-    from depthprune.surgery import cut
+    from depthprune.checkpoints import cut
 
     folder = tiny_checkpoint(tmp_path / "model", "modernbert", num_layers=5)
     right = cut.edited
@@ -145,7 +145,7 @@ def test_a_configuration_that_the_rules_edit_wrongly_is_caught_by_the_second_rea
 
 def test_kept_layers_that_changed_places_are_caught_by_the_second_reading(tmp_path, monkeypatch):
     """Their names are the right ones, and so are their shapes: only the tensors behind the names are not."""
-    from depthprune.surgery import cut
+    from depthprune.checkpoints import cut
 
     def swapped(names, plans):
         change = {"encoder.layer.0.": "encoder.layer.2.", "encoder.layer.2.": "encoder.layer.0."}
@@ -180,7 +180,7 @@ def test_the_child_outlives_the_thread_that_started_it(tmp_path):
 
 @pytest.mark.parametrize("how", ["shrinks", "goes", "is overwritten in place"])
 def test_weights_that_change_while_they_are_copied_are_refused(how, tmp_path, monkeypatch):
-    from depthprune.surgery import stream
+    from depthprune.checkpoints import stream
 
     folder = sharded(tiny_checkpoint(tmp_path / "model", num_layers=5), parts=3)
     file = folder / "model-00003-of-00003.safetensors"

@@ -49,7 +49,7 @@ def probe(
     """Fit a linear probe on every layer: how much of a task's answer stands in the sentence token there."""
     _prepare(output)
     from depthprune.cli.display import progress
-    from depthprune.experiments.analyses import probe as analyse
+    from depthprune.experiments.analyses.analyse import probe as analyse
 
     with progress() as show:
         result = analyse(
@@ -93,7 +93,7 @@ def similarity(
     """Compare a model before and after fine-tuning: the cosine of the sentence token, layer by layer."""
     _prepare(output)
     from depthprune.cli.display import progress
-    from depthprune.experiments.analyses import similarity as analyse
+    from depthprune.experiments.analyses.analyse import similarity as analyse
 
     with progress() as show:
         result = analyse(

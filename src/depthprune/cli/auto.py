@@ -58,8 +58,8 @@ def auto(
 
     Every number of layers is tried. Ends with the layers that go, what that costs and saves, and the checkpoint.
     """
-    from depthprune.experiments.auto import STRATEGIES, find, plans_for, resources, sure_runs
-    from depthprune.experiments.bounds import make_bounds
+    from depthprune.experiments.sweeps.auto import STRATEGIES, find, plans_for, resources, sure_runs
+    from depthprune.experiments.sweeps.bounds import make_bounds
     from depthprune.output import check_target
     from depthprune.reporting.written import check_page
     from depthprune.specs import HealSpec
@@ -74,7 +74,7 @@ def auto(
     from depthprune.cli.live import Live, expansion_lines
     from depthprune.cli.progress import messages
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep_rows import estimate
+    from depthprune.experiments.sweeps.rows import estimate
 
     runs, shared = Store(store), resources(workers, device)
     with progress() as show:
@@ -110,7 +110,7 @@ def auto(
         write_text(report, page(read_results(store), store, chosen=answer.digest))
     checkpoint = answer.checkpoint
     if output is not None and answer.digest is not None and checkpoint is not None:
-        from depthprune.experiments.checkpoints import hand_over
+        from depthprune.experiments.kept_checkpoints import hand_over
 
         checkpoint = hand_over(runs, answer.digest, output)
     for line in answer_lines(answer, expansion, checkpoint):
@@ -126,7 +126,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         UserError: there is no model within the bounds.
     """
     from depthprune.errors import UserError
-    from depthprune.experiments.summary import speedup_of
+    from depthprune.experiments.sweeps.status import speedup_of
     from depthprune.plan import format_layers
 
     cuts = [record for record in answer.tried.values() if record["spec"]["drop"]["dropped"]]
@@ -169,7 +169,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
 
 def _nearest(cuts: list[dict[str, Any]], full: float) -> str:
     """Say which of the plans tried scores best."""
-    from depthprune.experiments.summary import score_of
+    from depthprune.experiments.sweeps.status import score_of
     from depthprune.plan import format_layers
 
     best = max(cuts, key=score_of)

@@ -11,8 +11,8 @@ from depthprune.cli.chosen import check_alone, check_strategy, plan_from_file
 from depthprune.plan import LayerPlan, format_layers
 
 if TYPE_CHECKING:
+    from depthprune.checkpoints.cut import Cut
     from depthprune.sources import ModelSource
-    from depthprune.surgery.cut import Cut
 
 Counts = Annotated[
     list[str] | None, typer.Option("--count", help="How many layers to drop: 3, or decoder=3 for one stack of several.")
@@ -70,11 +70,11 @@ def drop(
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Drop layers and save what is left as a plain checkpoint, with the head it has and without training."""
+    from depthprune.checkpoints.companions import find_transformer
+    from depthprune.checkpoints.history import plans_from_original
     from depthprune.errors import OutputError, PlanError, UserError
     from depthprune.output import check_target
     from depthprune.strategies import plan_stacks, registry
-    from depthprune.surgery.companions import find_transformer
-    from depthprune.surgery.history import plans_from_original
 
     if output is not None:
         check_target(output)
@@ -129,10 +129,10 @@ def drop(
 def _stream(
     source: "ModelSource", choose, output: Path | None, folders, *, dry_run: bool, verify: str, told: Mapping[str, Any]
 ) -> None:
-    from depthprune.surgery.cut import plan_cut
-    from depthprune.surgery.publish import publish, said
+    from depthprune.checkpoints.cut import plan_cut
+    from depthprune.checkpoints.publish import publish, said
+    from depthprune.checkpoints.stream import beyond, opened, proving
     from depthprune.surgery.stacks import match_plans
-    from depthprune.surgery.stream import beyond, opened, proving
 
     root, adapters = folders
     with opened(source, modules=bool(adapters)) as given:
@@ -163,12 +163,12 @@ def _stream(
 
 def _in_memory(source: "ModelSource", choose, output: Path, told: Mapping[str, Any]) -> None:
     options.quiet_libraries()
+    from depthprune.checkpoints.history import provenance
+    from depthprune.checkpoints.publish import command_for
+    from depthprune.checkpoints.save import save_made
     from depthprune.loading import load_model
     from depthprune.profiling.footprint import num_parameters
     from depthprune.surgery import drop_layers, find_stacks
-    from depthprune.surgery.history import provenance
-    from depthprune.surgery.publish import command_for
-    from depthprune.surgery.save import save_made
 
     whole = load_model(source)
     before = num_parameters(whole)

@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from depthprune.cli.progress import EVERY, messages
-from depthprune.experiments.claims import owner_line, progress_line, running
-from depthprune.experiments.executors.base import Resources
-from depthprune.experiments.executors.local import cores
-from depthprune.experiments.expansion import Expansion
+from depthprune.experiments.leases import owner_line, progress_line, running
 from depthprune.experiments.store import Store
-from depthprune.experiments.summary import Best, best_plans, readable_record, records, tally
+from depthprune.experiments.sweeps.executors.base import Resources
+from depthprune.experiments.sweeps.executors.local import cores
+from depthprune.experiments.sweeps.expansion import Expansion
+from depthprune.experiments.sweeps.status import Best, best_plans, readable_record, records, tally
 from depthprune.plan import format_layers
 
 MOST_LINES = 20  # about runs that go on, in a terminal
@@ -195,7 +195,7 @@ def status_lines(store: Store) -> Iterator[Any]:
         if claim is not None:  # else it has just ended
             yield f"running: {digest}: {progress_line(claim) or 'begins'} ({owner_line(claim)})"
     for digest in found.failed[:20]:
-        from depthprune.experiments.sweep import failure_line
+        from depthprune.experiments.sweeps.runner import failure_line
 
         yield f"failed: {digest}: {failure_line(store.folder(digest))}"
     if found.foreign:

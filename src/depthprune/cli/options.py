@@ -165,7 +165,7 @@ def engine_options(batch_size, device, dtype, cache_memory, cache_dir, *, layerw
     Raises:
         UserError: an amount of memory that is none.
     """
-    from depthprune.experiments.engine import Engine
+    from depthprune.experiments.choosing.engine import Engine
 
     return Engine(batch_size, device, dtype, layerwise, parse_bytes(cache_memory), cache_dir)
 

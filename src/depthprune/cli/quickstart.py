@@ -28,7 +28,7 @@ def quickstart(
     model = _embedded_model()
     quiet_libraries()
     from depthprune.cli.display import console, progress, results_table, score_picture
-    from depthprune.experiments.prepare import compare
+    from depthprune.experiments.comparison import compare
     from depthprune.plan import format_layers
     from depthprune.specs import HealSpec
 

@@ -72,7 +72,7 @@ def run(
     with progress(quiet=quiet) as show:
         show("starting", 0, 1)  # torch and transformers take seconds to import
         quiet_libraries()
-        from depthprune.experiments.prepare import compare
+        from depthprune.experiments.comparison import compare
 
         result = compare(
             model,
@@ -108,7 +108,7 @@ def run(
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
     """Print both runs beside each other, and where they are recorded; move the checkpoint if asked for."""
     from depthprune.cli.display import console, lost_line, metrics_line, results_table, speed_line
-    from depthprune.experiments.bounds import lost_interval
+    from depthprune.experiments.sweeps.bounds import lost_interval
 
     for note in result.full.outcome["notes"]:
         console.print(note, highlight=False)
@@ -137,7 +137,7 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     assert result.pruned.model is not None
     checkpoint = result.pruned.model
     if output is not None:
-        from depthprune.experiments.checkpoints import hand_over
+        from depthprune.experiments.kept_checkpoints import hand_over
         from depthprune.experiments.store import Store
 
         checkpoint = hand_over(Store(store), result.pruned.digest, output)

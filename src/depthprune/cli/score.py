@@ -74,7 +74,7 @@ def score(
     if output is not None:
         check_file(output)
     if figure is not None:
-        from depthprune.reporting.figures import check_figure
+        from depthprune.reporting.drawings.figures import check_figure
 
         check_figure(figure)
 
@@ -89,7 +89,7 @@ def score(
     quiet_libraries()
     from depthprune.cli.display import console, progress
     from depthprune.cli.pictures import bars_picture, scores_table, triangle_picture, windows_table
-    from depthprune.experiments.scoring import score_layers
+    from depthprune.experiments.choosing.score import score_layers
 
     with progress() as show:
         scores = score_layers(
@@ -118,7 +118,7 @@ def score(
         write_json(output, scores.to_dict())
         console.print(f"scores: {output}", highlight=False, soft_wrap=True)
     if figure is not None:
-        from depthprune.reporting.figures import draw_scores
+        from depthprune.reporting.drawings.figures import draw_scores
 
         draw_scores(scores, figure)
         console.print(f"picture: {figure}", highlight=False, soft_wrap=True)

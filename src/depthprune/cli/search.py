@@ -75,10 +75,10 @@ def search(
     engine = engine_options(batch_size, device, dtype, cache_memory, cache_dir)
     check_file(output)
     if figure is not None:
-        from depthprune.reporting.figures import check_figure
+        from depthprune.reporting.drawings.figures import check_figure
 
         check_figure(figure)
-    from depthprune.experiments.searching import SearchOptions, search_layers
+    from depthprune.experiments.choosing.search import SearchOptions, search_layers
     from depthprune.specs import HealSpec
 
     sample = options.sample_options(
@@ -116,7 +116,7 @@ def search(
     console.print(found_table(found))
     console.print(f"found: {output} (all plans: {trace.name})", highlight=False, soft_wrap=True)
     if figure is not None:
-        from depthprune.reporting.figures import draw_search
+        from depthprune.reporting.drawings.figures import draw_search
 
         draw_search(found, read_trace(trace), figure)
         console.print(f"picture: {figure}", highlight=False, soft_wrap=True)

@@ -9,8 +9,8 @@ import typer
 from depthprune.cli import options
 
 if TYPE_CHECKING:
-    from depthprune.experiments.expansion import Expansion
     from depthprune.experiments.store import Store
+    from depthprune.experiments.sweeps.expansion import Expansion
 
 SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; or say it in options.")]
 Names = list[str] | None
@@ -79,10 +79,10 @@ def sweep(
     Each run is recorded once, whatever asks for it; start the same sweep on several machines that share the store.
     """
     from depthprune.errors import UserError
-    from depthprune.experiments.executors import local
-    from depthprune.experiments.executors.base import Resources
-    from depthprune.experiments.executors.base import registry as executors
-    from depthprune.experiments.sweep_spec import parse_sweep, read_sweep
+    from depthprune.experiments.sweeps.executors import local
+    from depthprune.experiments.sweeps.executors.base import Resources
+    from depthprune.experiments.sweeps.executors.base import registry as executors
+    from depthprune.experiments.sweeps.grid import parse_sweep, read_sweep
 
     executors.get(executor)
     if address is not None and executor != "ray":
@@ -104,10 +104,10 @@ def sweep(
     from depthprune.cli.display import console
     from depthprune.cli.live import expansion_lines
     from depthprune.cli.progress import messages, progress
-    from depthprune.experiments.expansion import expand
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweep_rows import estimate, remember
-    from depthprune.experiments.sweep_scores import stored_scorer
+    from depthprune.experiments.sweeps.choices import stored_scorer
+    from depthprune.experiments.sweeps.expansion import expand
+    from depthprune.experiments.sweeps.rows import estimate, remember
 
     runs, trust = Store(store), {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     if not dry_run:
@@ -136,7 +136,7 @@ def _carry_out(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> N
     from depthprune.cli.live import Live
     from depthprune.cli.progress import messages
     from depthprune.errors import UserError
-    from depthprune.experiments.sweep import carry_out
+    from depthprune.experiments.sweeps.runner import carry_out
 
     states: dict[str, tuple[str, str]] = {}
     try:

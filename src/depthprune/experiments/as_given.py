@@ -86,8 +86,8 @@ def inspect(model: str | Path, *, allow_pickle: bool = False, trust_remote_code:
 
 
 def _from_headers(source: ModelSource) -> Inspection | None:
-    from depthprune.surgery.checkpoint import read_checkpoint
-    from depthprune.surgery.cut import stacks_in_plain_sight
+    from depthprune.checkpoints.cut import stacks_in_plain_sight
+    from depthprune.checkpoints.layout import read_checkpoint
 
     if source.weights[0].suffix != ".safetensors":
         return None
@@ -163,7 +163,7 @@ def finetune(
     Raises:
         UserError: anything a user can cause, in one line.
     """
-    from depthprune.experiments.prepare import compare
+    from depthprune.experiments.comparison import compare
 
     return compare(
         model,
@@ -232,7 +232,7 @@ def evaluate(
     """
     from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate as score
-    from depthprune.experiments.prepare import resolve_device
+    from depthprune.experiments.comparison import resolve_device
     from depthprune.loading import check_positions, load_classifier, load_tokenizer
     from depthprune.tasks.encoding import encode
     from depthprune.tasks.heads import fit_to_head, head_labels

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.experiments.store import Store, write_json, write_once
-from depthprune.experiments.summary import records
+from depthprune.experiments.sweeps.status import records
 from depthprune.specs import DropSpec, RunSpec
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune import processes
-from depthprune.experiments import provenance
-from depthprune.experiments.checkpoints import MOVED_FILE, checkpoint
+from depthprune.checkpoints.companions import check_travelling
+from depthprune.experiments import environment as provenance
+from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
@@ -20,7 +21,6 @@ from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource
 from depthprune.specs import RunSpec
 from depthprune.strategies import same_choice
-from depthprune.surgery.companions import check_travelling
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
@@ -246,7 +246,7 @@ def _save(
     """Save the checkpoint of a run, with the files beside the model's weights, its card and its history."""
     import shutil
 
-    from depthprune.surgery.save import save_made
+    from depthprune.checkpoints.save import save_made
 
     if data.task.labels:
         model.config.id2label = dict(enumerate(data.task.output_labels))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.claims import BusyError, Watch, claim_files, claimed, owner_line, running, unwritable
+from depthprune.experiments.leases import BusyError, Watch, claim_files, claimed, owner_line, running, unwritable
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.reporting.paper.numbers import named_in_paper
-from depthprune.reporting.table import Table
+from depthprune.reporting.tables.table import Table
 
 FOLDER = "analyses"  # of a store
 KINDS = ("probe", "similarity")

@@ -13,7 +13,7 @@ from depthprune.reporting.claims.differences import Difference
 from depthprune.reporting.claims.evidence import beside_full
 from depthprune.reporting.results import Results, Run, mean_and_spread, percent
 from depthprune.reporting.settings import command
-from depthprune.reporting.table import Table
+from depthprune.reporting.tables.table import Table
 from depthprune.reporting.values import median_of
 
 MOST = 0.01  # what a recommended plan may lose on average

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from depthprune.errors import LoadError
 from depthprune.optional import require
-from depthprune.reporting import charts
 from depthprune.reporting.analyses import FOLDER, KINDS, curves, curves_words
 from depthprune.reporting.answer import answers, sentences
 from depthprune.reporting.cells import groups, over_seeds
+from depthprune.reporting.drawings import charts
 from depthprune.reporting.results import Results
-from depthprune.reporting.tables import Table, all_tables
+from depthprune.reporting.tables.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
 
 SHORT = 6  # answers that are said in words

@@ -88,8 +88,8 @@ def check_page(file: Path) -> None:
 
 
 def _text(chosen: str, results: Results, store: Path, claims: bool) -> str:
-    from depthprune.reporting.formats import comma_separated, latex, markdown
-    from depthprune.reporting.tables import all_tables
+    from depthprune.reporting.tables.formats import comma_separated, latex, markdown
+    from depthprune.reporting.tables.tables import all_tables
 
     if chosen == "html":
         from depthprune.reporting.page import page

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from depthprune.checkpoints.piecewise import PiecewiseModel
 from depthprune.errors import CannotDropError
 from depthprune.scores.base import LayerScores
 from depthprune.scores.batches import Batches
@@ -22,7 +23,6 @@ from depthprune.scores.states import StateStore
 from depthprune.scores.sums import SimilaritySums, pick, token_of
 from depthprune.surgery.bypass import given_states
 from depthprune.surgery.partial import PartialModel
-from depthprune.surgery.piecewise import PiecewiseModel
 
 Step = Callable[[int, int], None]
 FULL = -1

@@ -1,6 +1,6 @@
 """Change the depth of a model: find its stacks, drop layers, prove the result.
 
-Names are resolved on first use, so that the torch-free part (`anatomy`) can be imported without torch.
+Names are resolved on first use, so that the torch-free part (`config`) can be imported without torch.
 """
 
 from importlib import import_module
@@ -10,11 +10,10 @@ if TYPE_CHECKING:
     from depthprune.surgery.bypass import bypassed as bypassed
     from depthprune.surgery.drop import drop_layers as drop_layers
     from depthprune.surgery.modules import find_stacks as find_stacks
-    from depthprune.surgery.save import save_checkpoint as save_checkpoint
 
-_HOMES = {"bypassed": "bypass", "drop_layers": "drop", "find_stacks": "modules", "save_checkpoint": "save"}
+_HOMES = {"bypassed": "bypass", "drop_layers": "drop", "find_stacks": "modules"}
 
-__all__ = ["bypassed", "drop_layers", "find_stacks", "save_checkpoint"]
+__all__ = ["bypassed", "drop_layers", "find_stacks"]
 
 
 def __getattr__(name: str):

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from depthprune.arguments import checked
 from depthprune.errors import CannotDropError, PlanError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import Stack
+from depthprune.surgery.config.depth import Stack
 from depthprune.surgery.modules import find_stacks
 
 # What layers call the states that they are given and return, where these are not the first argument.

@@ -11,13 +11,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import edited_generation
+from depthprune.surgery.config.depth import edited_generation
 from depthprune.surgery.coverage import beyond_census, is_own_code
 from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
-from depthprune.surgery.outputs import check_in_memory
-from depthprune.surgery.sized import SIZE_ATTRIBUTES, Kept, kept_part, merged_logits
+from depthprune.surgery.proof.comparison import check_drop, tensor_shapes
+from depthprune.surgery.proof.outputs import check_in_memory
+from depthprune.surgery.sized_tensors import SIZE_ATTRIBUTES, Kept, kept_part, merged_logits
 from depthprune.surgery.stacks import Stack, match_plans, new_names
-from depthprune.surgery.verify import check_drop, tensor_shapes
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 

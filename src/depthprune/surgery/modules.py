@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.anatomy import SHARED_LAYERS, depth_keys, edited
+from depthprune.surgery.config.depth import SHARED_LAYERS, depth_keys, edited
 from depthprune.surgery.stacks import Stack, stack_names
 
 # What a configuration says about itself and not about the model.

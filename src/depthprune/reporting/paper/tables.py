@@ -18,7 +18,7 @@ from depthprune.reporting.paper.numbers import (
     paper_model,
 )
 from depthprune.reporting.results import Results, Run, mean_and_spread, percent
-from depthprune.reporting.table import Table, points, seeds_words
+from depthprune.reporting.tables.table import Table, points, seeds_words
 from depthprune.reporting.values import median_of
 
 FULL = "full model"

@@ -1,0 +1,1 @@
+"""Cut PEFT adapters along with the model they were trained on."""

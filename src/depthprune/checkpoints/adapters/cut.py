@@ -1,0 +1,215 @@
+"""Cut PEFT adapters along with the model they were made for: the same layers go, the others are renumbered. No torch.
+
+An adapter's folder holds `adapter_config.json` and `adapter_model.safetensors`, whose tensors are named after the
+modules of the model: `base_model.model.` before, the adapter's own parameter behind. Further adapters may lie in
+subfolders. The bytes of what stays are copied, and compared with the source afterwards.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+from depthprune.checkpoints.adapters.config import METHODS, PROMPTS, cut_config
+from depthprune.checkpoints.card import CARD_FILE, adapter_card
+from depthprune.checkpoints.companions import beside, copy_files
+from depthprune.checkpoints.copying import compare_file, write_file
+from depthprune.checkpoints.cut import Cut, Piece
+from depthprune.checkpoints.header import parse_config, read_file
+from depthprune.checkpoints.history import PROVENANCE_FILE
+from depthprune.checkpoints.layout import Checkpoint, StoredTensor, file_inside, split_name
+from depthprune.errors import CannotDropError, LoadError
+from depthprune.output import check_outside, whole_folder
+from depthprune.plan import LayerPlan
+from depthprune.surgery.sized_tensors import Kept
+from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+PICKLE_FILE = "adapter_model.bin"
+PREFIX = "base_model.model."
+TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
+
+Plans = Mapping[Stack, LayerPlan]
+
+
+def cut_adapter(
+    folder: Path, target: Path, *, plans: Plans, base_model: str, provenance: Mapping[str, Any] | None = None
+) -> dict[str, Cut]:
+    """Write what `plans` leave of the adapters in `folder` to `target`, whole or not at all.
+
+    Args:
+        folder: an adapter's folder, which may hold further adapters in subfolders.
+        target: a folder that does not exist or is empty.
+        plans: all stacks of the model that the adapter was made for, also those that lose nothing. Their paths may be
+            those of the modules or of the checkpoint, with or without the head; where these differ, give both.
+        base_model: what the new adapter names as its model: the path or Hub id of the cut one.
+        provenance: what goes into `depthprune.json`, if anything.
+
+    Returns:
+        Subfolder (empty for the folder itself) → what was cut.
+
+    Raises:
+        CannotDropError: the method does not allow it, or a stack cannot be told in the names; nothing is written.
+        LoadError: the folder holds no adapter, or a broken one.
+        OutputError: the target is taken, or there is no space.
+    """
+    cuts = {name: plan_adapter(folder / name, plans, base_model=base_model) for name in _adapters(folder)}
+    check_outside(target, folder)
+    with whole_folder(target, num_bytes=sum(cut.kept_bytes for cut in cuts.values())) as partial:
+        for name, cut in cuts.items():
+            place = partial / name
+            copy_files(folder / name, place, beside(folder / name))
+            place.mkdir(parents=True, exist_ok=True)
+            write_file(place / WEIGHTS_FILE, list(cut.kept), cut)
+            compare_file(place / WEIGHTS_FILE, list(cut.kept), cut)
+            (place / CONFIG_FILE).write_text(_json(cut.config), encoding="utf-8")
+            if provenance is not None:
+                (place / PROVENANCE_FILE).write_text(_json(provenance), encoding="utf-8")
+            if (folder / name / CARD_FILE).is_file():
+                card = file_inside(folder / name, CARD_FILE).read_text(encoding="utf-8", errors="replace")
+                (place / CARD_FILE).write_text(adapter_card(card, base_model=base_model), encoding="utf-8")
+    return cuts
+
+
+def _adapters(folder: Path) -> list[str]:
+    """Return the places of the adapters in a folder; what a training saved on its way is none of them."""
+    names = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
+    found = [name for name in names if not TRAINER_FOLDER.fullmatch(name)]
+    if (folder / CONFIG_FILE).is_file():
+        found.insert(0, "")
+    if not found:
+        raise LoadError(f"'{folder}' has no {CONFIG_FILE}; give the folder of a PEFT adapter")
+    return found
+
+
+def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
+    """Work out what a drop leaves of one adapter; writes nothing.
+
+    Raises:
+        CannotDropError: see `cut_adapter`.
+        LoadError: the adapter is broken.
+    """
+    config = _config(folder)
+    if not (folder / WEIGHTS_FILE).exists():
+        if (folder / PICKLE_FILE).exists():
+            raise LoadError(
+                f"'{folder}' has its weights in a pickle ({PICKLE_FILE}), which can run code when it is read; load it "
+                "with peft and save it again with save_pretrained"
+            )
+        raise LoadError(f"'{folder}' lacks {WEIGHTS_FILE}; fetch the adapter again")
+    tensors, metadata = read_file(file_inside(folder, WEIGHTS_FILE))
+    checkpoint = Checkpoint({tensor.name: tensor for tensor in tensors}, metadata, 0, False)
+    method = config.get("peft_type")
+    try:
+        if method in PROMPTS:
+            kept, new_config = _cut_prompt(config, checkpoint.tensors, plans)
+        elif method in METHODS:
+            names = new_names(checkpoint.tensors, _placed(checkpoint.tensors, plans))
+            kept = {new: Piece(checkpoint.tensors[old]) for old, new in names.items()}
+            new_config = cut_config(config, {_inside(old): _inside(names.get(old)) for old in checkpoint.tensors})
+        else:
+            raise CannotDropError(f"adapters of the kind {method!r} are not known to be cut exactly; merge it first")
+    except (CannotDropError, re.error) as error:
+        what = f"an entry of its {CONFIG_FILE} is no pattern ({error})" if isinstance(error, re.error) else error
+        raise CannotDropError(f"the adapter '{folder}' cannot be cut along: {what}") from None
+    new_config |= {"base_model_name_or_path": base_model, "revision": None}
+    stay = {piece.tensor.name for piece in kept.values()}
+    dropped = tuple(tensor for name, tensor in checkpoint.tensors.items() if name not in stay)
+    return Cut(plans, kept, dropped, new_config, checkpoint)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = file_inside(folder, CONFIG_FILE)
+    config = parse_config(file.read_bytes(), f"'{file}'")
+    if not isinstance(config, dict):
+        raise LoadError(f"'{file}' is not an object; fetch the adapter again")
+    return config
+
+
+@overload
+def _inside(name: str) -> str: ...
+@overload
+def _inside(name: None) -> None: ...
+def _inside(name: str | None) -> str | None:
+    return None if name is None else name.removeprefix(PREFIX)
+
+
+def _placed(names: Iterable[str], plans: Plans) -> dict[Stack, LayerPlan]:
+    """Return the stacks under the paths that they have in the names of an adapter's tensors.
+
+    Raises:
+        CannotDropError: a list of layers could be two stacks, two lists one stack, or one has layers beyond its depth.
+    """
+    found: dict[tuple[Stack, str], str] = {}
+    strangers: set[str] = set()
+    for name in map(_inside, names):
+        place = _place(name, plans)
+        if place is None:
+            strangers |= {split[0]} if (split := split_name(name)) else set()
+            continue
+        stack, path, prefix, layer = place
+        if found.setdefault((stack, path), prefix) != prefix:
+            raise CannotDropError(f"both '{found[stack, path]}' and '{prefix}' could be the stack '{stack.name}'")
+        if layer >= stack.depth:
+            raise CannotDropError(
+                f"it has a layer {layer} in '{prefix}', and the stack '{stack.name}' of the model has {stack.depth}; "
+                "give the adapter of this model"
+            )
+    known = {stack for stack, _ in found}
+    lost = [stack for stack, plan in plans.items() if plan.dropped and stack not in known]
+    if lost and strangers:
+        raise CannotDropError(
+            f"none of its lists of layers ({', '.join(sorted(strangers))}) is the stack '{lost[0].name}' "
+            f"({', '.join(lost[0].paths)}); give the adapter of this model"
+        )
+    paths = {stack: tuple(PREFIX + prefix for (own, _), prefix in found.items() if own == stack) for stack in known}
+    return {replace(stack, paths=paths[stack]): plan for stack, plan in plans.items() if stack in known}
+
+
+def _place(name: str, plans: Plans) -> tuple[Stack, str, str, int] | None:
+    """Return the stack, its path, the path in the adapter, and the layer of a tensor, or None outside the stacks.
+
+    A path matches where the two agree as far as the shorter goes: models are saved with and without their heads.
+    """
+    parts = name.split(".")
+    listed = [(stack, path) for stack in plans for path in stack.paths]
+    fitting: list[tuple[int, Stack, str, str, int]] = []
+    for at in (at for at, part in enumerate(parts) if at and LAYER_INDEX.fullmatch(part)):
+        for stack, path in listed:
+            own = path.split(".")
+            size = min(at, len(own))
+            if parts[at - size : at] == own[-size:]:
+                fitting.append((size, stack, path, ".".join(parts[:at]), int(parts[at])))
+    if not fitting:
+        return None
+    best = max(fitting, key=lambda fit: fit[0])  # of equal ones the first, the outermost list
+    rivals = {stack.name for size, stack, _, prefix, _ in fitting if (size, prefix) == (best[0], best[3])}
+    if len(rivals) > 1:
+        raise CannotDropError(f"'{best[3]}' could be any of the stacks {', '.join(sorted(rivals))}")
+    return best[1:]
+
+
+def _cut_prompt(
+    config: dict[str, Any], tensors: Mapping[str, StoredTensor], plans: Plans
+) -> tuple[dict[str, Piece], dict[str, Any]]:
+    """Cut what adds virtual tokens: whole where they stand before the input, by layers where each layer has its own."""
+    kept = {name: Piece(tensor) for name, tensor in tensors.items()}
+    cutting = [plan for plan in plans.values() if plan.dropped]
+    fitting = [plan for plan in cutting if plan.depth == config.get("num_layers")]
+    if config["peft_type"] == "PREFIX_TUNING" and cutting:
+        prefix = tensors.get("prompt_embeddings")
+        if len(plans) != 1 or not fitting or config.get("num_transformer_submodules") not in (None, 1):
+            raise CannotDropError("which layers its prefixes belong to is not clear; only models of one stack are")
+        plan = fitting[0]
+        if prefix is None or len(prefix.shape) != 2 or prefix.shape[1] % plan.depth:
+            raise CannotDropError(f"its prompt_embeddings do not hold one prefix for each of {plan.depth} layers")
+        part = prefix.shape[1] // plan.depth  # a token's keys and values for one layer
+        kept[prefix.name] = Piece(prefix, Kept(1, tuple((i * part, (i + 1) * part) for i in plan.kept)))
+    return kept, {**config, "num_layers": len(fitting[0].kept)} if fitting else dict(config)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,220 @@
+"""The model card (README.md) of a cut checkpoint, and what is carried over from the card of its source. No torch.
+
+Text that comes from elsewhere (names, the command, the source's front matter) is quoted: as code in Markdown, by the
+YAML writer in the front matter. Front matter is read without types, so that the language `no` stays Norwegian.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from depthprune.checkpoints.history import Cut, present_layers
+from depthprune.plan import LayerPlan, format_layers
+
+CARD_FILE = "README.md"
+TAGS = ("depthprune", "layer-dropping")
+# What says the same of the cut model as of its source. Results (model-index) do not, nor examples in a widget.
+CARRIED = (
+    "license",
+    "license_name",
+    "license_link",
+    "language",
+    "pipeline_tag",
+    "datasets",
+    "metrics",
+)
+ABOUT_THE_TASK = ("pipeline_tag", "datasets", "metrics")  # another after training
+FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+MARK = "<!-- depthprune: the card of the original model follows -->"
+NOTE = "What follows was written before the {}. Its figures are not those of what lies here."
+NO_TRAINING = "none. Expect lower scores until it is fine-tuned"
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+
+def model_card(
+    provenance: Mapping[str, Any],
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    source_card: str | None,
+    parameters: tuple[int, int] | None,
+    command: str | None,
+    proof: str,
+    training: str | None = None,
+    library: str = "transformers",
+    made_from: str | None = None,
+    on_hub: bool = False,
+) -> str:
+    """Return the README.md of a checkpoint that was cut, or trained without a cut.
+
+    Args:
+        provenance: content of its depthprune.json.
+        name: what it is called: the name of its folder.
+        config: its config.json.
+        source_card: the README.md of the model that was cut, if it has one; its text is kept below.
+        parameters: how many there were before the last cut and are after it; None where that is not known.
+        command: the command line that made it, if one line says it.
+        proof: how it was proved, as a sentence.
+        training: what training followed the cut, as a sentence; None where none did.
+        library: what loads it: transformers, or sentence-transformers.
+        made_from: what the model was made from, where no cut says it: a Hub id, or the name of a folder.
+        on_hub: whether `made_from` is a Hub id.
+
+    Raises:
+        LoadError: the cuts contradict each other.
+    """
+    cuts: Sequence[Cut] = provenance["cuts"]
+    front, body = split_card(source_card or "")
+    maker = f"depthprune {provenance.get('packages', {}).get('depthprune', '')}".strip()
+    notes = [f"Training{' after the cut' if cuts else ''}: {training or NO_TRAINING}", f"Proof: {proof}"]
+    if cuts and parameters is not None:
+        before, after = parameters
+        notes.insert(0, f"Parameters: {before:,} → {after:,} ({100 * (after / before - 1):+.1f} %), in the last cut")
+    notes.append(f"{'Every cut, with the hashes of its source' if cuts else 'What made it'}: {code('depthprune.json')}")
+    base = made_from if on_hub else base_model(front, cuts)
+    parts = [_front_matter(front, base, cut=bool(cuts), trained=training is not None, library=library)]
+    if cuts:
+        parts += _about_cuts(cuts, name, maker)
+    else:
+        parts += [f"# {code(name)}", f"This is {code(made_from or 'another model')}, trained by {maker}."]
+    parts += ["\n".join(f"- {note}" for note in notes)]
+    parts += [f"## How to load it\n\n{fenced(_loading(name, config, library), 'python')}"]
+    if command is not None:
+        parts.append(f"## How it was made\n\n{fenced(command, 'sh')}")
+    if body.strip():
+        note = NOTE.format("cut" if cuts else "training")
+        parts.append(f"{MARK}\n## Card of the original model\n\n{note}\n\n{body.strip()}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _about_cuts(cuts: Sequence[Cut], name: str, maker: str) -> list[str]:
+    stacks = present_layers(cuts)
+    depths = ", ".join(f"{len(kept)} of {depth}" for depth, kept in stacks.values())
+    rows = [
+        f"| {_cell(stack)} | {depth} → {len(kept)} | {_gone(depth, kept)} | {format_layers(kept)} |"
+        for stack, (depth, kept) in stacks.items()
+    ]
+    several = f" The model was cut {len(cuts)} times; the table is about all cuts together." if len(cuts) > 1 else ""
+    strategy = cuts[-1].get("strategy")
+    chosen = f" The layers of the last cut were chosen by the strategy {code(strategy)}." if strategy else ""
+    return [
+        f"# {code(name)}: {depths} layers",
+        f"This is {code(cuts[0].get('source', 'another model'))} with fewer layers, made by {maker}.",
+        "\n".join(["| stack | depth | layers dropped | layers kept |", "|---|---|---|---|", *rows]),
+        f"Layers are counted from 0 in the original model, before any cut.{several}{chosen}",
+    ]
+
+
+def adapter_card(card: str, *, base_model: str) -> str:
+    """Return the card of an adapter that was cut along with its model: its own, with the new model in it.
+
+    Its results are left out. A model that is a folder here is not named to the Hub.
+    """
+    front, body = split_card(card)
+    fields = {key: value for key, value in front.items() if key not in ("base_model", "model-index")}
+    tags = [tag for tag in _listed(front.get("tags")) if not tag.startswith("base_model:")]
+    fields |= {"base_model": base_model} if HUB_ID.fullmatch(base_model) and "/" in base_model else {}
+    fields["tags"] = list(dict.fromkeys([*tags, *TAGS]))
+    note = f"{MARK}\n## Card of the original adapter\n\n{NOTE.format('cut')}"
+    about = f"This adapter was cut along with its model, which is now {code(base_model)}, by depthprune."
+    return "\n\n".join([_yaml(fields), about, *([f"{note}\n\n{body.strip()}"] if body.strip() else [])]) + "\n"
+
+
+def split_card(text: str) -> tuple[dict[str, Any], str]:
+    """Split a card into its front matter and its text; of a cut model's card, the text about the original.
+
+    Front matter that is no YAML, or no mapping, counts as empty: a broken card is no reason not to cut a model.
+    """
+    match = FRONT_MATTER.match(text)
+    front: Any = None
+    if match:
+        try:
+            front = yaml.load(match[1], Loader=yaml.BaseLoader)  # every scalar is text
+        except (yaml.YAMLError, RecursionError):
+            front = None
+    body = text[match.end() :] if match else text
+    _, mark, original = body.partition(MARK)
+    if mark:  # heading and note are written anew
+        body = original.split("\n\n", 2)[-1]
+    return (front if isinstance(front, dict) else {}), body
+
+
+def base_model(front: Mapping[str, Any], cuts: Sequence[Cut]) -> str | list[str] | None:
+    """Return what the Hub is to show as the base: the last cut's source that it knows, else what the source named.
+
+    A folder's name is not it: the Hub would take it for the id of some other model.
+    """
+    for cut in reversed(cuts):
+        if str(cut.get("identity", "")).startswith("hub:") and HUB_ID.fullmatch(str(cut["source"])):
+            return cut["source"]
+    return _text(front.get("base_model"))
+
+
+def _front_matter(
+    front: Mapping[str, Any], base: str | list[str] | None, *, cut: bool, trained: bool, library: str
+) -> str:
+    fields: dict[str, Any] = {"base_model": base} if base else {}
+    if base and trained:  # the Hub has no word for a cut without training
+        fields["base_model_relation"] = "finetune"
+    fields["library_name"] = library
+    carried = [key for key in CARRIED if not trained or key not in ABOUT_THE_TASK]
+    fields |= {key: value for key in carried if (value := _text(front.get(key)))}
+    tags = [] if trained else _listed(front.get("tags"))
+    fields["tags"] = list(dict.fromkeys([*tags, *(TAGS if cut else TAGS[:1])]))
+    return _yaml(fields)
+
+
+def _yaml(fields: Mapping[str, Any]) -> str:
+    return f"---\n{yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True)}---"
+
+
+def _listed(value: Any) -> list[str]:
+    found = _text(value) or []
+    return [found] if isinstance(found, str) else found
+
+
+def _text(value: Any) -> str | list[str] | None:
+    """Return text or a list of it, each on one line; anything deeper is not for another model's card."""
+    if isinstance(value, list):
+        return [" ".join(item.split()) for item in value if isinstance(item, str)] or None
+    return " ".join(value.split()) or None if isinstance(value, str) else None
+
+
+def _cell(text: str) -> str:
+    return code(text).replace("|", r"\|")
+
+
+def _gone(depth: int, kept: tuple[int, ...]) -> str:
+    return format_layers(LayerPlan.from_kept(depth, kept).dropped) or "none"
+
+
+def _loading(name: str, config: Mapping[str, Any], library: str) -> str:
+    path = json.dumps(name, ensure_ascii=False)  # a valid literal of Python, too
+    if library == "sentence-transformers":
+        return f"from sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer({path})"
+    named = config.get("architectures")
+    known = str(named[0]) if isinstance(named, list) and named and "auto_map" not in config else ""
+    chosen = known if known.isidentifier() else "AutoModel"
+    trust = ", trust_remote_code=True" if "auto_map" in config else ""
+    return f"from transformers import {chosen}\n\nmodel = {chosen}.from_pretrained({path}{trust})"
+
+
+def code(text: Any) -> str:
+    """Quote text as code within a line, whatever characters it has.
+
+    >>> code("a`b")
+    '``a`b``'
+    """
+    line = " ".join(str(text).split())
+    ticks = "`" * (max(map(len, re.findall("`+", line)), default=0) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def fenced(text: str, language: str) -> str:
+    """Quote text as a block of code, whatever characters it has."""
+    fence = "`" * max(3, max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"

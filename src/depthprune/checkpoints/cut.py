@@ -1,0 +1,144 @@
+"""What a streamed drop does to a checkpoint, worked out before a byte is written. No torch.
+
+Here the paths of a `Stack` are those of the checkpoint's tensors, which need not be those of the modules: ViT stores
+`encoder.layer.0…` for a module under `layers.0`.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from depthprune.checkpoints.layout import Checkpoint, StoredTensor, find_prefix, split_name
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource
+from depthprune.surgery.config.depth import check_supported, depth_keys, edited, holder
+from depthprune.surgery.config.entries import BEYOND_THE_STACK
+from depthprune.surgery.config.quantised import check_plain
+from depthprune.surgery.sized_tensors import Kept, kept_part
+from depthprune.surgery.stacks import Stack, new_names
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A tensor that stays, whole or in part.
+
+    Args:
+        tensor: where its bytes lie.
+        part: what stays of it; None for all.
+    """
+
+    tensor: StoredTensor
+    part: Kept | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what stays."""
+        return self.tensor.shape if self.part is None else self.part.shape(self.tensor.shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of what stays."""
+        whole = prod(self.tensor.shape)
+        return self.tensor.num_bytes if self.part is None else self.tensor.num_bytes // whole * prod(self.shape)
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """Yield (offset in the file, number of bytes) of what stays as it is, in order."""
+        assert self.part is None or not self.part.merged
+        if self.part is None:
+            yield self.tensor.start, self.tensor.num_bytes
+            return
+        dimension = self.part.dimension
+        inner = self.tensor.num_bytes // prod(self.tensor.shape[: dimension + 1])
+        for row in range(prod(self.tensor.shape[:dimension])):
+            start = self.tensor.start + row * self.tensor.shape[dimension] * inner
+            for first, stop in self.part.ranges:
+                yield start + first * inner, (stop - first) * inner
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What a streamed drop does.
+
+    Args:
+        plans: stack, with the checkpoint's paths → plan.
+        kept: new name → what stays, in the order of the source.
+        dropped: the tensors that go.
+        config: the new config.json.
+        checkpoint: the source.
+    """
+
+    plans: Mapping[Stack, LayerPlan]
+    kept: Mapping[str, Piece]
+    dropped: tuple[StoredTensor, ...]
+    config: dict[str, Any]
+    checkpoint: Checkpoint
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the tensors that stay."""
+        return sum(piece.num_bytes for piece in self.kept.values())
+
+    @property
+    def parameters(self) -> tuple[int, int]:
+        """Elements of all tensors before and after; packed ones, such as four-bit weights, as they are stored."""
+        before = sum(prod(tensor.shape) for tensor in self.checkpoint.tensors.values())
+        return before, sum(prod(piece.shape) for piece in self.kept.values())
+
+
+def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[str, Stack] | None:
+    """Return the one stack of a model whose config.json and tensor names leave no doubt, else None."""
+    keys = depth_keys(source.config)
+    if len(keys) != 1:
+        return None
+    key, depth = next(iter(keys.items()))
+    if "." in key:
+        return None
+    prediction = range(depth, depth + _beyond(source.config))
+    names = (n for n in checkpoint.tensors if (split := split_name(n)) is None or split[1] not in prediction)
+    try:
+        return {"layers": Stack("layers", (find_prefix(names, depth),), key, depth)}
+    except CannotDropError:
+        return None
+
+
+def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: Checkpoint) -> Cut:
+    """Work out which tensors go and what the new configuration is; writes nothing.
+
+    Raises:
+        CannotDropError: an architecture or an entry of the configuration does not allow a plan.
+    """
+    config = edited(source.config, plans)
+    for stack, plan in plans.items():
+        if plan.dropped:
+            check_supported(holder(config, stack.depth_key))
+        _check_depth(source, stack, checkpoint)
+    check_plain({name: tensor.dtype for name, tensor in checkpoint.tensors.items()}, plans)
+    names = new_names(checkpoint.tensors, plans)
+    kept = {}
+    for name, tensor in checkpoint.tensors.items():
+        if name in names:
+            assert names[name] not in kept, "two tensors would get one name"
+            kept[names[name]] = Piece(tensor, kept_part(name, tensor.shape, plans))
+    dropped = tuple(tensor for name, tensor in checkpoint.tensors.items() if name not in names)
+    return Cut(plans, kept, dropped, config, checkpoint)
+
+
+def _beyond(config: Mapping[str, Any]) -> int:
+    """How many layers of multi-token prediction may follow the stack."""
+    return max((value for name in BEYOND_THE_STACK if isinstance(value := config.get(name), int)), default=0)
+
+
+def _check_depth(source: ModelSource, stack: Stack, checkpoint: Checkpoint) -> None:
+    """Refuse weights that have more or fewer layers than config.json says."""
+    beyond = _beyond(holder(copy.deepcopy(source.config), stack.depth_key))
+    for path in stack.paths:
+        places = (stack.split(name) for name in checkpoint.tensors)
+        seen = {place[1] for place in places if place is not None and place[0] == path}
+        if not set(range(stack.depth)) <= seen <= set(range(stack.depth + beyond)):
+            raise CannotDropError(
+                f"the configuration says {stack.depth} layers and the weights have no stack of that depth "
+                f"({path} {len(seen)}); fetch the model again"
+            )

@@ -1,0 +1,154 @@
+"""Write a cut model as a plain checkpoint, and prove the files before they get their name.
+
+The proof reads what was written back with plain `from_pretrained` and compares it, tensor for tensor, with the model
+in memory. Only then is the folder renamed to the target, so a folder with that name is always complete.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from depthprune.arguments import checked
+from depthprune.checkpoints.card import CARD_FILE, model_card
+from depthprune.checkpoints.companions import MODULES_FILE, beside, card_of, copy_files, copy_others
+from depthprune.checkpoints.layout import file_inside
+from depthprune.errors import CannotDropError
+from depthprune.output import whole_folder
+from depthprune.sources import TOKENIZER_FILES, ModelSource
+from depthprune.surgery.modules import REFUSALS, first_line
+
+
+@checked("save_checkpoint")
+def save_checkpoint(
+    model: PreTrainedModel,
+    target: Path | str,
+    *,
+    tokenizer_from: Path | str | None = None,
+    provenance: dict[str, Any] | None = None,
+    before: Callable[[Path], object] | None = None,
+) -> Path:
+    """Save `model` so that plain `from_pretrained` loads it, and prove it.
+
+    Args:
+        model: the model, cut or not.
+        target: a folder that does not exist or is empty.
+        tokenizer_from: a folder to copy the tokenizer's files from, as they are.
+        provenance: what goes into `depthprune.json` beside the weights: where the model came from.
+        before: writes further files into the folder it is given, before the model's own.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: the target is taken, or there is no space.
+        CannotDropError: what was written does not load back as the same model; nothing is left behind.
+    """
+    target = Path(target)
+    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+    with whole_folder(target, num_bytes=num_bytes) as partial:
+        if before is not None:
+            before(partial)
+        model.save_pretrained(partial)
+        for name in TOKENIZER_FILES:
+            if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
+                shutil.copyfile(file_inside(Path(tokenizer_from), name), partial / name)
+        if provenance is not None:
+            text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
+            (partial / "depthprune.json").write_text(text, encoding="utf-8")
+        prove_reload(model, partial)
+    return target
+
+
+def save_made(
+    model: PreTrainedModel,
+    target: Path | str,
+    *,
+    source: ModelSource,
+    provenance: dict[str, Any],
+    name: str | None = None,
+    parameters: tuple[int, int] | None = None,
+    command: str | None = None,
+    training: str | None = None,
+) -> Path:
+    """Save a model that was made from `source` with what `drop` would bring along: files beside it, card, history.
+
+    Args:
+        model: what was made of it.
+        target: a folder that does not exist or is empty.
+        source: where it comes from.
+        provenance: content of `depthprune.json`.
+        name: what the card calls it; the target's name by default.
+        parameters, command, training: see `card.model_card`.
+
+    Raises:
+        OutputError, CannotDropError: see `save_checkpoint`.
+        LoadError: a file beside the weights is a link that leaves the folder.
+    """
+    folder, target = source.path, Path(target)
+    is_sentence_transformer = (folder / MODULES_FILE).is_file()
+
+    def beside_the_weights(partial: Path) -> None:
+        if is_sentence_transformer:
+            copy_others(folder, partial, transformer=folder, python=source.trust_remote_code)
+        else:
+            copy_files(folder, partial, beside(folder, python=source.trust_remote_code))
+        text = model_card(
+            provenance,
+            name=name or target.name,
+            config={**source.config, "architectures": [type(model).__name__]},
+            source_card=card_of(folder),
+            parameters=parameters,
+            command=command,
+            proof="plain from_pretrained takes exactly these tensors",
+            training=training,
+            made_from=source.name if source.commit is not None else source.title,
+            on_hub=source.commit is not None,
+        )
+        (partial / CARD_FILE).write_text(text, encoding="utf-8")
+
+    return save_checkpoint(model, target, provenance=provenance, before=beside_the_weights)
+
+
+def prove_reload(model: PreTrainedModel, folder: Path) -> None:
+    """Load `folder` with plain `from_pretrained` and compare it with `model`, tensor for tensor.
+
+    Raises:
+        CannotDropError: a tensor is missing, left over, or another.
+    """
+    chosen: Any = type(model)  # with output_loading_info it returns a pair, which its annotation does not say
+    try:
+        again, info = chosen.from_pretrained(folder, dtype="auto", output_loading_info=True)
+    except (OSError, *REFUSALS) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not the model's
+        raise CannotDropError(
+            f"the checkpoint written for '{model.config.model_type}' does not load back ({first_line(error)}); "
+            "nothing was saved"
+        ) from None
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            raise CannotDropError(
+                f"the checkpoint written for '{model.config.model_type}' does not load back: {kind.replace('_', ' ')} "
+                f"{sorted(map(str, info[kind]))[:3]}; nothing was saved, please report it"
+            )
+    before, after = model.state_dict(), again.state_dict()
+    odd = sorted(set(before) ^ set(after)) or [
+        name for name in before if not _same_bits(before[name].cpu(), after[name].cpu())
+    ]
+    if odd:
+        raise CannotDropError(
+            f"the checkpoint written for '{model.config.model_type}' loads back with another '{odd[0]}'; "
+            "nothing was saved, please report it"
+        )
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Compare bits, not values: a NaN of a diverged training is to come back as it was."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))

@@ -1,0 +1,131 @@
+"""A model that an analysis looks at, as far as it is known before its weights are read."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from depthprune.checkpoints.history import ONLY_STACK, PROVENANCE_FILE, present_layers, read_history
+from depthprune.errors import LoadError, UserError
+from depthprune.experiments.sweeps.status import readable_record
+from depthprune.loading import load_config, load_tokenizer, model_class
+from depthprune.plan import format_layers
+from depthprune.sources import ModelSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+CHECKPOINT = "model"  # what a store calls every checkpoint
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A model without its weights.
+
+    Args:
+        source: where it is.
+        tokenizer: the model's, with a padding token.
+        depth: of its only stack.
+        hidden_size: None where the configuration does not say it.
+        token: `first` or `last`: where the representation of a sentence stands.
+    """
+
+    source: ModelSource
+    tokenizer: Any
+    depth: int
+    hidden_size: int | None
+    token: str
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a record says about it."""
+        return {
+            "name": telling_name(self.source),
+            "identity": self.source.identity,
+            "model_type": self.source.config["model_type"],
+            "depth": self.depth,
+        }
+
+
+def look_at(source: ModelSource) -> Analysed:
+    """Read a model's configuration and tokenizer.
+
+    Raises:
+        UserError: it has several stacks, or one of the two cannot be read.
+    """
+    from depthprune.scores.batches import sentence_token
+    from depthprune.surgery.modules import probe_stacks
+
+    stacks = probe_stacks(*model_class(source))
+    if len(stacks) > 1:
+        names = ", ".join(f"'{name}'" for name in stacks)
+        raise UserError(f"'{source.name}' has several stacks ({names}); layers are analysed of models with one")
+    tokenizer = load_tokenizer(source)
+    config = load_config(source)
+    stack = next(iter(stacks.values()))
+    bare: Any = SimpleNamespace(config=config)  # the token is known from the configuration; the weights can wait
+    token = sentence_token(bare, tokenizer, stack.name)
+    if tokenizer.pad_token is None:  # any will do, since padding is masked
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return Analysed(source, tokenizer, stack.depth, getattr(config, "hidden_size", None), token)
+
+
+def check_alike(before: Analysed, after: Analysed) -> None:
+    """Refuse two models whose layers do not pair up.
+
+    Raises:
+        UserError: another architecture, depth or hidden size.
+    """
+    names = f"'{before.source.name}'", f"'{after.source.name}'"
+    kinds = [one.source.config["model_type"] for one in (before, after)]
+    if kinds[0] != kinds[1]:
+        raise UserError(f"{names[1]} is a {kinds[1]} and {names[0]} a {kinds[0]}; give a model and its fine-tuned self")
+    if before.depth != after.depth:
+        raise UserError(
+            f"{names[1]} has {after.depth} layers and {names[0]} has {before.depth}, so they do not pair up; "
+            "give the full fine-tuned model (depthprune run without a strategy saves it), not a pruned one"
+        )
+    if before.hidden_size != after.hidden_size:
+        raise UserError(
+            f"{names[1]} has the hidden size {after.hidden_size} and {names[0]} {before.hidden_size}; "
+            "give a model and its fine-tuned self"
+        )
+
+
+def check_same_tokens(pair: list[Analysed], rows: list["Dataset"], split: str) -> None:
+    """Refuse rows that are not the same tokens for both models.
+
+    Raises:
+        UserError: the message names the first such row.
+    """
+    ids = [some["input_ids"][:] for some in rows]
+    odd = next((i for i, (one, other) in enumerate(zip(*ids, strict=True)) if one != other), None)
+    if odd is not None:
+        raise UserError(
+            f"row {odd} of '{split}' becomes other tokens in '{pair[1].source.name}' than in '{pair[0].source.name}'; "
+            "put the same tokenizer into both folders"
+        )
+
+
+def telling_name(source: ModelSource) -> str:
+    """Return what a model is called in a record: its Hub id, or its folder's name, and never a path.
+
+    Checkpoints in a store are all called `model`; what depthprune wrote beside them says of what they were made.
+    """
+    folder = Path(os.path.abspath(source.path))
+    if source.commit is not None or folder.name != CHECKPOINT or not (folder / PROVENANCE_FILE).is_file():
+        return source.title
+    try:
+        cuts = read_history(folder)
+        present = present_layers(cuts)
+        made = json.loads((folder / PROVENANCE_FILE).read_text(encoding="utf-8"))
+    except LoadError:
+        return folder.name
+    record = readable_record(folder.parent / "record.json") or {}
+    name = cuts[0].get("source") if cuts else record.get("environment", {}).get("model")
+    for stack, (depth, left) in present.items():
+        which = f"{stack}=" if stack != ONLY_STACK else ""
+        name = f"{name} without layers {which}{format_layers(sorted(set(range(depth)) - set(left)))}"
+    task = f" fine-tuned on {made['task']}" if "task" in made else ""
+    return f"{name or folder.name}{task}"

@@ -1,0 +1,1 @@
+"""Choose layers on calibration data: score, search, and the objectives that a search minimises."""

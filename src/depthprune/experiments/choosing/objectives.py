@@ -1,0 +1,162 @@
+"""What a search minimises, opened on a model: a cost on calibration data, a task's metric, or a fine-tuned score."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthprune.errors import UserError
+from depthprune.experiments.choosing.calibrate import Prepared, open_store
+from depthprune.plan import LayerPlan
+from depthprune.registry import unknown
+from depthprune.specs import HealSpec
+from depthprune.strategies.evaluator import BatchObjective, FunctionObjective
+
+if TYPE_CHECKING:
+    from depthprune.scores.leftout import LeftOut
+    from depthprune.scores.objectives import Objective
+
+METRIC, FINETUNED = "metric", "finetuned"
+OUTPUT = "output"  # whichever says how far the output is from the full model's: no label is needed
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An objective by name.
+
+    Args:
+        name: what the command calls it.
+        cost: its sum over batches; None for a metric, which is no mean over examples.
+        unit: of its value.
+    """
+
+    name: str
+    cost: "Objective | None"
+    unit: str
+
+
+def objective_names() -> list[str]:
+    """Return the names of the objectives."""
+    from depthprune.scores.objectives import registry
+
+    return sorted([*registry.names(), METRIC, FINETUNED, OUTPUT])
+
+
+def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
+    """Return an objective that the model can have; what fits it where `name` is None.
+
+    Raises:
+        UserError: the model or the data cannot have it.
+    """
+    from depthprune.scores.objectives import default_objective, registry
+
+    labelled = prepared.calibration.labels is not None
+    if name == OUTPUT:
+        name = "embedding" if prepared.head is None else "kl"
+    name = name or default_objective(prepared.head, labelled)
+    if name in (METRIC, FINETUNED):
+        if not labelled:
+            raise UserError(f"the objective '{name}' needs a task with labels, such as --data mrpc")
+        if name == METRIC and prepared.head != "classes":
+            raise UserError(
+                f"the objective 'metric' needs a classifier, and '{prepared.source.name}' is a "
+                f"{type(prepared.model).__name__}; fine-tune it first: depthprune finetune"
+            )
+        if name == METRIC:
+            prepared.fit_labels()
+        task = prepared.calibration.task
+        return Chosen(name, None, f"1 − {task.primary}")
+    if name not in registry.names():
+        raise unknown("objective", name, objective_names())
+    cost = registry.get(name)
+    cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
+    if cost.labels:
+        prepared.fit_labels()
+    return Chosen(name, cost, cost.unit)
+
+
+@contextmanager
+def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) -> Iterator[BatchObjective]:
+    """Open an objective on a model: it is run in part until the context ends.
+
+    Args:
+        reuse: keep states and begin where plans differ; without it every plan is run from its beginning.
+    """
+    from depthprune.scores.leftout import LeftOut
+    from depthprune.scores.objectives import registry
+    from depthprune.scores.states import StateStore
+    from depthprune.surgery.partial import partial_model
+
+    batches = prepared.batches(predict=True)
+    sample = batches[0].inputs
+    with (
+        partial_model(prepared.model, prepared.stack, sample) as runner,
+        open_store(prepared.engine) if reuse else StateStore(prepared.engine.cache_memory) as store,
+    ):
+        runner.resumes = runner.resumes and reuse
+        leftout = LeftOut(runner, batches, chosen.cost or registry.get("kl"), store)
+        yield leftout if chosen.cost is not None else TaskMetric(leftout, prepared.calibration.task)
+
+
+class TaskMetric:
+    """One minus the primary metric of a classifier without training, over the whole sample at once."""
+
+    num_batches = 1
+
+    def __init__(self, leftout: "LeftOut", task: Any):
+        self._leftout, self._task = leftout, task
+
+    def batch(self, plan: LayerPlan, number: int) -> tuple[float, int]:
+        from depthprune.evaluation.classification import refuse_nan, score
+
+        expected, predicted, broken = [], [], 0
+        for i in range(self._leftout.num_batches):
+            logits_BC, targets = self._leftout.output(plan, i)
+            broken += int(logits_BC.isnan().any(-1).sum())
+            expected += targets.tolist() if self._task.regression else targets.int().tolist()
+            predicted += (logits_BC[:, 0] if self._task.regression else logits_BC.argmax(-1)).tolist()
+        refuse_nan(broken, len(expected))
+        if not self._task.regression:
+            expected, predicted = self._task.labels_of(expected), self._task.labels_of(predicted)
+        return 1 - score(self._task, expected, predicted)[self._task.metrics[0]], 1
+
+    def finish(self, mean: float) -> float:
+        return mean
+
+    def keep(self, plans: Iterable[LayerPlan]) -> None:
+        self._leftout.keep(plans)
+
+    def warm(self, plan: LayerPlan) -> None:
+        self._leftout.warm(plan)
+
+
+def finetuned_objective(
+    prepared: Prepared,
+    *,
+    heal: HealSpec,
+    seed: int,
+    store: Path | str,
+    device: str,
+    on_progress: Callable[[str, int, int], None],
+) -> FunctionObjective:
+    """Return the objective of Greedy Layer Pruning (arXiv:2105.14839): one minus the score after fine-tuning.
+
+    Every plan is a run of its own in the store, so nothing is trained twice.
+    """
+    from depthprune.experiments.comparison import make_spec
+    from depthprune.experiments.run import run
+    from depthprune.experiments.store import Store
+    from depthprune.tasks.calibration import DEFAULT_LENGTH, labelled_rows
+
+    options = prepared.calibration.options
+    data = labelled_rows(options)
+    assert data is not None, "the objective needs labels, which has been checked"
+    runs = Store(store)
+
+    def value(plan: LayerPlan) -> float:
+        spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length or DEFAULT_LENGTH, seed=seed)
+        result = run(prepared.source, data, spec, plan, store=runs, device=device, on_progress=on_progress)
+        return 1 - result.score
+
+    return FunctionObjective(value)

@@ -1,0 +1,195 @@
+"""Score the layers of a model: load, sample, one pass or one loss a layer, and what a score file says about it all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthprune.arguments import checked
+from depthprune.errors import CannotDropError, UserError
+from depthprune.experiments import environment as provenance
+from depthprune.experiments.choosing.calibrate import Prepared, open_store, prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
+from depthprune.scores.base import LayerScores, Metric, Scores, registry
+from depthprune.sources import locate
+from depthprune.tasks import TaskData
+from depthprune.tasks.calibration import CalibrationOptions
+
+if TYPE_CHECKING:
+    from depthprune.surgery.stacks import Stack
+
+Progress = Callable[[str, int, int], None]
+TOKENS = ("first", "last")
+
+
+@checked("score")
+@quietly()
+def score_layers(
+    model: str | Path,
+    metric: str,
+    data: CalibrationOptions | str,
+    *,
+    stack: str | None = None,
+    token: str | None = None,
+    objective: str | None = None,
+    engine: Engine | None = None,
+    task_data: TaskData | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Progress = no_progress,
+) -> Scores:
+    """Score the layers of a model on calibration data. This is `depthprune.score`.
+
+    Args:
+        model: a local folder or a Hub id.
+        metric: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
+        data: the sample, or what to take it from.
+        stack: which stack, for a model with several.
+        token: `first` or `last`, for the metrics of a single token; the sentence's token by default.
+        objective: for the metric `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; what fits the model by
+            default.
+        engine: how the model is run.
+        task_data: the rows of the task that `data` names, where they were read before.
+        on_progress: called with the stage's name and how far it is.
+
+    Returns:
+        The scores; for a metric of similarity, those of all such metrics, since one pass gives them all.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    chosen = registry.get(metric)
+    if token is not None and token not in TOKENS:
+        raise UserError(f"there is no token '{token}'; it is 'first' or 'last'")
+    if objective is not None and chosen.needs != "objective":
+        raise UserError(f"--objective is for --metric loss; '{metric}' has none")
+    engine = engine or Engine()
+    options = CalibrationOptions(data) if isinstance(data, str) else data
+    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    on_progress("load", 0, 1)
+    prepared = prepare(source, options, engine, stack, task_data)
+    from depthprune.scores.batches import sentence_token
+
+    token = token or sentence_token(prepared.model, prepared.tokenizer, prepared.stack.name)
+    more: dict[str, Any] = {}
+    if chosen.needs == "pass":
+        metrics = _similarity(prepared, token, on_progress)
+    elif chosen.needs == "objective":
+        name, scores = _objective_scores(prepared, chosen, objective, on_progress)
+        metrics, more["objective"] = {metric: scores}, name
+    elif chosen.needs == "gradient":
+        metrics = {metric: _gradient_scores(prepared, chosen, on_progress)}
+    else:
+        metrics = {metric: _weight_scores(prepared, chosen, on_progress)}
+    import torch
+
+    return Scores(
+        model=prepared.describe() | more,
+        stack=prepared.stack.name,
+        depth=prepared.stack.depth,
+        metric=metric,
+        metrics=metrics,
+        calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
+        token=token,
+        environment=provenance.environment(str(prepared.model.device), torch.get_num_threads()),
+    )
+
+
+def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[str, LayerScores]:
+    from depthprune.scores.capture import similarity_pass
+    from depthprune.scores.layerwise import similarity_by_layer
+
+    inputs = prepared.batches(predict=False).inputs
+
+    def step(done: int, total: int) -> None:
+        on_progress("layers" if prepared.pieces else "pass", done, total)
+
+    if prepared.pieces is None:
+        sums = similarity_pass(prepared.model, prepared.stack, inputs, token=token, on_step=step)
+    else:
+        with open_store(prepared.engine) as store:
+            sums = similarity_by_layer(prepared.pieces, inputs, store, token=token, on_step=step)
+    return {name: part.function(sums) for name, part in registry.items() if part.needs == "pass"}
+
+
+def _objective_scores(
+    prepared: Prepared, chosen: Metric, name: str | None, on_progress: Progress
+) -> tuple[str, LayerScores]:
+    from depthprune.experiments.choosing.objectives import FINETUNED, choose_objective, opened_objective
+    from depthprune.scores.layerwise import loss_by_layer
+    from depthprune.strategies.evaluator import Evaluator
+
+    if name == FINETUNED:
+        raise UserError("the objective 'finetuned' trains a model a plan; run depthprune search --objective finetuned")
+    objective = choose_objective(prepared, name)
+    if prepared.pieces is not None:
+        if objective.cost is None:
+            raise UserError(f"--layerwise cannot take the objective '{objective.name}'; give loss, kl or perplexity")
+        with open_store(prepared.engine) as store:
+            scores = loss_by_layer(
+                prepared.pieces,
+                prepared.batches(predict=True),
+                objective.cost,
+                store,
+                on_step=lambda done, total: on_progress("layers", done, total),
+            )
+        return objective.name, scores
+    with opened_objective(prepared, objective) as opened:
+        evaluator = Evaluator(opened, on_trial=lambda done: on_progress("plans", done, prepared.stack.depth + 1))
+
+        def value(plan: Any) -> float:
+            result = evaluator.value(plan)
+            evaluator.keep([LayerPlan(plan.depth, ())])
+            return result
+
+        return objective.name, chosen.function(prepared.stack.depth, value)
+
+
+def _gradient_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) -> LayerScores:
+    if prepared.pieces is not None:
+        raise UserError(f"--layerwise cannot take gradients; leave it out, or choose another metric than {chosen.name}")
+    from depthprune.scores.objectives import check_finite, loss_tensor, number_predicted
+    from depthprune.scores.objectives import registry as objectives
+
+    objectives.get("loss").check(prepared.head, prepared.calibration.labels is not None, type(prepared.model).__name__)
+    prepared.fit_labels()
+    layers = layer_modules(prepared.model, prepared.stack)
+    prepared.model.requires_grad_(False)
+    for modules in layers:
+        for module in modules:
+            module.requires_grad_(True)
+    batches = prepared.batches(predict=True)
+
+    def add_gradients() -> int:
+        count = 0
+        for number, batch in enumerate(batches):
+            loss = loss_tensor(prepared.model(**batch.inputs), batch, prepared.head)
+            check_finite(float(loss.detach()), number, ())
+            loss.backward()
+            count += number_predicted(batch, prepared.head)
+            on_progress("gradients", number + 1, len(batches))
+        return count
+
+    return chosen.function(layers, add_gradients)
+
+
+def _weight_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) -> LayerScores:
+    if prepared.pieces is None:
+        return chosen.function(layer_modules(prepared.model, prepared.stack))
+    scores = []
+    for i in range(prepared.stack.depth):
+        scores += chosen.function([[prepared.pieces.layer(i)]]).layers
+        on_progress("layers", i + 1, prepared.stack.depth)
+    return LayerScores(tuple(scores))
+
+
+def layer_modules(model: Any, stack: "Stack") -> list[list[Any]]:
+    """Return the modules of each layer of a stack.
+
+    Raises:
+        CannotDropError: one layer's weights serve every pass.
+    """
+    if not stack.paths:
+        raise CannotDropError("one layer's weights serve every pass, so there are no layers to compare")
+    return [[model.get_submodule(f"{path}.{i}") for path in stack.paths] for i in range(stack.depth)]

@@ -1,0 +1,167 @@
+"""Search for the layers of a model to drop: load, sample, open the objective, search, write down."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from depthprune.arguments import checked
+from depthprune.errors import UserError
+from depthprune.experiments import environment as provenance
+from depthprune.experiments.choosing.calibrate import Prepared, prepare
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
+from depthprune.sources import locate
+from depthprune.specs import HealSpec
+from depthprune.strategies.evaluator import Evaluator, read_trace
+from depthprune.strategies.found import Found
+from depthprune.strategies.scored import parse_protected
+from depthprune.strategies.searched import Space, methods, trials
+from depthprune.tasks import TaskData
+from depthprune.tasks.calibration import CalibrationOptions
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is searched and how.
+
+    Args:
+        counts: how many layers to drop; a greedy search passes through all smaller ones.
+        objective: what is minimised; what fits the model by default. `output` is the distance of the output from the
+            full model's: `kl` for a model with a head, `embedding` for one without.
+        protect: layers that stay, such as `0,-1`.
+        race: give candidates up that are clearly worse after a part of the sample.
+        reuse: begin a plan at the state that an earlier one shares; without it, at the embeddings.
+        width: plans that a beam keeps.
+        generations: of an evolution.
+        seed: of the evolution, and of fine-tuning.
+        heal: for the objective `finetuned`.
+        store: the folder of runs, for `finetuned`.
+    """
+
+    counts: tuple[int, ...]
+    objective: str | None = None
+    protect: str | None = None
+    race: bool = False
+    reuse: bool = True
+    width: int = 3
+    generations: int = 20
+    seed: int = 42
+    heal: HealSpec = field(default_factory=HealSpec)
+    store: Path | str = Path("runs")
+
+
+@checked("search")
+@quietly()
+def search_layers(
+    model: str | Path,
+    method: str,
+    data: CalibrationOptions | str,
+    options: SearchOptions,
+    *,
+    stack: str | None = None,
+    engine: Engine | None = None,
+    trace: Path | str | None = None,
+    task_data: TaskData | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Progress = no_progress,
+) -> Found:
+    """Search for the layers to drop. This is `depthprune.search`.
+
+    Args:
+        model: a local folder or a Hub id.
+        method: `greedy`, `beam`, `evolutionary` or `exhaustive`.
+        data: the sample, or what to take it from.
+        options: what is searched.
+        stack: which stack, for a model with several.
+        engine: how the model is run.
+        trace: file with every plan that was evaluated; a search that was stopped goes on from it.
+        task_data: the rows of the task that `data` names, where they were read before.
+        on_progress: called with the stage's name and how far it is.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    chosen = methods.get(method)
+    trace = Path(trace) if trace is not None else None
+    engine = engine or Engine()
+    if engine.layerwise:
+        raise UserError("a search runs the model many times; --layerwise is for depthprune score --metric loss")
+    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    on_progress("load", 0, 1)
+    prepared = prepare(source, CalibrationOptions(data) if isinstance(data, str) else data, engine, stack, task_data)
+    space = Space(
+        prepared.stack.depth,
+        tuple(sorted(set(options.counts))),
+        parse_protected(options.protect, prepared.stack.depth),
+        options.width,
+        options.generations,
+        options.seed,
+    )
+    total = trials(method, space)
+
+    def on_trial(done: int) -> None:
+        on_progress("plans", done, max((total or done) + 1, done))
+
+    from depthprune.experiments.choosing import objectives
+
+    objective = objectives.choose_objective(prepared, options.objective)
+    header = _header(prepared, method, objective.name, space, options)
+    started = time.perf_counter()
+
+    def look(opened: Any) -> tuple[dict[int, LayerPlan], Evaluator]:
+        with Evaluator(opened, trace=trace, header=header, race=options.race, on_trial=on_trial) as evaluator:
+            evaluator.value(LayerPlan(space.depth, ()))
+            plans = chosen.function(evaluator, space)
+            _ = [evaluator.value(plan) for plan in plans.values()]
+            return plans, evaluator
+
+    if objective.name == objectives.FINETUNED:
+        how = {"heal": options.heal, "seed": options.seed, "store": options.store, "on_progress": on_progress}
+        plans, evaluator = look(objectives.finetuned_objective(prepared, device=str(prepared.model.device), **how))
+    else:
+        with objectives.opened_objective(prepared, objective, reuse=options.reuse) as opened:
+            plans, evaluator = look(opened)
+    import torch
+
+    return Found(
+        model=prepared.describe(),
+        stack=prepared.stack.name,
+        depth=space.depth,
+        method=method,
+        objective={"name": objective.name, "unit": objective.unit},
+        plans={count: (plan.dropped, evaluator.value(plan)) for count, plan in plans.items()},
+        full=evaluator.value(LayerPlan(space.depth, ())),
+        calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
+        settings=header["settings"],
+        trials=evaluator.trials,
+        seconds=sum(entry["seconds"] for entry in read_trace(trace)) if trace else time.perf_counter() - started,
+        environment=provenance.environment(str(prepared.model.device), torch.get_num_threads()),
+    )
+
+
+def _header(prepared: Prepared, method: str, objective: str, space: Space, options: SearchOptions) -> dict[str, Any]:
+    """Return what makes a search the same one: a trace is gone on with only if all of it agrees."""
+    settings: dict[str, Any] = {"seed": space.seed, "protected": sorted(space.protected), "race": options.race}
+    if method == "beam":
+        settings["width"] = space.width
+    if method == "evolutionary":
+        settings["generations"] = space.generations
+    if objective == "embedding" and prepared.pooling != ("mean",):
+        settings["pooling"] = list(prepared.pooling)
+    if objective == "finetuned":
+        settings["heal"] = vars(options.heal)
+    return {
+        "model": prepared.source.identity,
+        "stack": prepared.stack.name,
+        "method": method,
+        "objective": objective,
+        "calibration": prepared.calibration.fingerprint,
+        "batch_size": prepared.engine.batch_size,
+        "settings": settings,
+    }

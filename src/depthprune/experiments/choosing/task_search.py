@@ -1,0 +1,92 @@
+"""Plans that a search finds on a task's training rows, for runs whose strategy is a search. No torch until it searches.
+
+What is minimised is the distance of the model's output from the full model's (objective `output`), so that no label is
+looked at, and no row on which the run is scored. A search of one layer at a time finds every smaller plan on its way;
+the store keeps what was found, and the trace of it, so that another count goes on from there.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from depthprune.errors import PlanError
+from depthprune.experiments.choosing.engine import Engine
+from depthprune.quiet import no_progress
+from depthprune.result_file import write_json
+from depthprune.sources import ModelSource
+from depthprune.strategies.found import Found, read_found
+from depthprune.strategies.scored import parse_protected
+from depthprune.tasks import TaskData
+from depthprune.tasks.calibration import training_sample
+
+SCORES_FOLDER = "scores"  # of a store
+OBJECTIVE = "output"
+STEPWISE = ("greedy", "beam")  # what they find for a count, smaller counts come with
+Progress = Callable[[str, int, int], None]
+
+
+def task_search(
+    source: ModelSource,
+    method: str,
+    data: TaskData,
+    counts: Sequence[int],
+    *,
+    protect: str | None,
+    max_length: int,
+    store: Path,
+    device: str,
+    take: bool = True,
+    on_progress: Progress = no_progress,
+) -> Found | None:
+    """Return the plans that a search finds for some counts, from the store where it has them.
+
+    Args:
+        take: search where the store has no plans; otherwise the answer is None.
+
+    Raises:
+        UserError: the model cannot be searched, or a count is impossible.
+    """
+    from depthprune.experiments.choosing.search import SearchOptions, search_layers
+    from depthprune.experiments.comparison import stack_depth
+
+    depth = stack_depth(source)
+    most = depth - max(1, len(parse_protected(protect, depth)))
+    wanted = {count for count in counts if 1 <= count <= most}
+    if not wanted:
+        raise PlanError(f"cannot drop {', '.join(map(str, counts))} of {depth} layers; --count is 1 to {most}")
+    if method in STEPWISE:
+        wanted = set(range(1, max(wanted) + 1))
+    file = search_file(store, source, method, data, protect, max_length)
+    if file.is_file():
+        known = read_found(file)
+        if wanted <= set(known.plans):
+            return known
+        wanted |= set(known.plans)
+    if not take:
+        return None
+    found = search_layers(
+        source.name,
+        method,
+        training_sample(data, max_length),
+        SearchOptions(tuple(sorted(wanted)), OBJECTIVE, protect),
+        engine=Engine(device=device),
+        trace=file.with_suffix(".trace.jsonl"),
+        task_data=data,
+        allow_pickle=source.allow_pickle,
+        trust_remote_code=source.trust_remote_code,
+        on_progress=lambda stage, done, total: on_progress(f"{method} search: {stage}", done, total),
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, found.to_dict())
+    return found
+
+
+def search_file(
+    store: Path, source: ModelSource, method: str, data: TaskData, protect: str | None, max_length: int
+) -> Path:
+    """Return where a store keeps what a search found for a model on a task."""
+    sample = training_sample(data, max_length)
+    key = [source.identity, method, OBJECTIVE, data.fingerprint, sample.split, sample.samples, max_length]
+    text = json.dumps([*key, protect] if protect else key)
+    return store / SCORES_FOLDER / f"search-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"

@@ -1,0 +1,221 @@
+"""From what a person says to the values that a run takes. The Python API's `run` lives here."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from depthprune import processes
+from depthprune.arguments import checked
+from depthprune.errors import PlanError, UserError
+from depthprune.experiments.run import Progress, Result, run
+from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.experiments.sweeps.status import retention
+from depthprune.loading import model_class
+from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress, quietly
+from depthprune.sources import ModelSource, locate
+from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.strategies import plan_layers, removal_order
+from depthprune.surgery.config.depth import depth_keys
+from depthprune.tasks import TaskData, TaskOptions, load_task
+from depthprune.tasks.heads import fit_to_head
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A shortened model beside the full one, fine-tuned and scored alike.
+
+    Args:
+        full: the run that drops nothing.
+        pruned: the run that was asked for; the same as `full` where that drops nothing.
+    """
+
+    full: Result
+    pruned: Result
+
+    @property
+    def retention(self) -> float | None:
+        """Pruned score over full score; None where the full score is not above 0."""
+        return retention(self.pruned.score, self.full.score)
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda` for `auto`, and check the others.
+
+    Raises:
+        UserError: there is no such device here.
+    """
+    import torch
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.is_available() and processes.count() > 1:
+        return f"cuda:{processes.local_index()}"  # one GPU a process
+    if device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()):
+        return device
+    raise UserError(f"there is no device '{device}' here; use --device cpu")
+
+
+def stack_depth(source: ModelSource) -> int:
+    """Return the depth of the model's stack, from its configuration alone where that leaves no doubt.
+
+    Raises:
+        CannotDropError: it has none.
+        PlanError: it has several.
+    """
+    keys = depth_keys(source.config)
+    if len(keys) == 1 and "." not in next(iter(keys)):
+        return next(iter(keys.values()))
+    from depthprune.surgery.modules import probe_stacks
+
+    stacks = probe_stacks(*model_class(source))
+    if len(stacks) > 1:
+        names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
+        raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
+    return next(iter(stacks.values())).depth
+
+
+def make_spec(
+    source: ModelSource,
+    data: TaskData,
+    plan: LayerPlan,
+    *,
+    heal: HealSpec,
+    max_length: int,
+    seed: int,
+    order: tuple[int, ...] | None = None,
+) -> RunSpec:
+    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint.
+
+    Args:
+        order: in which layers go where they go one by one; by default the one nearest the output first.
+    """
+    fitted = fit_to_head(data, source.config, source.name).task
+    more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
+    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
+    drop = DropSpec(plan.dropped)
+    if not plan.dropped:
+        heal = heal.for_full()
+    elif heal.gradual:
+        drop = DropSpec(plan.dropped, order or removal_order(plan))
+    return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
+
+
+@checked("run")
+@quietly()
+def compare(
+    model: str | Path,
+    task: str,
+    *,
+    strategy: str | None = None,
+    count: int | None = None,
+    layers: str | Iterable[int] | None = None,
+    keep: str | Iterable[int] | None = None,
+    threshold: float | None = None,
+    protect: str | None = None,
+    options: TaskOptions | None = None,
+    heal: HealSpec | None = None,
+    max_length: int = 128,
+    seed: int = 42,
+    store: Path | str = DEFAULT_STORE,
+    device: str = "auto",
+    force: bool = False,
+    save: bool = True,
+    profile: bool = True,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Progress = no_progress,
+) -> Comparison:
+    """Drop layers of a pre-trained model, fine-tune what is left, and score it beside the full model.
+
+    This is `depthprune.run`. Runs that the store has are not run again.
+
+    Args:
+        model: a local folder or a Hub id.
+        task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
+        strategy: how to choose the layers, with `count`: by position, or by a score, which is then taken on the
+            task's training rows; or give `layers` or `keep` instead.
+        count: how many layers to drop.
+        layers: layers to drop, such as `"8,9-11"`.
+        keep: layers to keep, in the same form.
+        threshold: with a score on the cosine, instead of `count`: layers whose mean cosine is above it go.
+        protect: with a score: layers that stay, such as `"0,-1"`.
+        options: where the task's data lies, and its columns.
+        heal: epochs, learning rate, batch size; the paper's example by default.
+        max_length: tokens to which an example is cut.
+        seed: of the fresh head, of dropout, of the order of the rows.
+        store: the folder of runs.
+        device: `auto`, `cpu` or `cuda`.
+        force: run again what the store has.
+        save: keep the pruned checkpoint, at `.pruned.model`.
+        profile: measure latencies; a record without has None in their place.
+        on_progress: called with the stage's name (the run's first) and how far it is.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    from depthprune.experiments.choosing.choose import (  # which score layers, which needs this module
+        Choice,
+        choose_plan,
+    )
+
+    choice = Choice(strategy, count, layers, keep, threshold, protect)
+    choice.check()  # before anything is loaded
+    heal = heal or HealSpec()
+    heal.check()
+    Store(store).check_writable()
+    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    depth = stack_depth(source)
+    by_data = choice.by_score or choice.by_search
+    plan = None if by_data else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
+    device = resolve_device(device)
+    processes.begin(device)
+    data = load_task(task, options)
+    order = None if plan is None else removal_order(plan, strategy)
+    if plan is None:
+        chosen = None
+        if processes.is_first():
+            where = {"max_length": max_length, "store": Path(store), "device": device, "on_progress": on_progress}
+            chosen = choose_plan(choice, depth, source, data, **where)
+        chosen = processes.agree(chosen)
+        assert chosen is not None, "the first process chooses for all"
+        plan, order = chosen
+    runs = Store(store)
+
+    def one(chosen: LayerPlan, title: str, keep_model: bool) -> Result:
+        spec = make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed, order=order)
+        return run(
+            source,
+            data,
+            spec,
+            chosen,
+            store=runs,
+            device=device,
+            save=keep_model,
+            force=force,
+            profile=profile,
+            on_progress=lambda stage, done, total: on_progress(f"{title}: {stage}", done, total),
+        )
+
+    if not plan.dropped:
+        full = one(plan, "full model", save)
+        return Comparison(full, full)
+    check_plan_early(source, plan, data)
+    full = one(dataclasses.replace(plan, dropped=()), "full model", False)
+    return Comparison(full, one(plan, "pruned model", save))
+
+
+def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> None:
+    """Refuse a plan that the architecture does not allow before the full model is trained for nothing.
+
+    Raises:
+        CannotDropError: see `surgery.proof.comparison.check_drop`.
+    """
+    from depthprune.surgery.modules import probe_stacks, pruned_config
+    from depthprune.surgery.proof.comparison import check_drop
+    from depthprune.surgery.stacks import match_plans
+
+    chosen, config = model_class(source)
+    plans = match_plans(probe_stacks(chosen, config), plan)
+    check_drop(chosen, config, pruned_config(config, plans, chosen), plans)

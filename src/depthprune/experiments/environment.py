@@ -1,0 +1,57 @@
+"""Where a record or a checkpoint comes from: versions, commit, machine."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from depthprune.checkpoints.history import Plans, provenance, versions
+from depthprune.sources import ModelSource
+
+
+def source_commit() -> str | None:
+    """Return the git commit of depthprune's own source, or None where it was installed without git."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "log", "-1", "--format=%H", "--", "."]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Return what a record says about where it was made."""
+    return {
+        "packages": versions(),
+        "python": platform.python_version(),
+        "commit": source_commit(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "device": device,
+        "threads": threads,
+    }
+
+
+def checkpoint_provenance(source: ModelSource, plan: Plans, **more: Any) -> dict[str, Any]:
+    """Return the content of `depthprune.json` for a checkpoint cut from `source`, with the hash of all its weights.
+
+    A source that was cut before brings its own history, which stays, oldest first
+    (`checkpoints.history.provenance`).
+
+    Raises:
+        LoadError: the source's own history is broken or does not fit.
+    """
+    _ = source.identity  # what is known is recorded
+    return provenance(source, plan, more=more)
+
+
+def _processor() -> str | None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None

@@ -1,0 +1,255 @@
+"""The smallest model within a bound: the paper's "largest K within δ", as a search over every K.
+
+Scores are not monotone in K, so every count is tried unless a budget says otherwise, and the answer is then a lower
+bound. Stored runs count; nothing is trained twice. No torch until a run starts.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprune.arguments import checked
+from depthprune.errors import UserError
+from depthprune.experiments.kept_checkpoints import checkpoint
+from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.experiments.sweeps.bounds import Bounds, lost_interval, make_bounds
+from depthprune.experiments.sweeps.budget import next_plans
+from depthprune.experiments.sweeps.choices import stored_scorer
+from depthprune.experiments.sweeps.executors.base import Resources
+from depthprune.experiments.sweeps.executors.local import cores, gpus
+from depthprune.experiments.sweeps.expansion import Expansion, expand
+from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
+from depthprune.experiments.sweeps.rows import remember
+from depthprune.experiments.sweeps.runner import carry_out
+from depthprune.experiments.sweeps.status import readable_record, score_of
+from depthprune.experiments.sweeps.sweep import no_news
+from depthprune.quiet import no_progress, quietly
+from depthprune.specs import HealSpec
+from depthprune.tasks import TaskOptions
+
+# A search for the output nearest the full model's measures best of all ways to choose (docs/results.md); the scores of
+# one pass choose otherwise, and cost nothing beside the training.
+STRATEGIES = ("greedy", "contribution")
+OnEnd = Callable[[str, str, str], None]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `auto` came to.
+
+    Args:
+        digest: of the best run within the bounds, or None where there is none.
+        record: its record.
+        full: the full model's score.
+        tried: records of all runs that were looked at, by digest.
+        complete: whether every plan was tried; otherwise a larger K may do, too.
+        checkpoint: folder of the best run's checkpoint.
+        interval: of the score that it loses, from the rows on which both were scored; None where they are not recorded,
+            and for the full model itself.
+    """
+
+    digest: str | None
+    record: dict[str, Any] | None
+    full: float
+    tried: dict[str, dict[str, Any]]
+    complete: bool
+    checkpoint: Path | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def score(self) -> float | None:
+        """The primary metric of the best run, a fraction."""
+        return None if self.record is None else score_of(self.record)
+
+    @property
+    def dropped(self) -> tuple[int, ...] | None:
+        """The layers that go in the best run."""
+        return None if self.record is None else tuple(self.record["spec"]["drop"]["dropped"])
+
+
+@checked("auto")
+@quietly()
+def auto(
+    model: str | Path,
+    task: str,
+    *,
+    max_loss: float | str | None = None,
+    max_parameters: int | str | None = None,
+    max_latency_ms: float | None = None,
+    speedup: float | None = None,
+    budget: int | None = None,
+    strategies: Iterable[str] = STRATEGIES,
+    options: TaskOptions | None = None,
+    heal: HealSpec | None = None,
+    max_length: int = 128,
+    seed: int = 42,
+    store: Path | str = DEFAULT_STORE,
+    workers: int | None = None,
+    device: str = "auto",
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Callable[[str, int, int], None] = no_progress,
+    on_end: OnEnd = no_news,
+) -> Answer:
+    """Find the smallest model within a bound: cut, fine-tune and score until it is known. This is `depthprune.auto`.
+
+    Runs in processes of their own, so a script calls it under `if __name__ == "__main__":`.
+
+    Args:
+        model: a local folder or a Hub id.
+        task: one of `depthprune list`.
+        max_loss: below the full model's score: `1.0` is a point, `"1%"` a share of it.
+        max_parameters: of the model: a number, or `"80M"`.
+        max_latency_ms: of an example, on this machine.
+        speedup: times as fast as the full model.
+        budget: try so many plans at most; every one without it.
+        strategies: how layers are chosen.
+        options: where the task's data lies, and its columns.
+        heal: how each plan is fine-tuned.
+        max_length: tokens to which an example is cut.
+        seed: of all runs.
+        store: the folder of runs; those that are there count.
+        workers: runs at a time; by cores or GPUs by default.
+        device: `auto`, `cpu` or `cuda`.
+        on_progress: called with a stage's name and how far it is, before the runs.
+        on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    bounds, runs = make_bounds(max_loss, max_parameters, max_latency_ms, speedup), Store(store)
+    expansion = plans_for(
+        *(str(model), task),
+        strategies=strategies,
+        options=options or TaskOptions(),
+        heal=heal or HealSpec(),
+        max_length=max_length,
+        seed=seed,
+        store=runs,
+        device=device,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        on_progress=on_progress,
+    )
+    return find(
+        *(expansion, runs, bounds), budget=budget, resources=resources(workers, device), device=device, on_end=on_end
+    )
+
+
+def plans_for(
+    model: str,
+    task: str,
+    *,
+    strategies: Iterable[str],
+    options: TaskOptions,
+    heal: HealSpec,
+    max_length: int,
+    seed: int,
+    store: Store,
+    device: str,
+    allow_pickle: bool,
+    trust_remote_code: bool,
+    on_progress: Callable[[str, int, int], None],
+) -> Expansion:
+    """Return every plan of every strategy as a run, those that need scores or a search scored and searched.
+
+    Raises:
+        UserError: a model, a task or a strategy that cannot be.
+    """
+    store.check_writable()
+    asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
+    asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [])}, "max_length": max_length}
+    asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
+    asked |= {"kind": options.kind, "metric": options.metric}
+    grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
+    on_progress("choose layers", 0, 1)
+    scorer = stored_scorer(store.root, device, take=True, on_progress=on_progress)
+    expansion = expand(grid, scorer, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    remember(expansion, store)
+    return expansion
+
+
+def resources(number: int | None, device: str) -> Resources:
+    """Return what the runs share: a GPU each where there are any."""
+    return Resources(number, gpus=1 if device != "cpu" and gpus() else 0)
+
+
+def find(
+    expansion: Expansion,
+    store: Store,
+    bounds: Bounds,
+    *,
+    budget: int | None = None,
+    resources: Resources | None = None,
+    device: str = "auto",
+    on_end: OnEnd = no_news,
+) -> Answer:
+    """Run the plans of a sweep over one model and task, and return the smallest within the bounds.
+
+    Of two of one size, the one that scores higher; where only size or speed is bounded, the highest score. With a
+    budget, runs are chosen by what the earlier ones came to (`next_plans`).
+
+    Raises:
+        UserError: a run failed.
+    """
+    kept_before = {digest for digest in expansion.jobs if store.model_folder(digest).is_dir()}
+    records: dict[str, dict[str, Any]] = {}
+
+    def carry(digests: Iterable[str], *, redo: bool = False) -> None:
+        jobs = Expansion({digest: expansion.jobs[digest] for digest in digests})
+        how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo}
+        with closing(carry_out(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
+            for digest, state, line in outcomes:
+                on_end(digest, state, line)
+                if state == "failed":
+                    raise UserError(f"the run {digest} failed ({line}); its folder in '{store.root}' says more")
+                record = readable_record(store.folder(digest) / "record.json")
+                assert record is not None, "what is done is recorded"
+                records[digest] = record
+
+    sure, todo = sure_runs(expansion, store)
+    carry(sure if budget is not None else [*sure, *todo])  # what is recorded counts, with its checkpoint or without
+    full_digest = next(digest for digest, job in expansion.jobs.items() if not job.plan.dropped)
+    full, left = score_of(records[full_digest]), budget or 0
+    while left and (todo := [digest for digest in todo if digest not in records]):
+        size = min(left, at_a_time(resources or Resources()))
+        plans = {digest: expansion.jobs[digest].plan for digest in todo}
+        carry(next_plans(plans, list(records.values()), full, bounds, size, last=left == size))
+        left -= size
+    within = {digest: record for digest, record in records.items() if bounds.allow(record, full)}
+
+    def rank(digest: str) -> tuple:
+        size, score = within[digest]["outcome"]["profile"]["parameters"], score_of(within[digest])
+        return (size, -score) if bounds.max_loss is not None else (-score, size)
+
+    best = min(within, key=rank, default=None)
+    for digest in records:  # the losers' checkpoints, but for those that were there before; their records stay
+        if digest != best and digest not in kept_before:
+            shutil.rmtree(store.model_folder(digest), ignore_errors=True)
+    complete = len(records) == len(expansion.jobs)
+    if best is None:
+        return Answer(None, None, full, records, complete)
+    if checkpoint(store, best) is None:
+        carry([best], redo=True)
+    interval = lost_interval(store.folder(full_digest), store.folder(best), records[best]["outcome"]["primary"])
+    return Answer(best, records[best], full, records, complete, checkpoint(store, best), interval)
+
+
+def sure_runs(expansion: Expansion, store: Store) -> tuple[list[str], list[str]]:
+    """Return the runs that no budget leaves out, the full model and what is recorded, and those that it may.
+
+    The others stand in the order in which they are tried without a budget: small cuts first.
+    """
+    sure, todo = [], []
+    for digest, job in expansion.jobs.items():
+        known = readable_record(store.folder(digest) / "record.json") is not None
+        (sure if known or not job.plan.dropped else todo).append(digest)
+    return sure, sorted(todo, key=lambda digest: expansion.jobs[digest].plan.count)
+
+
+def at_a_time(resources: Resources) -> int:
+    """Return how many runs this machine carries out at a time."""
+    return resources.workers or (len(gpus()) if resources.gpus else 0) or cores()

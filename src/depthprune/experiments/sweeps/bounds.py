@@ -1,0 +1,148 @@
+"""What a model may lose or cost, and how far from it a score is told by its rows. No torch."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import UserError
+from depthprune.experiments.predictions import read_predictions
+from depthprune.experiments.sweeps.status import score_of, speedup_of
+
+RESAMPLES = 1000
+INTERVAL = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the model may lose or cost; those that are None do not bind.
+
+    Args:
+        max_loss: of the primary metric below the full model's: a fraction of it with `relative`, else a difference.
+        relative: how `max_loss` is meant.
+        max_parameters: of the model.
+        max_latency_ms: of an example.
+        speedup: times as fast as the full model.
+    """
+
+    max_loss: float | None = None
+    relative: bool = False
+    max_parameters: int | None = None
+    max_latency_ms: float | None = None
+    speedup: float | None = None
+
+    def loses_too_much(self, record: dict[str, Any], full: float) -> bool:
+        """Tell whether a run scores too far below the full model."""
+        if self.max_loss is None:
+            return False
+        return full - score_of(record) > self.max_loss * (full if self.relative else 1) + 1e-12
+
+    def costs_too_much(self, record: dict[str, Any]) -> bool:
+        """Tell whether a run's model is too large or too slow."""
+        profile = record["outcome"]["profile"]
+        latency, speedup = profile["latency_ms"], speedup_of(profile)  # None where nobody timed it
+        return (
+            (self.max_parameters is not None and profile["parameters"] > self.max_parameters)
+            or (self.max_latency_ms is not None and (latency is None or latency > self.max_latency_ms))
+            or (self.speedup is not None and (speedup is None or speedup < self.speedup))
+        )
+
+    def allow(self, record: dict[str, Any], full: float) -> bool:
+        """Tell whether a run is within every bound."""
+        return not self.loses_too_much(record, full) and not self.costs_too_much(record)
+
+
+def make_bounds(
+    max_loss: float | str | None,
+    max_parameters: float | str | None,
+    max_latency_ms: float | None,
+    speedup: float | None,
+) -> Bounds:
+    """Read bounds as a person writes them.
+
+    >>> make_bounds("1%", "80M", None, None)
+    Bounds(max_loss=0.01, relative=True, max_parameters=80000000, max_latency_ms=None, speedup=None)
+
+    Raises:
+        UserError: there is none, or one is out of range.
+    """
+    if max_loss is max_parameters is max_latency_ms is speedup is None:
+        raise UserError("say what the model may lose or cost: --max-loss 1.0, --max-parameters, --speedup, …")
+    loss, relative = parse_loss(str(max_loss)) if max_loss is not None else (None, False)
+    for flag, value in (("--max-latency-ms", max_latency_ms), ("--speedup", speedup)):
+        if value is not None and (not isinstance(value, int | float) or not value > 0):
+            raise UserError(f"{flag} {value} is out of range; give a number above 0")
+    size = parse_number(str(max_parameters)) if max_parameters is not None else None
+    return Bounds(loss, relative, size, max_latency_ms, speedup)
+
+
+def parse_loss(text: str) -> tuple[float, bool]:
+    """Read a bound on the loss: `1.0` is points of the metric × 100, `1%` a share of the full model's score.
+
+    >>> parse_loss("1.0"), parse_loss("2%")
+    ((0.01, False), (0.02, True))
+
+    Raises:
+        UserError: it is none.
+    """
+    relative = text.strip().endswith("%")
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise UserError(f"--max-loss {text} is no loss; write 1.0 for a point, or 1% of the full model's score")
+    return value / 100, relative
+
+
+def parse_number(text: str) -> int:
+    """Read a number of parameters.
+
+    >>> parse_number("80M"), parse_number("1.5B")
+    (80000000, 1500000000)
+
+    Raises:
+        UserError: it is none.
+    """
+    factor = {"K": 10**3, "M": 10**6, "B": 10**9}.get(text[-1:].upper(), 1)
+    try:
+        value = float(text[:-1] if factor > 1 else text) * factor
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e15:
+        raise UserError(f"--max-parameters {text} is not a number of parameters; write 80M")
+    return int(value)
+
+
+def lost_interval(full: Path, pruned: Path, primary: str) -> tuple[float, float] | None:
+    """Return between what a run's loss against the full model lies, by a paired bootstrap over their rows (95 %).
+
+    Args:
+        full: the folder of the full model's run.
+        pruned: the folder of the other.
+        primary: name of the primary metric.
+
+    Returns:
+        Lowest and highest, as fractions; None where what the runs answered is not recorded, or not on the same rows.
+    """
+    import numpy as np
+
+    from depthprune.evaluation.classification import METRICS
+
+    longest = sorted(METRICS, key=len, reverse=True)  # balanced_accuracy is no accuracy of a split 'balanced'
+    name = next((name for name in longest if primary == name or primary.endswith(f"_{name}")), None)
+    prefix = primary.removesuffix(name) if name is not None else ""
+    splits = [(read_predictions(folder) or {}).get(prefix) for folder in (full, pruned)]
+    one, other = splits
+    if name is None or one is None or other is None or one["expected"] != other["expected"] or full == pruned:
+        return None
+    expected, before, after = (np.asarray(v) for v in (one["expected"], one["predicted"], other["predicted"]))
+    chance = np.random.default_rng(0)
+    losses = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a resample may lack a class
+        for _ in range(RESAMPLES):
+            rows = chance.integers(0, len(expected), len(expected))
+            losses.append(METRICS[name](expected[rows], before[rows]) - METRICS[name](expected[rows], after[rows]))  # pyright: ignore[reportArgumentType]
+    low, high = np.quantile(losses, INTERVAL)
+    return float(low), float(high)

@@ -1,0 +1,52 @@
+"""Scores and searches that a sweep's strategies need: from the store, or made now and put there.
+
+No torch until one is made.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from depthprune.experiments.choosing.choose import score_file, task_scores
+from depthprune.experiments.choosing.task_search import task_search
+from depthprune.quiet import no_progress
+from depthprune.scores import Scores, read_scores
+from depthprune.sources import ModelSource
+from depthprune.strategies.found import Found
+from depthprune.strategies.searched import methods
+from depthprune.tasks import TaskData
+
+
+def stored_scorer(store: Path, device: str, *, take: bool, on_progress: Any = no_progress) -> Any:
+    """Return a function that a sweep's expansion asks for scores, or for what a search found.
+
+    Args:
+        take: run the model where the store has no scores; otherwise the answer is None.
+        on_progress: called with the stage's name and how far it is.
+    """
+
+    def scores_of(
+        source: ModelSource, strategy: Any, data: TaskData, max_length: int, counts: Sequence[int] = ()
+    ) -> Scores | Found | None:
+        if strategy.name in methods.names():
+            how: dict[str, Any] = {"protect": strategy.protect, "max_length": max_length, "store": store}
+            how |= {"device": device, "take": take, "on_progress": on_progress}
+            return task_search(source, strategy.name, data, tuple(counts), **how)
+        file = score_file(store, source, strategy.name, data, max_length)
+        if file.is_file():
+            return read_scores(file)
+        if not take:
+            return None
+        from depthprune.experiments.comparison import resolve_device
+
+        return task_scores(
+            source,
+            strategy.name,
+            data,
+            max_length=max_length,
+            store=store,
+            device=resolve_device(device),
+            on_progress=on_progress,
+        )
+
+    return scores_of

@@ -1,0 +1,201 @@
+"""Processes of this machine: one for each GPU, or as many as share its cores sensibly.
+
+A worker that dies takes one item with it; the pool is made anew and the item is tried again.
+
+An interrupt ends the workers within seconds: they are told by SIGTERM, which raises a KeyboardInterrupt in the item at
+hand so that it can put away what it has begun, and those that do not heed it are killed. Ctrl-C itself, which a
+terminal sends to all processes of a command, is blocked in them: what started them decides.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+from depthprune.experiments.sweeps.executors.base import LOST, Function, Outcome, Resources, registry
+
+GRACE = 5.0  # seconds in which an interrupted item puts away what it has begun
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs that this process may use, as CUDA counts them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
+    there = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i in range(len(list(there.iterdir())))] if there.is_dir() else []
+
+
+def local(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
+    """Run items in processes of this machine."""
+    devices = gpus() if resources.gpus else []
+    workers = min(resources.workers or (len(devices) or cores()), max(len(items), 1))
+    threads = resources.cpus or max(1, cores() // workers)
+    # Who ran when a worker died is suspect and runs alone: nobody else is then counted for it.
+    waiting, suspects, lost = list(items), list[Any](), Counter[int]()
+    while waiting or suspects:
+        alone = bool(suspects)
+        batch = [suspects.pop(0)] if alone else waiting
+        pool = _Pool(1 if alone else workers, threads, devices)
+        try:
+            broken = yield from pool.drain(function, batch)
+        except BaseException:  # an interrupt, or nobody wants the rest
+            pool.stop()
+            raise
+        pool.close()
+        for item in broken:
+            lost[id(item)] += alone
+            if lost[id(item)] >= LOST:
+                yield Outcome(item, lost="its worker died each time it was tried")
+            else:
+                suspects.append(item)
+
+
+class _Pool:
+    def __init__(self, workers: int, threads: int, devices: list[str]):
+        context = multiprocessing.get_context("spawn")
+        _start_tracker()
+        free = context.SimpleQueue()
+        for i in range(workers):
+            free.put(devices[i % len(devices)] if devices else None)
+        # Libraries read these once, when they are imported, which a spawned process does before any of our code.
+        self._environment: dict[str, str] = dict.fromkeys(THREAD_VARIABLES, str(threads))
+        self._workers = workers
+        self._others = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free,))
+
+    def drain(self, function: Function, waiting: list[Any]) -> Generator[Outcome, None, list[Any]]:
+        """Run items until none waits or a worker was lost; returns what ran then. What was not begun stays waiting."""
+        running: dict[Future, Any] = {}
+        while waiting or running:
+            try:
+                with _environment(self._environment), _without_interrupts():
+                    while waiting and len(running) < self._workers:
+                        running[self._pool.submit(_do, function, waiting[0])] = waiting[0]
+                        waiting.pop(0)
+            except BrokenProcessPool:
+                return list(running.values())
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in [future for future in done if not isinstance(future.exception(), BrokenProcessPool)]:
+                yield Outcome(running.pop(future), future.result())
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in running if future.done()):
+                return list(running.values())
+        return []
+
+    def close(self) -> None:
+        """Let the workers end, which have nothing left to do."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def stop(self) -> None:
+        """End the workers within seconds, whatever they do; another interrupt meanwhile ends them at once."""
+        workers = [child for child in multiprocessing.active_children() if child not in self._others]
+        try:
+            for worker in workers:
+                worker.terminate()
+            left = {worker.sentinel for worker in workers}
+            deadline = time.monotonic() + GRACE + 1
+            while left and (rest := deadline - time.monotonic()) > 0:
+                left -= set(multiprocessing.connection.wait(list(left), rest))
+        finally:
+            for worker in workers:
+                worker.kill()
+            self.close()
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables of the environment for the processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Block Ctrl-C in the processes that are started meanwhile, from their first instruction; here it comes late."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start Python's process that removes the semaphores of those that are killed; it would warn of each, aloud."""
+    with _environment({"PYTHONWARNINGS": "ignore"}):
+        resource_tracker.ensure_running()
+
+
+_busy = _ending = False  # of a worker
+
+
+def _do(function: Function, item: Any) -> Any:
+    """Do an item in a worker."""
+    global _busy
+    _busy = True
+    try:
+        return function(item)
+    except KeyboardInterrupt:
+        os._exit(1)  # all is put away; what Python does at its end would only take time
+    finally:
+        _busy = False
+
+
+def _begin(free: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    device = free.get()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+
+
+def _end(*_: object) -> None:
+    """End a worker that was told to: at once if it is idle, else by an interrupt of its item, which has seconds."""
+    global _ending
+    if _ending:
+        return
+    _ending = True
+    if not _busy:
+        os._exit(1)
+    late = threading.Timer(GRACE, os._exit, (1,))
+    late.daemon = True
+    late.start()
+    raise KeyboardInterrupt
+
+
+def _end_with_the_parent() -> None:
+    """End where the parent was killed: workers hold the ends of each other's queues, and would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+registry.add("local", local)

@@ -1,0 +1,195 @@
+"""Carry out the runs of a sweep through an executor. No torch until a run starts.
+
+Runs are claimed one by one, so several processes and machines can work on one store at once: start the same sweep on
+each.
+"""
+
+import json
+import os
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import UserError
+from depthprune.experiments.kept_checkpoints import checkpoint
+from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, claimed, is_held
+from depthprune.experiments.store import Store, disk_is_full, write_json
+from depthprune.experiments.sweeps.executors.base import Outcome, Resources
+from depthprune.experiments.sweeps.executors.base import registry as executors
+from depthprune.experiments.sweeps.executors.local import gpus
+from depthprune.experiments.sweeps.expansion import Expansion, Job
+from depthprune.sources import ModelSource, locate
+from depthprune.specs import run_spec_of
+from depthprune.tasks import TaskData, load_task
+
+DONE, FAILED, BUSY = "done", "failed", "busy"
+
+
+@dataclass(frozen=True)
+class Work:
+    """An item for an executor: a job, and how to do it.
+
+    Args:
+        save: keep the checkpoint of a run that is done now.
+        redo: run a recorded run again if its checkpoint was not kept.
+    """
+
+    job: Job
+    store: str
+    device: str
+    retry_failed: bool = False
+    save: bool = False
+    redo: bool = False
+
+
+_watch = Watch()
+_data: dict[Any, TaskData] = {}
+_identities: dict[str, str] = {}  # of models, by their files' names, times and sizes
+
+
+def do(work: Work) -> tuple[str, str, str]:
+    """Carry out one run in a worker: claim it, run it, record it.
+
+    Returns:
+        Its digest; `done`, `failed` or `busy` (another worker has it); and a line about a failure.
+    """
+    job, store = work.job, Store(work.store)
+    digest = job.spec.digest()
+    folder = store.folder(digest)
+    if (known := _known(store, work)) is not None:
+        return known
+    if (folder / "failure.json").exists() and not work.retry_failed:
+        return digest, FAILED, failure_line(folder)
+    try:
+        return _run(job, store, work.device, digest, save=work.save)
+    except BusyError:
+        return digest, BUSY, ""
+    except Exception as error:  # the one place that records a failed run
+        if disk_is_full(error):
+            raise  # there is no room to record it, and the next run would end like this one
+        said = str(error) if isinstance(error, UserError) else traceback.format_exc()
+    with claimed(folder, _watch) as ours:
+        if not ours:
+            return digest, BUSY, ""  # whoever has it now may have better luck
+        write_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
+    return digest, FAILED, failure_line(folder)
+
+
+def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
+    """Return what the store says of a run; a record that is broken or another run's is left alone, and no result."""
+    digest = work.job.spec.digest()
+    try:
+        record = store.record(digest)
+        if record is None or (work.redo and checkpoint(store, digest) is None):
+            return None
+        other = run_spec_of(record["spec"]).digest()
+    except UserError as error:
+        return digest, FAILED, str(error)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        other = "something else"
+    if other != digest:
+        return digest, FAILED, f"'{store.folder(digest) / 'record.json'}' is the record of {other}; move it away"
+    return digest, DONE, ""
+
+
+def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tuple[str, str, str]:
+    from depthprune.experiments.comparison import resolve_device
+    from depthprune.experiments.run import run
+    from depthprune.quiet import quiet_libraries
+
+    quiet_libraries()
+    source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
+    key = (job.spec.evaluation.task, job.options)
+    if key not in _data:
+        _data[key] = load_task(job.spec.evaluation.task, job.options)
+    _check_unchanged(job, source, _data[key])
+    where = {"store": store, "device": resolve_device(device)}
+    run(source, _data[key], job.spec, job.plan, **where, save=save, wait=False)
+    return digest, DONE, ""
+
+
+def _check_unchanged(job: Job, source: ModelSource, data: TaskData) -> None:
+    """Refuse a run of files that are no longer those which the sweep was planned with, and its name stands for.
+
+    Raises:
+        UserError: the model or the data has changed.
+    """
+    files = sorted(
+        (file.name, (at := file.stat()).st_mtime_ns, at.st_size, at.st_ino) for file in os.scandir(source.path)
+    )
+    key = str(files)
+    if key not in _identities:
+        _identities[key] = source.identity
+    changed = [f"the model '{job.model}'"] if _identities[key] != job.spec.model else []
+    if data.fingerprint != job.spec.evaluation.data:
+        where = f" in '{job.options.dataset}'" if job.options.dataset else ""
+        changed.append(f"the rows of the task '{data.task.name}'{where}")
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} changed after the sweep was planned; put back what was there, or start the sweep "
+            "again, which gives the runs of what is there now names of their own"
+        )
+
+
+def failure_line(folder: Path) -> str:
+    """Return the last line of a run's failure."""
+    try:
+        lines = json.loads((folder / "failure.json").read_text(encoding="utf-8"))["traceback"].strip().splitlines()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return "failed"
+    return lines[-1] if lines else "failed"
+
+
+def carry_out(
+    expansion: Expansion,
+    store: Store,
+    *,
+    executor: str = "local",
+    resources: Resources | None = None,
+    device: str = "auto",
+    retry_failed: bool = False,
+    save: bool = False,
+    redo: bool = False,
+    pause: float = 2.0,
+    dead_after: float = DEAD_AFTER,
+) -> Generator[tuple[str, str, str], None, None]:
+    """Carry out the runs of a sweep; yields (digest, `done` or `failed`, a line about a failure) as they end.
+
+    Runs that another worker has are waited for, and taken up when it dies. Who may be interrupted closes the generator
+    (`contextlib.closing`), which ends its workers.
+
+    Args:
+        resources: what the runs share; by default all of this machine, a GPU for each run where there are any.
+        save: keep the checkpoints of the runs that are done now.
+        redo: run recorded runs again whose checkpoints were not kept.
+        dead_after: seconds without a heartbeat after which another machine's worker is dead.
+    """
+    run_all = executors.get(executor)
+    resources = resources or Resources(gpus=1 if device != "cpu" and gpus() else 0)
+    asked = [Work(job, str(store.root), device, retry_failed, save, redo) for job in expansion.jobs.values()]
+    before = [_known(store, work) for work in asked]
+    yield from (known for known in before if known is not None)
+    waiting = [work for work, known in zip(asked, before, strict=True) if known is None]
+    watch, held = Watch(dead_after), list[Work]()
+    while waiting:
+        busy = held
+        for outcome in run_all(do, waiting, resources):
+            digest, state, line = _state(outcome)
+            if state == BUSY:
+                busy.append(outcome.item)
+            else:
+                yield digest, state, line
+        waiting = []
+        while busy and not waiting:  # watched here: a worker's process does not live long enough to see a death
+            time.sleep(pause)
+            waiting = [work for work in busy if not is_held(store.folder(work.job.spec.digest()), watch)]
+        held = [work for work in busy if work not in waiting]
+
+
+def _state(outcome: Outcome) -> tuple[str, str, str]:
+    if outcome.lost is None:
+        return outcome.result
+    return outcome.item.job.spec.digest(), FAILED, outcome.lost

@@ -1,0 +1,1 @@
+"""Drawings of a report, of scores and of searches (matplotlib). No torch."""

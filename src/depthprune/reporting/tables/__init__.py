@@ -1,0 +1,1 @@
+"""Tables as values, and the formats they are written in. No torch."""

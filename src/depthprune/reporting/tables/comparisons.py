@@ -1,0 +1,90 @@
+"""What stands beside the pruned models: other ways to heal, and models made small in another way. No torch."""
+
+import statistics
+from collections.abc import Sequence
+
+from depthprune.plan import format_layers
+from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.settings import healing_words
+from depthprune.reporting.tables.table import Table, seeds_words
+from depthprune.reporting.values import median_of
+
+LIKE_SIZE = 1.1  # a pruned model of at most this times the baseline's parameters is of its size
+
+
+def comparison_tables(results: Results) -> list[Table]:
+    """Return the tables that there are runs for."""
+    return [recipe_table(results), baseline_table(results)]
+
+
+def recipe_table(results: Results) -> Table:
+    """The same layers dropped, healed in different ways: a column a recipe, none with a single one."""
+    groups: dict[tuple, dict[str, list[Run]]] = {}
+    for run in results.pruned():
+        ways = groups.setdefault((run.model, run.on, run.dropped), {})
+        ways.setdefault(way(run), []).append(run)
+    several = {key: _same_seeds(recipes) for key, recipes in groups.items() if len(recipes) > 1}
+    names = sorted({name for recipes in several.values() for name in recipes}, key=lambda name: (len(name), name))
+    rows = []
+    for (_, task, dropped), recipes in sorted(several.items()):
+        some = next(iter(recipes.values()))[0]
+        cells = [percent(*mean_and_spread([r.score for r in recipes[name]])) if name in recipes else "–"
+                 for name in names]  # fmt: skip
+        rows.append((some.model_name, task, ", ".join(some.strategies), format_layers(dropped), *cells))
+    letters = [f"recipe {chr(ord('A') + i)}" for i in range(len(names))]
+    key = "; ".join(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True))
+    spread = seeds_words([run.seed for recipes in several.values() for runs in recipes.values() for run in runs])
+    return Table("recipes", "Ways to heal, side by side", ("model", "task", "strategy", "dropped", *letters),
+                 tuple(rows), f"{key}; {spread}.")  # fmt: skip
+
+
+def way(run: Run) -> str:
+    """Say how a model was healed; where layers go one by one in another order than usual, in which."""
+    usual = not run.order or run.order == tuple(sorted(run.dropped, reverse=True))
+    return healing_words(run.heal) + ("" if usual else f", in the order {','.join(map(str, run.order))}")
+
+
+def _same_seeds(recipes: dict[str, list[Run]]) -> dict[str, list[Run]]:
+    """Leave the seeds that all recipes were run with, so that none looks better for its seeds; all if there is none."""
+    shared = set.intersection(*({run.seed for run in runs} for runs in recipes.values()))
+    return {name: [r for r in runs if r.seed in shared or not shared] for name, runs in recipes.items()}
+
+
+def baseline_table(results: Results) -> Table:
+    """Models that a sweep names as baselines, each with the best pruned model of its size at most."""
+    rows = []
+    baselines: dict[tuple[str, str, str], list[Run]] = {}
+    for run in results.runs:
+        if run.baseline:
+            baselines.setdefault((run.on, run.model, run.recipe), []).append(run)
+    for (on, model, _), runs in sorted(baselines.items()):
+        rows.append(_row(on, "baseline", runs))
+        largest = LIKE_SIZE * runs[0].parameters
+        others = [run for run in results.pruned(on=on) if run.model != model and run.parameters <= largest]
+        plans: dict[tuple, list[Run]] = {}
+        for run in others:
+            plans.setdefault((run.model, run.plan, run.recipe), []).append(run)
+        for other in sorted({run.model for run in others}):
+            best = max((some for key, some in plans.items() if key[0] == other), key=_mean)
+            rows.append(_row(on, f"{', '.join(best[0].strategies)}, {best[0].count} dropped", best))
+    return Table("baselines", "Beside models that were made small in another way",
+                 ("task", "model", "what", "score", "parameters", "ms an example"), tuple(rows),
+                 f"Under each baseline the best pruned model with at most {LIKE_SIZE:g} times its parameters. "
+                 "Latencies of different models are of different runs: small differences mean nothing.")  # fmt: skip
+
+
+def _mean(runs: Sequence[Run]) -> float:
+    return statistics.fmean(run.score for run in runs)
+
+
+def _row(on: str, what: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    score = percent(*mean_and_spread([run.score for run in runs]))
+    latency = median_of(run.latency_ms for run in runs)
+    return (
+        on,
+        runs[0].model_name,
+        what,
+        score,
+        f"{runs[0].parameters / 1e6:.1f} M",
+        f"{latency:.2f}" if latency is not None else "–",
+    )

@@ -1,0 +1,165 @@
+"""What forward passes do with the position of a layer, and no comparison of modules shows: refused here. No torch.
+
+Every line rests on a line of a `modeling_*.py` of transformers 5.23 that compares the index of a layer with something.
+What an entry of the configuration says about positions is in `entries.py`; whole architectures in `depth.HIDDEN_DEPTH`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan
+from depthprune.surgery.stacks import Stack
+
+# (type, word in the stack's path, layer 0 must stay, the last must stay, why)
+ENDS = (
+    ("conditional_detr", "decoder", True, False, "scales the queries' positions in all layers but the first"),
+    ("d_fine", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
+    ("dab-detr", "decoder", True, True, "treats the queries' positions of the first and the last layer differently"),
+    ("deimv2", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
+    ("omdet-turbo", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
+)
+
+
+def check_positions(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> None:
+    """Refuse plans that change which layer a forward pass treats in a way of its own.
+
+    Args:
+        config: the whole configuration, as `to_dict` gives it.
+        plans: what goes.
+
+    Raises:
+        CannotDropError: with the layer and the reason.
+    """
+    for stack, plan in plans.items():
+        above, own = _configs(config, stack)
+        _check_passes(own, stack, plan)
+        _check_ends(own, stack, plan)
+        _check_indices(own, plan)
+        _check_global_layers(above, own, plan)
+        _check_visual_features(above, stack, plan)
+        _check_sums(above, own, stack, plan)
+        _check_blocks(own, plan)
+
+
+def _configs(config: Mapping[str, Any], stack: Stack) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the configuration above the one that holds a stack's depth, and that one."""
+    above = config
+    for part in stack.depth_key.split(".")[:-1]:
+        inner = config.get(part)
+        if not isinstance(inner, Mapping):
+            break
+        above, config = config, inner
+    return above, config
+
+
+def _check_passes(own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
+    if stack.paths:
+        return
+    last = tuple(range(plan.depth - plan.count, plan.depth))
+    if plan.dropped != last or own.get("num_hidden_groups", 1) != 1:
+        raise CannotDropError(
+            f"'{own.get('model_type')}' shares the weights of one layer among all passes, so only the number of "
+            f"passes can fall: drop the last ones (--strategy top --count {plan.count})"
+        )
+
+
+def _check_ends(own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
+    kind, first, last = own.get("model_type"), 0 in plan.dropped, plan.depth - 1 in plan.dropped
+    *_, stages, stage = ("", *stack.depth_key.split("."))
+    if first and stages == "block_sizes" and stage != "0":
+        raise CannotDropError(f"layer 0 of {stack.name} of '{kind}' is the one that pools the tokens; keep it")
+    # DeBERTa-v2 XL and SEW-D add a convolution of the embeddings to the output of whatever layer is first.
+    if first and kind in ("deberta-v2", "sew-d") and own.get("conv_kernel_size"):
+        raise CannotDropError(
+            f"dropping layer 0 of '{kind}' makes layer {plan.kept[0]} the first, and the convolution "
+            f"(conv_kernel_size {own['conv_kernel_size']}) that follows the first layer would follow that; keep layer 0"
+        )
+    for name, word, keeps_first, keeps_last, why in ENDS:
+        if kind == name and word in stack.path:
+            if keeps_first and first:
+                raise CannotDropError(f"'{kind}' {why}; keep layer 0")
+            if keeps_last and last:
+                raise CannotDropError(f"'{kind}' {why}; keep layer {plan.depth - 1}")
+
+
+def _check_indices(own: Mapping[str, Any], plan: LayerPlan) -> None:
+    moved = [layer for new, layer in enumerate(plan.kept) if new != layer]
+    if moved and own.get("scale_attn_by_inverse_layer_idx"):
+        raise CannotDropError(
+            f"layer {moved[0]} of '{own.get('model_type')}' divides its attention by its position "
+            "(scale_attn_by_inverse_layer_idx), which would change; drop the last layers only"
+        )
+    kinds = own.get("indexer_types")
+    if not isinstance(kinds, list | tuple) or len(kinds) != plan.depth:
+        return
+    for layer in plan.kept:  # a shared layer takes the selection of the nearest full one before it
+        source = max((i for i in range(layer + 1) if kinds[i] == "full"), default=None)
+        if source in plan.dropped:
+            raise CannotDropError(
+                f"layer {layer} takes the selection of layer {source} (indexer_types); drop both or keep both"
+            )
+
+
+def _check_global_layers(above: Mapping[str, Any], own: Mapping[str, Any], plan: LayerPlan) -> None:
+    """SAM's layers with global attention, whose outputs others read as well."""
+    layers = own.get("global_attn_indexes") or ()
+    if above.get("model_type") == "deepseek_vl_hybrid":
+        read, reader = layers[:1], "the projector"
+    else:
+        read, reader = layers if own.get("model_type") == "sam_hq_vision_model" else (), "its mask decoder"
+    gone = [layer for layer in read if layer in plan.dropped]
+    if gone:
+        raise CannotDropError(
+            f"the output of layer {gone[0]} of '{own.get('model_type')}' is read by {reader} "
+            "(global_attn_indexes); keep it"
+        )
+
+
+def _check_visual_features(above: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
+    """Qwen3-VL and its kin add visual features to the outputs of the first layers of the language model."""
+    vision = above.get("vision_config")
+    taps = (vision.get("deepstack_visual_indexes") if isinstance(vision, Mapping) else None) or ()
+    early = [i for i in plan.dropped if i < len(taps)]
+    if early and "vision" not in stack.depth_key:
+        raise CannotDropError(
+            f"layer {early[0]} of '{above.get('model_type')}' is one of the first {len(taps)}, which receive visual "
+            "features by their position (deepstack_visual_indexes); keep it"
+        )
+
+
+def _check_sums(above: Mapping[str, Any], own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
+    """Refuse where what is computed from all hidden states cannot be said by the kept ones. See `sized_tensors.py`."""
+    averages = above.get("model_type") in ("xcodec", "higgs_audio_v2_tokenizer")
+    if averages and plan.dropped and "semantic_model_config" in stack.depth_key:
+        raise CannotDropError(
+            f"'{above['model_type']}' takes the average of all hidden states of its semantic model, which any "
+            "dropped layer changes; use a model of another architecture"
+        )
+    normalised = own.get("tie_last_hidden_states")
+    normalised = own.get("model_type") == "whisper" if normalised is None else normalised
+    last = plan.depth - 1
+    if own.get("use_weighted_layer_sum") and normalised and last in plan.dropped and "decoder" not in stack.depth_key:
+        raise CannotDropError(
+            f"the weighted sum of '{own.get('model_type')}' (use_weighted_layer_sum) takes the last hidden state after "
+            f"a norm and those before without; keep layer {last}"
+        )
+
+
+def _check_blocks(own: Mapping[str, Any], plan: LayerPlan) -> None:
+    """Inkling 2 hands the states at the bounds of blocks of layers on to all later layers, and repeats some layers."""
+    size, looped = own.get("n_layers_per_attn_res_block"), own.get("loop_layer_index_end")
+    early = [layer for layer in plan.dropped if isinstance(looped, int) and layer < looped]
+    if early:
+        raise CannotDropError(
+            f"layer {early[0]} of '{own.get('model_type')}' is one of those that run in a loop or before it, which are "
+            f"told by their index (loop_layer_index_end {looped}); drop later layers only"
+        )
+    if not isinstance(size, int) or not size or not plan.dropped:
+        return
+    for layer in plan.dropped:
+        if layer % size == 0 and plan.kept[-1] > layer:
+            raise CannotDropError(
+                f"the states before layer {layer} of '{own.get('model_type')}' are read by all later layers "
+                f"(n_layers_per_attn_res_block {size}); keep it, or drop all that follow"
+            )

@@ -1,0 +1,168 @@
+"""Compare what a model computes before and after a cut, on made-up input: the dropped layers are bypassed before.
+
+The input is text, an image or a sound at random. A stack that it does not reach would agree whatever the cut did, so
+each stack that loses layers must show in the outputs; of a model that the census has not tried, every stack must.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan
+from depthprune.surgery.bypass import bypassed
+from depthprune.surgery.coverage import Beyond
+from depthprune.surgery.modules import REFUSALS, find_stacks, first_line
+from depthprune.surgery.sized_tensors import kept_part
+from depthprune.surgery.stacks import Stack
+
+BATCH = 2
+TOKENS = 12
+SAMPLES = 4000  # of a sound: enough for the convolutions of the speech models
+LEFT_OUT = ("past_key_values", "hidden_states", "attentions")  # one a layer
+
+Plans = Mapping[Stack, LayerPlan]
+Outputs = dict[str, Tensor]
+
+
+def same_logits(
+    model_class: type[PreTrainedModel], old: Path, new: Path, plans: Plans, beyond: Beyond | None = None
+) -> str:
+    """Compare the outputs of a written model with those of the old one with the dropped layers bypassed.
+
+    Returns:
+        What was compared.
+
+    Raises:
+        CannotDropError: they differ, or no input can be made up for the model that shows the cut.
+    """
+    chosen: Any = model_class
+    whole = chosen.from_pretrained(old, dtype="auto").eval()
+    batch = _batch(whole, beyond)
+    before, rounding = _wanted(whole, batch, plans, beyond), _rounding(whole, plans)
+    del whole
+    return _compare(before, _run(chosen.from_pretrained(new, dtype="auto").eval(), batch), beyond, rounding)
+
+
+def check_in_memory(
+    model: PreTrainedModel, plans: Plans, cut: Callable[[PreTrainedModel], object], beyond: Beyond
+) -> None:
+    """Try a cut on a copy of a model that shares its tensors, and compare what both compute.
+
+    Args:
+        model: is left as it is.
+        plans: what goes.
+        cut: does it, in place.
+        beyond: why it is to be tried.
+
+    Raises:
+        CannotDropError: the outputs differ, or no input can be made up for the model that shows the cut.
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    if any(tensor.is_meta for tensor in tensors):
+        raise CannotDropError(f"{beyond.reason}, so it must be run, and its weights are not loaded; load them first")
+    trial = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
+    batch = _batch(trial, beyond)
+    before, rounding = _wanted(trial, batch, plans, beyond), _rounding(trial, plans)
+    cut(trial)
+    _compare(before, _run(trial, batch), beyond, rounding)
+
+
+def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: Plans, beyond: Beyond | None) -> Outputs:
+    """Return the outputs with all that goes bypassed, once every stack was seen to show in them."""
+    going = {stack.name: plan.dropped for stack, plan in plans.items() if plan.dropped}
+    shown = dict(going)
+    if beyond is not None and beyond.new_type:
+        shown = {name: going.get(name, (stack.depth // 2,)) for name, stack in find_stacks(model).items()}
+    try:
+        full = _run(model, batch)
+        for name, layers in shown.items():
+            if _same(full, _bypassed(model, batch, {name: layers})):
+                raise CannotDropError(f"made-up input does not reach the stack '{name}', so {_advice(beyond)}")
+        return _bypassed(model, batch, going)
+    except REFUSALS as error:
+        raise CannotDropError(
+            f"the model cannot be run on made-up input ({first_line(error)}), so {_advice(beyond)}"
+        ) from None
+
+
+def _advice(beyond: Beyond | None) -> str:
+    if beyond is None:
+        return "--verify logits shows nothing; use --verify full"
+    return f"the cut cannot be checked, and {beyond.reason}; {beyond.other_way}"
+
+
+def _bypassed(model: PreTrainedModel, batch: Mapping[str, Tensor], layers: Mapping[str, tuple[int, ...]]) -> Outputs:
+    with ExitStack() as bypasses:
+        for name, indices in layers.items():
+            bypasses.enter_context(bypassed(model, indices, stack=name))
+        return _run(model, batch)
+
+
+def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
+    """Return every tensor that the model gives, those aside that have one a layer. What it draws is drawn again."""
+    device = next(model.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(0)
+        output = model(**batch)
+    if not isinstance(output, Mapping):
+        return {"first": output[0]}
+    return {name: value for name, value in output.items() if isinstance(value, Tensor) and name not in LEFT_OUT}
+
+
+def _rounding(model: PreTrainedModel, plans: Plans) -> float:
+    """Return by how much of the largest number outputs may differ.
+
+    Not at all, unless weights of a sum are merged, which adds in another order: a hundred times their precision.
+    """
+    parts = (kept_part(name, tuple(tensor.shape), plans) for name, tensor in model.state_dict().items())
+    return 100 * torch.finfo(model.dtype).eps if any(part is not None and part.merged for part in parts) else 0.0
+
+
+def _compare(before: Outputs, after: Outputs, beyond: Beyond | None, rounding: float) -> str:
+    if not before or not _same(before, after, rounding):
+        what = "the cut model does not compute what the old one does with these layers bypassed"
+        then = "nothing was saved, please report it" if beyond is None else f"{beyond.reason}; {beyond.other_way}"
+        raise CannotDropError(f"{what}; {then}")
+    how = "to within rounding, for weights were merged" if rounding else "bit for bit"
+    return f"{tuple(next(iter(after.values())).shape)} outputs are equal, {how}"
+
+
+def _same(one: Outputs, other: Outputs, rounding: float = 0.0) -> bool:
+    return one.keys() == other.keys() and all(_equal(one[name], other[name], rounding) for name in one)
+
+
+def _equal(one: Tensor, other: Tensor, rounding: float) -> bool:
+    if one.shape != other.shape:
+        return False
+    one, other = one.nan_to_num(), other.nan_to_num()
+    if torch.equal(one, other):
+        return True
+    return bool((one - other).abs().max() <= rounding * one.abs().max()) if rounding else False
+
+
+def _batch(model: PreTrainedModel, beyond: Beyond | None) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    first = next(model.parameters())
+    if model.main_input_name == "input_ids":
+        size = min(1000, int(model.get_input_embeddings().get_parameter("weight").shape[0]))
+        ids = torch.randint(0, size, (BATCH, TOKENS), generator=generator).to(first.device)
+        extra = {"decoder_input_ids": ids[:, :5]} if model.config.is_encoder_decoder else {}
+        return {"input_ids": ids, **extra}
+    side = getattr(model.config, "image_size", None)
+    shape: tuple[int, ...] | None = None
+    if model.main_input_name == "pixel_values" and isinstance(side, int):
+        shape = (BATCH, getattr(model.config, "num_channels", 3), side, side)
+    elif model.main_input_name == "input_values" and hasattr(model.config, "conv_stride"):
+        shape = (BATCH, SAMPLES)
+    if shape is None:
+        raise CannotDropError(
+            f"no input can be made up for a model that reads {model.main_input_name}, so {_advice(beyond)}"
+        )
+    return {model.main_input_name: torch.randn(shape, generator=generator).to(first.device, first.dtype)}
