@@ -5,10 +5,11 @@ import pytest
 from depthprune.cli.auto import answer_lines
 from depthprune.errors import UserError
 from depthprune.experiments.predictions import write_predictions
+from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps import auto
 from depthprune.experiments.sweeps.auto import find, sure_runs
-from depthprune.experiments.sweeps.bounds import Bounds, lost_interval, make_bounds, parse_loss
+from depthprune.experiments.sweeps.bounds import Bounds, make_bounds, parse_loss
 from depthprune.experiments.sweeps.budget import next_plans
 from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.plan import LayerPlan

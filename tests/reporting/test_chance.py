@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from depthprune.experiments.predictions import write_predictions
+from depthprune.experiments.resampling import METRICS
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdicts
-from depthprune.reporting.claims.rows import METRICS, row_variance
+from depthprune.reporting.claims.rows import row_variance
 from depthprune.reporting.results import Results, read_results
 from made_records import make_record
 

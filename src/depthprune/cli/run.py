@@ -108,7 +108,7 @@ def run(
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
     """Print both runs beside each other, and where they are recorded; move the checkpoint if asked for."""
     from depthprune.cli.display import console, lost_line, metrics_line, results_table, speed_line
-    from depthprune.experiments.sweeps.bounds import lost_interval
+    from depthprune.experiments.resampling import lost_interval
 
     for note in result.full.outcome["notes"]:
         console.print(note, highlight=False)

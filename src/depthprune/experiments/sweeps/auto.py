@@ -14,8 +14,9 @@ from typing import Any
 from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.experiments.kept_checkpoints import checkpoint
+from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.store import DEFAULT_STORE, Store
-from depthprune.experiments.sweeps.bounds import Bounds, lost_interval, make_bounds
+from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
 from depthprune.experiments.sweeps.budget import next_plans
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import Resources

@@ -1,16 +1,10 @@
-"""What a model may lose or cost, and how far from it a score is told by its rows. No torch."""
+"""What a model may lose or cost. No torch."""
 
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.predictions import read_predictions
 from depthprune.experiments.sweeps.status import score_of, speedup_of
-
-RESAMPLES = 1000
-INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -112,37 +106,3 @@ def parse_number(text: str) -> int:
     if not 0 < value < 1e15:
         raise UserError(f"--max-parameters {text} is not a number of parameters; write 80M")
     return int(value)
-
-
-def lost_interval(full: Path, pruned: Path, primary: str) -> tuple[float, float] | None:
-    """Return between what a run's loss against the full model lies, by a paired bootstrap over their rows (95 %).
-
-    Args:
-        full: the folder of the full model's run.
-        pruned: the folder of the other.
-        primary: name of the primary metric.
-
-    Returns:
-        Lowest and highest, as fractions; None where what the runs answered is not recorded, or not on the same rows.
-    """
-    import numpy as np
-
-    from depthprune.evaluation.classification import METRICS
-
-    longest = sorted(METRICS, key=len, reverse=True)  # balanced_accuracy is no accuracy of a split 'balanced'
-    name = next((name for name in longest if primary == name or primary.endswith(f"_{name}")), None)
-    prefix = primary.removesuffix(name) if name is not None else ""
-    splits = [(read_predictions(folder) or {}).get(prefix) for folder in (full, pruned)]
-    one, other = splits
-    if name is None or one is None or other is None or one["expected"] != other["expected"] or full == pruned:
-        return None
-    expected, before, after = (np.asarray(v) for v in (one["expected"], one["predicted"], other["predicted"]))
-    chance = np.random.default_rng(0)
-    losses = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a resample may lack a class
-        for _ in range(RESAMPLES):
-            rows = chance.integers(0, len(expected), len(expected))
-            losses.append(METRICS[name](expected[rows], before[rows]) - METRICS[name](expected[rows], after[rows]))  # pyright: ignore[reportArgumentType]
-    low, high = np.quantile(losses, INTERVAL)
-    return float(low), float(high)
