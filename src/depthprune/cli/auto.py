@@ -50,6 +50,8 @@ def auto(
     seed: options.Seed = 42,
     store: options.StoreFolder = Path("runs"),
     workers: Workers = None,
+    no_profile: options.NoProfile = False,
+    quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -64,7 +66,7 @@ def auto(
     from depthprune.reporting.written import check_page
     from depthprune.specs import HealSpec
 
-    bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup)
+    bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup, timed=not no_profile)
     if output is not None:
         check_target(output)
     if report is not None:
@@ -77,7 +79,7 @@ def auto(
     from depthprune.experiments.sweeps.rows import estimate
 
     runs, shared = Store(store), resources(workers, device)
-    with progress() as show:
+    with progress(quiet=quiet) as show:
         expansion = plans_for(
             *(model, task),
             strategies=strategy or STRATEGIES,
@@ -96,18 +98,18 @@ def auto(
             trust_remote_code=trust_remote_code,
             on_progress=show,
         )
-    for line in expansion_lines(expansion, runs, estimate(expansion, runs), shared):
+    for line in () if quiet else expansion_lines(expansion, runs, estimate(expansion, runs), shared):
         messages.print(line, highlight=False, markup=False)
     sure, todo = sure_runs(expansion, runs)
     total = len(sure) + (len(todo) if budget is None else min(budget, len(todo)))
-    with Live(expansion, runs, total=total) as live:
-        answer = find(expansion, runs, bounds, budget=budget, resources=shared, device=device, on_end=live.ended)
+    how: dict[str, Any] = {"budget": budget, "resources": shared, "device": device, "profile": not no_profile}
+    if quiet:
+        answer = find(expansion, runs, bounds, **how)
+    else:
+        with Live(expansion, runs, total=total) as live:
+            answer = find(expansion, runs, bounds, on_end=live.ended, **how)
     if report is not None:
-        from depthprune.reporting.page import page
-        from depthprune.reporting.results import read_results
-        from depthprune.result_file import write_text
-
-        write_text(report, page(read_results(store), store, chosen=answer.digest))
+        _write_report(report, store, answer)
     checkpoint = answer.checkpoint
     if output is not None and answer.digest is not None and checkpoint is not None:
         from depthprune.experiments.kept_checkpoints import hand_over
@@ -117,6 +119,14 @@ def auto(
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if report is not None:
         console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _write_report(file: Path, store: Path, answer: Any) -> None:
+    from depthprune.reporting.page import page
+    from depthprune.reporting.results import read_results
+    from depthprune.result_file import write_text
+
+    write_text(file, page(read_results(store), store, chosen=answer.digest))
 
 
 def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterator[str]:

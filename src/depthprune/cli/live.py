@@ -122,6 +122,11 @@ class Live:
                 soft_wrap=True,
             )
 
+    @property
+    def done(self) -> int:
+        """How many runs are done, those among them that were done before."""
+        return sum(state == "done" for state, _ in self._ended.values())
+
     def _now_and_then(self) -> None:
         """Say how far the runs are that go on."""
         while not self._over.wait(self._every):
@@ -143,8 +148,8 @@ class Live:
 
     def table(self) -> Table:
         """Return how far the sweep is, and the best plan so far for each task."""
-        failed = sum(state == "failed" for state, _ in self._ended.values())
-        done = len(self._ended) - failed
+        done = self.done
+        failed = len(self._ended) - done
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
         left = self._total - done - failed
         table.title = f"{done} done, {len(self.going_on())} running, {failed} failed, {left} left{self._left()}"

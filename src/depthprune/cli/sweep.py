@@ -1,6 +1,5 @@
 """`depthprune sweep`: a grid of runs that can be stopped, moved and extended; `depthprune status`: how far it is."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,15 +104,12 @@ def sweep(
     from depthprune.cli.live import expansion_lines
     from depthprune.cli.progress import messages, progress
     from depthprune.experiments.store import Store
-    from depthprune.experiments.sweeps.choices import stored_scorer
-    from depthprune.experiments.sweeps.expansion import expand
-    from depthprune.experiments.sweeps.rows import estimate, remember
+    from depthprune.experiments.sweeps.rows import estimate
+    from depthprune.experiments.sweeps.sweep import plan_sweep
 
     runs, trust = Store(store), {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    if not dry_run:
-        runs.check_writable()
     with progress() as show:
-        expansion = expand(grid, stored_scorer(store, device, take=not dry_run, on_progress=show), **trust)
+        expansion = plan_sweep(grid, runs, device=device, dry=dry_run, on_progress=show, **trust)
     if gpus is None:
         gpus = 1 if device != "cpu" and local.gpus() else 0
     resources = Resources(workers, cpus, gpus, address)
@@ -121,7 +117,6 @@ def sweep(
         (console if dry_run else messages).print(line, highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         return
-    remember(expansion, runs)
     how = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
     _carry_out(expansion, runs, how)
 
@@ -136,22 +131,18 @@ def _carry_out(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> N
     from depthprune.cli.live import Live
     from depthprune.cli.progress import messages
     from depthprune.errors import UserError
-    from depthprune.experiments.sweeps.runner import carry_out
+    from depthprune.experiments.sweeps.sweep import run_sweep
 
-    states: dict[str, tuple[str, str]] = {}
+    live = Live(expansion, store)
     try:
-        with Live(expansion, store) as live, closing(carry_out(expansion, store, **how)) as outcomes:
-            for digest, state, line in outcomes:
-                live.ended(digest, state, line)
-                states[digest] = state, line
+        with live:
+            result = run_sweep(expansion, store, on_end=live.ended, **how)
     except KeyboardInterrupt:
-        done = sum(state == "done" for state, _ in states.values())
-        messages.print(f"{done} of {len(expansion.jobs)} runs are done", highlight=False)
+        messages.print(f"{live.done} of {len(expansion.jobs)} runs are done", highlight=False)
         raise
     console.print(live.table())
-    lines = {digest: line for digest, (state, line) in states.items() if state == "failed"}
-    if lines:
-        raise UserError(_failures(lines, len(expansion.jobs), store))
+    if result.failed:
+        raise UserError(_failures(result.failed, len(expansion.jobs), store))
     report = f"depthprune report {store.root} --output report.html"
     console.print(f"records: {store.root}; {report}", highlight=False, markup=False, soft_wrap=True)
 

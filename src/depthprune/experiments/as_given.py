@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from depthprune.arguments import checked
 from depthprune.errors import LoadError
-from depthprune.experiments.store import DEFAULT_STORE
+from depthprune.experiments.kept_checkpoints import hand_over
+from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.output import check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
@@ -132,6 +134,7 @@ def finetune(
     *,
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
+    output: Path | str | None = None,
     max_length: int = 128,
     seed: int = 42,
     store: Path | str = DEFAULT_STORE,
@@ -150,6 +153,7 @@ def finetune(
         task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
         options: where the task's data lies, and its columns.
         heal: epochs, learning rate, batch size; the paper's example by default.
+        output: where the checkpoint goes; it stays in the store without it.
         max_length: tokens to which an example is cut.
         seed: of the fresh head, of dropout, of the order of the rows.
         store: the folder of runs.
@@ -165,7 +169,9 @@ def finetune(
     """
     from depthprune.experiments.comparison import compare
 
-    return compare(
+    if output is not None:
+        check_target(Path(output))
+    result = compare(
         model,
         task,
         options=options,
@@ -179,6 +185,7 @@ def finetune(
         trust_remote_code=trust_remote_code,
         on_progress=on_progress,
     ).full
+    return result if output is None else replace(result, model=hand_over(Store(store), result.digest, Path(output)))
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,13 @@ from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.store import DEFAULT_STORE, Store
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
 from depthprune.experiments.sweeps.budget import next_plans
-from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import cores, gpus
-from depthprune.experiments.sweeps.expansion import Expansion, expand
+from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
-from depthprune.experiments.sweeps.rows import remember
 from depthprune.experiments.sweeps.runner import carry_out
 from depthprune.experiments.sweeps.status import readable_record, score_of
-from depthprune.experiments.sweeps.sweep import no_news
+from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
 from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec
 from depthprune.tasks import TaskOptions
@@ -90,6 +88,7 @@ def auto(
     store: Path | str = DEFAULT_STORE,
     workers: int | None = None,
     device: str = "auto",
+    profile: bool = True,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Callable[[str, int, int], None] = no_progress,
@@ -115,13 +114,14 @@ def auto(
         store: the folder of runs; those that are there count.
         workers: runs at a time; by cores or GPUs by default.
         device: `auto`, `cpu` or `cuda`.
+        profile: measure latencies, which a bound on them needs.
         on_progress: called with a stage's name and how far it is, before the runs.
         on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
 
     Raises:
         UserError: anything a user can cause, in one line.
     """
-    bounds, runs = make_bounds(max_loss, max_parameters, max_latency_ms, speedup), Store(store)
+    bounds, runs = make_bounds(max_loss, max_parameters, max_latency_ms, speedup, timed=profile), Store(store)
     expansion = plans_for(
         *(str(model), task),
         strategies=strategies,
@@ -135,9 +135,8 @@ def auto(
         trust_remote_code=trust_remote_code,
         on_progress=on_progress,
     )
-    return find(
-        *(expansion, runs, bounds), budget=budget, resources=resources(workers, device), device=device, on_end=on_end
-    )
+    how: dict[str, Any] = {"resources": resources(workers, device), "device": device, "profile": profile}
+    return find(expansion, runs, bounds, budget=budget, on_end=on_end, **how)
 
 
 def plans_for(
@@ -160,17 +159,14 @@ def plans_for(
     Raises:
         UserError: a model, a task or a strategy that cannot be.
     """
-    store.check_writable()
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
     asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [])}, "max_length": max_length}
     asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
     asked |= {"kind": options.kind, "metric": options.metric}
     grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
     on_progress("choose layers", 0, 1)
-    scorer = stored_scorer(store.root, device, take=True, on_progress=on_progress)
-    expansion = expand(grid, scorer, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    remember(expansion, store)
-    return expansion
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    return plan_sweep(grid, store, device=device, on_progress=on_progress, **trust)
 
 
 def resources(number: int | None, device: str) -> Resources:
@@ -186,6 +182,7 @@ def find(
     budget: int | None = None,
     resources: Resources | None = None,
     device: str = "auto",
+    profile: bool = True,
     on_end: OnEnd = no_news,
 ) -> Answer:
     """Run the plans of a sweep over one model and task, and return the smallest within the bounds.
@@ -201,7 +198,7 @@ def find(
 
     def carry(digests: Iterable[str], *, redo: bool = False) -> None:
         jobs = Expansion({digest: expansion.jobs[digest] for digest in digests})
-        how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo}
+        how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo, "profile": profile}
         with closing(carry_out(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
             for digest, state, line in outcomes:
                 on_end(digest, state, line)

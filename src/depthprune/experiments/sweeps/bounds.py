@@ -51,14 +51,19 @@ def make_bounds(
     max_parameters: float | str | None,
     max_latency_ms: float | None,
     speedup: float | None,
+    *,
+    timed: bool = True,
 ) -> Bounds:
     """Read bounds as a person writes them.
 
     >>> make_bounds("1%", "80M", None, None)
     Bounds(max_loss=0.01, relative=True, max_parameters=80000000, max_latency_ms=None, speedup=None)
 
+    Args:
+        timed: whether latencies are measured.
+
     Raises:
-        UserError: there is none, or one is out of range.
+        UserError: there is none, one is out of range, or one is on a latency that is not measured.
     """
     if max_loss is max_parameters is max_latency_ms is speedup is None:
         raise UserError("say what the model may lose or cost: --max-loss 1.0, --max-parameters, --speedup, …")
@@ -66,6 +71,8 @@ def make_bounds(
     for flag, value in (("--max-latency-ms", max_latency_ms), ("--speedup", speedup)):
         if value is not None and (not isinstance(value, int | float) or not value > 0):
             raise UserError(f"{flag} {value} is out of range; give a number above 0")
+        if value is not None and not timed:
+            raise UserError(f"{flag} needs latencies, which --no-profile does not measure; leave one of them out")
     size = parse_number(str(max_parameters)) if max_parameters is not None else None
     return Bounds(loss, relative, size, max_latency_ms, speedup)
 

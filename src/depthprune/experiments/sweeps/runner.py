@@ -35,6 +35,7 @@ class Work:
     Args:
         save: keep the checkpoint of a run that is done now.
         redo: run a recorded run again if its checkpoint was not kept.
+        profile: measure latencies.
     """
 
     job: Job
@@ -43,6 +44,7 @@ class Work:
     retry_failed: bool = False
     save: bool = False
     redo: bool = False
+    profile: bool = True
 
 
 _watch = Watch()
@@ -64,7 +66,7 @@ def do(work: Work) -> tuple[str, str, str]:
     if (folder / "failure.json").exists() and not work.retry_failed:
         return digest, FAILED, failure_line(folder)
     try:
-        return _run(job, store, work.device, digest, save=work.save)
+        return _run(work, store, digest)
     except BusyError:
         return digest, BUSY, ""
     except Exception as error:  # the one place that records a failed run
@@ -95,19 +97,20 @@ def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
     return digest, DONE, ""
 
 
-def _run(job: Job, store: Store, device: str, digest: str, *, save: bool) -> tuple[str, str, str]:
+def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     from depthprune.experiments.comparison import resolve_device
     from depthprune.experiments.run import run
     from depthprune.quiet import quiet_libraries
 
     quiet_libraries()
+    job = work.job
     source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
     key = (job.spec.evaluation.task, job.options)
     if key not in _data:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
     _check_unchanged(job, source, _data[key])
-    where = {"store": store, "device": resolve_device(device)}
-    run(source, _data[key], job.spec, job.plan, **where, save=save, wait=False)
+    how = {"store": store, "device": resolve_device(work.device), "save": work.save, "profile": work.profile}
+    run(source, _data[key], job.spec, job.plan, **how, wait=False)
     return digest, DONE, ""
 
 
@@ -153,6 +156,7 @@ def carry_out(
     retry_failed: bool = False,
     save: bool = False,
     redo: bool = False,
+    profile: bool = True,
     pause: float = 2.0,
     dead_after: float = DEAD_AFTER,
 ) -> Generator[tuple[str, str, str], None, None]:
@@ -165,11 +169,13 @@ def carry_out(
         resources: what the runs share; by default all of this machine, a GPU for each run where there are any.
         save: keep the checkpoints of the runs that are done now.
         redo: run recorded runs again whose checkpoints were not kept.
+        profile: measure the latencies of the runs that are done now.
         dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
     resources = resources or Resources(gpus=1 if device != "cpu" and gpus() else 0)
-    asked = [Work(job, str(store.root), device, retry_failed, save, redo) for job in expansion.jobs.values()]
+    how = (str(store.root), device, retry_failed, save, redo, profile)
+    asked = [Work(job, *how) for job in expansion.jobs.values()]
     before = [_known(store, work) for work in asked]
     yield from (known for known in before if known is not None)
     waiting = [work for work, known in zip(asked, before, strict=True) if known is None]

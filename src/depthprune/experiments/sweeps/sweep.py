@@ -1,6 +1,7 @@
-"""A sweep as one function: `depthprune.sweep`. No torch until a run starts."""
+"""A sweep: `depthprune.sweep`, and its two steps, planning and running. No torch until a run starts."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import gpus
-from depthprune.experiments.sweeps.expansion import Row, expand
-from depthprune.experiments.sweeps.grid import parse_sweep, read_sweep
+from depthprune.experiments.sweeps.expansion import Expansion, Row, expand
+from depthprune.experiments.sweeps.grid import SweepSpec, parse_sweep, read_sweep
 from depthprune.experiments.sweeps.rows import remember
 from depthprune.experiments.sweeps.runner import DONE, carry_out
 from depthprune.quiet import no_progress, quietly
@@ -77,18 +78,56 @@ def sweep(
     """
     grid = parse_sweep(spec) if isinstance(spec, Mapping) else read_sweep(Path(spec))
     runs = Store(store)
-    runs.check_writable()
-    scorer = stored_scorer(runs.root, device, take=True, on_progress=on_progress)
-    expansion = expand(grid, scorer, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    remember(expansion, runs)
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    expansion = plan_sweep(grid, runs, device=device, on_progress=on_progress, **trust)
     resources = Resources(workers, cpus, 1 if device != "cpu" and gpus() else 0, address)
-    records, failed = {}, {}
     how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
-    for digest, state, line in carry_out(expansion, runs, **how):
-        on_end(digest, state, line)
-        record = readable_record(runs.folder(digest) / "record.json") if state == DONE else None
-        if record is None:
-            failed[digest] = line
-        else:
-            records[digest] = record
+    return run_sweep(expansion, runs, on_end=on_end, **how)
+
+
+def plan_sweep(
+    grid: SweepSpec,
+    store: Store,
+    *,
+    device: str,
+    dry: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Callable[[str, int, int], None] = no_progress,
+) -> Expansion:
+    """Return the runs of a sweep, their layers scored and searched for, and note in the store what was asked for.
+
+    Args:
+        dry: score and search nothing, and write nothing.
+
+    Raises:
+        UserError: the store cannot be written, or what `expand` raises.
+    """
+    if not dry:
+        store.check_writable()
+    scorer = stored_scorer(store.root, device, take=not dry, on_progress=on_progress)
+    expansion = expand(grid, scorer, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    if not dry:
+        remember(expansion, store)
+    return expansion
+
+
+def run_sweep(
+    expansion: Expansion, store: Store, *, on_end: Callable[[str, str, str], None] = no_news, **how: Any
+) -> SweepResult:
+    """Carry out the runs of a sweep, and return what came of them. An interrupt ends its workers.
+
+    Args:
+        on_end: see `sweep`.
+        how: executor, resources and more, as `carry_out` takes them.
+    """
+    records, failed = {}, {}
+    with closing(carry_out(expansion, store, **how)) as outcomes:
+        for digest, state, line in outcomes:
+            on_end(digest, state, line)
+            record = readable_record(store.folder(digest) / "record.json") if state == DONE else None
+            if record is None:
+                failed[digest] = line
+            else:
+                records[digest] = record
     return SweepResult(tuple(expansion.rows), records, failed, tuple(expansion.skipped))
