@@ -47,7 +47,32 @@ def test_a_list_of_layers_needs_one_stack():
         depthprune.drop_layers(t5, [1])
 
 
+def test_a_checkpoint_is_cut_in_files_and_what_was_written_is_told(folder, tmp_path):
+    done = depthprune.drop_checkpoint(str(folder), str(tmp_path / "out"), [1, 3])
+
+    assert done.path == tmp_path / "out" and done.plans == {"layers": LayerPlan(4, (1, 3))} and done.adapters == ()
+    assert done.parameters[0] > done.parameters[1] and done.num_bytes[0] > done.num_bytes[1]
+    card = (done.path / "README.md").read_text(encoding="utf-8")
+    assert f"Proof: {done.proof}" in card and "depthprune drop bert --layers 1,3 --output DIR" in card
+
+
 CALLS = {
+    "layers of a checkpoint as text": (
+        lambda model, folder: depthprune.drop_checkpoint(folder, folder / "out", "1,2"),
+        "drop_checkpoint: plan is a LayerPlan, a list of whole numbers, a dictionary, a Decision or a function, not",
+    ),
+    "a single adapter where several are due": (
+        lambda model, folder: depthprune.drop_checkpoint(folder, folder / "out", [1], adapters="lora"),
+        "drop_checkpoint: adapters is a list of ",
+    ),
+    "a way to verify that does not exist": (
+        lambda model, folder: depthprune.drop_checkpoint(folder, folder / "out", [1], verify="twice"),
+        "there is no --verify 'twice'; it is one of headers, full, logits",
+    ),
+    "a target inside the source": (
+        lambda model, folder: depthprune.drop_checkpoint(folder, folder / "out", [1]),
+        "lies inside the model's own folder",
+    ),
     "a folder where a model is due": (
         lambda model, folder: depthprune.drop_layers(str(folder), [1]),
         "drop_layers: model is a PreTrainedModel, not '",

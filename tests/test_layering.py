@@ -94,6 +94,7 @@ TORCH_FREE = (
     "depthprune.surgery.config.formulas",
     "depthprune.surgery.config.refusals",
     "depthprune.checkpoints.proof.client",
+    "depthprune.checkpoints.drop",
     "depthprune.checkpoints.publish",
     "depthprune.surgery.config.quantised",
     "depthprune.surgery.config.entries",

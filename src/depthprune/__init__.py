@@ -1,6 +1,7 @@
 """depthprune makes pre-trained transformers shallower.
 
     depthprune.drop_layers(model, [8, 9])                                    # a model in memory
+    depthprune.drop_checkpoint("bert-base-cased", "bert-10", [8, 9])         # its files, without loading it
     depthprune.run("bert-base-cased", "mrpc", strategy="greedy", count=4)    # choose, drop, fine-tune, compare
     depthprune.auto("bert-base-cased", "mrpc", max_loss=1.0)                 # the smallest within a point
 
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from depthprune import strategies as strategies
+    from depthprune.checkpoints.drop import Decision as Decision
+    from depthprune.checkpoints.drop import DroppedCheckpoint as DroppedCheckpoint
+    from depthprune.checkpoints.drop import drop_checkpoint as drop_checkpoint
     from depthprune.checkpoints.save import save_checkpoint as save_checkpoint
     from depthprune.errors import UserError as UserError
     from depthprune.experiments.analyses.analyse import AnalysisResult as AnalysisResult
@@ -47,6 +51,8 @@ _HOMES = {
     "Answer": ("experiments.sweeps.auto", "Answer"),
     "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
     "Comparison": ("experiments.comparison", "Comparison"),
+    "Decision": ("checkpoints.drop", "Decision"),
+    "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.as_given", "Evaluation"),
     "HealSpec": ("specs", "HealSpec"),
@@ -58,6 +64,7 @@ _HOMES = {
     "UserError": ("errors", "UserError"),
     "auto": ("experiments.sweeps.auto", "auto"),
     "bypassed": ("surgery.bypass", "bypassed"),
+    "drop_checkpoint": ("checkpoints.drop", "drop_checkpoint"),
     "drop_layers": ("surgery.drop", "drop_layers"),
     "evaluate": ("experiments.as_given", "evaluate"),
     "find_stacks": ("surgery.modules", "find_stacks"),
@@ -80,6 +87,8 @@ __all__ = [
     "Answer",
     "CalibrationOptions",
     "Comparison",
+    "Decision",
+    "DroppedCheckpoint",
     "Engine",
     "Evaluation",
     "HealSpec",
@@ -91,6 +100,7 @@ __all__ = [
     "UserError",
     "auto",
     "bypassed",
+    "drop_checkpoint",
     "drop_layers",
     "evaluate",
     "find_stacks",

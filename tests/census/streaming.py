@@ -10,10 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 from depthprune.checkpoints import stream
+from depthprune.checkpoints.drop import drop_checkpoint
 from depthprune.checkpoints.proof import child as prove
 from depthprune.errors import CannotDropError, UserError
 from depthprune.plan import LayerPlan
-from depthprune.sources import locate
 
 ANSWERS = {"describe": prove.describe, "prove": prove.prove, "logits": prove.logits}
 
@@ -44,4 +44,4 @@ class ProverHere:
 def cut_as_bytes(source: Path, target: Path, plans: Mapping[str, LayerPlan]) -> None:
     """Write to `target` what `plans` leave of the checkpoint in `source`."""
     with patch.object(stream, "Prover", ProverHere):
-        stream.drop_layers_in_checkpoint(locate(str(source)), target, plan=plans)
+        drop_checkpoint(source, target, plans)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from depthprune.checkpoints.card import code, fenced, model_card, split_card
+from depthprune.checkpoints.card import adapter_card, code, fenced, model_card, split_card
 
 CUT = {"source": "bert", "stacks": {"layers": {"depth": 6, "dropped": [4, 5]}}, "strategy": "top"}
 SOURCE_CARD = """---
@@ -87,6 +87,24 @@ def test_the_base_is_what_the_hub_knows():
     assert "base_model_relation" not in front(card(cuts=[from_hub]))
     assert front(card(source_card="---\nbase_model: org/older\n---\n"))["base_model"] == "org/older"
     assert "base_model" not in front(card())
+
+
+def test_an_adapter_keeps_whatever_its_card_says_but_its_model_and_results():
+    odd = "ignore_metadata_errors: x\nself: y\neval_results: z\nmodel_name: w\nmodel-index: [1]\nlanguage: no\n"
+
+    text = adapter_card(f"---\n{odd}base_model: me/long\n---\n# Mine\n", base_model="me/short")
+
+    assert yaml.safe_load(text.split("---")[1]) == {
+        "base_model": "me/short",
+        "ignore_metadata_errors": "x",
+        "self": "y",
+        "language": "no",
+        "tags": ["depthprune", "layer-dropping"],
+    }
+
+
+def test_a_model_that_was_neither_cut_nor_trained_is_not_called_trained():
+    assert "This is `bert`, saved by depthprune 0.2" in card(cuts=[], made_from="bert")
 
 
 def test_several_cuts_are_told_together_in_the_first_numbering():

@@ -12,10 +12,10 @@ from sentence_transformers.base.modules import Dense, Normalize, Router, Transfo
 from sentence_transformers.sentence_transformer.modules import Pooling, WeightedLayerPooling
 from transformers import AutoModelForSequenceClassification
 
-from depthprune.checkpoints.companions import beside, check_beside, copy_files, copy_others, find_transformer
+from depthprune.checkpoints.companions import beside, check_beside, copy_files, find_transformer
+from depthprune.checkpoints.drop import drop_checkpoint
 from depthprune.checkpoints.history import provenance
 from depthprune.checkpoints.save import save_made
-from depthprune.checkpoints.stream import drop_layers_in_checkpoint
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
@@ -158,6 +158,10 @@ def test_a_file_of_a_quantiser_that_is_no_json_is_refused(tmp_path):
         check_beside(tmp_path)
 
 
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
 def sentence_folder(tmp_path: Path, place: str) -> Path:
     """Write a model of sentence-transformers with a dense module, the transformer in the folder itself or inside."""
     transformer = Transformer(str(tiny_checkpoint(tmp_path / "bert", num_layers=4)))
@@ -190,14 +194,13 @@ def test_a_cut_folder_of_sentence_transformers_encodes_as_the_bypassed_original(
 
     transformer = find_transformer(folder)
     assert transformer == folder / place
-    drop_layers_in_checkpoint(locate(str(transformer)), tmp_path / "out" / place, plan=PLAN)
-    copied = copy_others(folder, tmp_path / "out", transformer=transformer)
+    drop_checkpoint(folder, tmp_path / "out", PLAN)
 
     cut = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     assert torch.equal(cut.encode(SENTENCES, convert_to_tensor=True), expected)
     assert cut[0].model.config.num_hidden_layers == 2 and cut.prompts["query"] == "ba "
-    assert {"LICENSE", "modules.json", "2_Dense/model.safetensors"} <= set(copied)
-    assert not {"config.json", "model.safetensors", "README.md", f"{place}/model.safetensors"} & set(copied)
+    assert {"LICENSE", "modules.json", "2_Dense/model.safetensors"} <= set(files_in(tmp_path / "out"))
+    assert set(files_in(tmp_path / "out")) == {*files_in(folder), f"{place}/depthprune.json".lstrip("/")}
 
 
 def test_a_trained_model_keeps_the_modules_of_its_folder_and_has_a_card(tmp_path):
@@ -234,8 +237,7 @@ def test_a_cross_encoder_is_cut_like_any_model_or_like_a_folder_of_modules(tmp_p
 
     transformer = find_transformer(tmp_path / "cross")
     assert transformer == tmp_path / "cross"
-    drop_layers_in_checkpoint(locate(str(transformer)), tmp_path / "out", plan=PLAN)
-    copy_others(tmp_path / "cross", tmp_path / "out", transformer=transformer)
+    drop_checkpoint(tmp_path / "cross", tmp_path / "out", PLAN)
 
     cut = CrossEncoder(str(tmp_path / "out"), device="cpu")
     assert torch.equal(cut.predict(pairs, convert_to_tensor=True), expected)

@@ -12,12 +12,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from depthprune.checkpoints.cut import plan_cut, stacks_in_plain_sight
+from depthprune.checkpoints.drop import drop_checkpoint
 from depthprune.checkpoints.history import provenance
 from depthprune.checkpoints.layout import find_prefix, read_checkpoint
 from depthprune.checkpoints.proof.client import Prover
-from depthprune.checkpoints.publish import publish
 from depthprune.checkpoints.save import save_checkpoint, save_made
-from depthprune.checkpoints.stream import drop_layers_in_checkpoint, opened
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource, locate
@@ -70,7 +69,7 @@ def test_a_streamed_cut_is_the_cut_from_memory_tensor_for_tensor(name, tmp_path)
     whole = tiny_model(name, "classification", 5)
     save_checkpoint(drop_layers(whole, PLAN), tmp_path / "memory")
 
-    drop_layers_in_checkpoint(source_of(folder), tmp_path / "stream", plan=PLAN)
+    drop_checkpoint(folder, tmp_path / "stream", PLAN)
 
     streamed = tensors_in(tmp_path / "stream")
     assert len(streamed) < len(tensors_in(folder))
@@ -88,7 +87,7 @@ def test_shards_are_read_and_written_by_the_size_of_the_sources(tmp_path):
     largest = read_checkpoint(folder).shard_bytes
     whole = tensors_in(folder)
 
-    drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (4,)))
+    drop_checkpoint(folder, tmp_path / "out", LayerPlan(5, (4,)))
 
     out = read_checkpoint(tmp_path / "out")
     assert out.sharded and len({t.file for t in out.tensors.values()}) > 1 and out.shard_bytes <= largest
@@ -104,7 +103,7 @@ def test_tensors_of_any_type_travel_as_bytes(tmp_path):
     half = {name: tensor.bfloat16() if i % 2 else tensor for i, (name, tensor) in enumerate(tensors.items())}
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
 
-    drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (4,)))
+    drop_checkpoint(folder, tmp_path / "out", LayerPlan(5, (4,)))
 
     kept = {name: tensor for name, tensor in half.items() if "layer.4." not in name}
     assert {t.dtype for t in kept.values()} == {torch.bfloat16, torch.float32}
@@ -118,7 +117,7 @@ def test_a_list_that_the_configuration_leaves_to_a_formula_is_written_out(tmp_pa
     assert kinds[2] != kinds[3], "layers of one kind would hide a wrong list"
     edit_config(folder, layer_types=None, global_attn_every_n_layers=3)
 
-    drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (2,)))
+    drop_checkpoint(folder, tmp_path / "out", LayerPlan(5, (2,)))
 
     assert json.loads((tmp_path / "out" / "config.json").read_text())["layer_types"] == [kinds[i] for i in (0, 1, 3, 4)]
 
@@ -127,7 +126,7 @@ def test_a_refused_layer_is_named_and_nothing_is_left(tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", "modernbert", num_layers=5)
 
     with pytest.raises(CannotDropError, match=r"dropping layer 0 of 'modernbert'.*attn_norm.*keep layer 0"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "new" / "out", plan=LayerPlan(5, (0,)))
+        drop_checkpoint(folder, tmp_path / "new" / "out", LayerPlan(5, (0,)))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -139,7 +138,7 @@ def test_a_configuration_that_the_rules_edit_wrongly_is_caught_by_the_second_rea
     monkeypatch.setattr(cut, "edited", lambda *a: {**right(*a), "layer_types": right(*a)["layer_types"][::-1]})
 
     with pytest.raises(CannotDropError, match=r"edited config\.json says layer_types"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(5, (1,)))
+        drop_checkpoint(folder, tmp_path / "out", LayerPlan(5, (1,)))
     assert not (tmp_path / "out").exists()
 
 
@@ -156,7 +155,7 @@ def test_kept_layers_that_changed_places_are_caught_by_the_second_reading(tmp_pa
     monkeypatch.setattr(cut, "new_names", swapped)
 
     with pytest.raises(CannotDropError, match=r"'encoder\.layer\.2\..*copied from 'encoder\.layer\.0\..*wrong place"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+        drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert not (tmp_path / "out").exists()
 
 
@@ -165,7 +164,7 @@ def test_a_depth_that_the_tensors_do_not_come_near_is_refused_before_a_model_is_
     edit_config(folder, num_hidden_layers=90_000)
 
     with pytest.raises(LoadError, match=r"num_hidden_layers = 90000, and no list of layers .* has more than 5"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=LayerPlan(90_000, (1,)))
+        drop_checkpoint(folder, tmp_path / "out", LayerPlan(90_000, (1,)))
 
 
 def test_the_child_outlives_the_thread_that_started_it(tmp_path):
@@ -200,7 +199,7 @@ def test_weights_that_change_while_they_are_copied_are_refused(how, tmp_path, mo
 
     monkeypatch.setattr(stream, "write_file", disturbed)
     with pytest.raises(LoadError, match=r"00003.*(changed while it was copied|cannot be read|is missing)"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+        drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -211,12 +210,31 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_in_memory_and_as_bytes(n
     (folder / name).symlink_to(tmp_path / "secret")
     source = source_of(folder)
 
-    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"), opened(source) as at:
-        publish(at, plan_cut(source, {at.stacks["layers"]: PLAN}, at.checkpoint), tmp_path / "bytes")
+    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
+        drop_checkpoint(source, tmp_path / "bytes", PLAN)
     with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
         history = provenance(source, PLAN)
         save_made(tiny_model("bert", depth=5), tmp_path / "memory", source=source, provenance=history)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
+
+
+def test_a_cut_from_memory_and_one_of_bytes_have_the_same_files_and_history_beside_their_weights(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
+    (folder / "LICENSE").write_text("be kind")
+    source = source_of(folder)
+
+    drop_checkpoint(source, tmp_path / "bytes" / "cut", PLAN)
+    cut, history = drop_layers(tiny_model("bert", depth=5), PLAN), provenance(source, PLAN)
+    save_made(cut, tmp_path / "memory" / "cut", source=source, provenance=history)
+
+    bytes_, memory = tmp_path / "bytes" / "cut", tmp_path / "memory" / "cut"
+    names = sorted(file.name for file in memory.iterdir())
+    assert {"LICENSE", "README.md", "depthprune.json", "tokenizer.json"} <= set(names)
+    assert sorted(file.name for file in bytes_.iterdir()) == names
+    assert (bytes_ / "depthprune.json").read_bytes() == (memory / "depthprune.json").read_bytes()
+    lines = (bytes_ / "README.md").read_text().splitlines()
+    told = [line for line in lines if not line.startswith(("- Parameters", "depthprune drop"))]
+    assert set((memory / "README.md").read_text().splitlines()) == {*told} - {"## How it was made", "```sh"}
 
 
 def broken(kind: str, folder: Path) -> None:
@@ -250,7 +268,7 @@ def test_broken_files_are_refused(kind, tmp_path):
     broken(kind, folder)
 
     with pytest.raises(LoadError, match="fetch"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+        drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert not (tmp_path / "out").exists()
 
 
@@ -260,7 +278,7 @@ def test_a_configuration_that_lies_outside_the_folder_is_refused(tmp_path):
     (folder / "config.json").symlink_to("../elsewhere")
 
     with pytest.raises(LoadError, match=r"config.json' is a link that leaves its folder"):
-        drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+        drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert not (tmp_path / "out").exists()
 
 
@@ -289,7 +307,7 @@ def test_the_tokenizer_travels_and_pickles_beside_it_do_not(tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
     (folder / "training_args.bin").write_bytes(b"pickle")
 
-    drop_layers_in_checkpoint(source_of(folder), tmp_path / "out", plan=PLAN)
+    drop_checkpoint(folder, tmp_path / "out", PLAN)
 
     assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
     assert not (tmp_path / "out" / "training_args.bin").exists()

@@ -28,6 +28,7 @@ CARRIED = (
 )
 ABOUT_THE_TASK = ("pipeline_tag", "datasets", "metrics")  # another after training
 FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
+RESULTS = ("model-index", "eval_results", "model_name")  # of the source, not of what is made of it
 MARK = "<!-- depthprune: the card of the original model follows -->"
 NOTE = "What follows was written before the {}. Its figures are not those of what lies here."
 NO_TRAINING = "none. Expect lower scores until it is fine-tuned"
@@ -79,7 +80,8 @@ def model_card(
     if cuts:
         parts += _about_cuts(cuts, name, maker)
     else:
-        parts += [f"# {code(name)}", f"This is {code(made_from or 'another model')}, trained by {maker}."]
+        done = "saved" if training is None else "trained"
+        parts += [f"# {code(name)}", f"This is {code(made_from or 'another model')}, {done} by {maker}."]
     parts += ["\n".join(f"- {note}" for note in notes)]
     parts += [f"## How to load it\n\n{fenced(_loading(name, config, library), 'python')}"]
     if command is not None:
@@ -114,7 +116,7 @@ def adapter_card(card: str, *, base_model: str) -> str:
     Its results are left out. A model that is a folder here is not named to the Hub.
     """
     front, body = split_card(card)
-    fields = {key: value for key, value in front.items() if key not in ("base_model", "model-index")}
+    fields = {key: value for key, value in front.items() if key not in ("base_model", *RESULTS)}
     tags = [tag for tag in _listed(front.get("tags")) if not tag.startswith("base_model:")]
     fields |= {"base_model": base_model} if HUB_ID.fullmatch(base_model) and "/" in base_model else {}
     fields["tags"] = list(dict.fromkeys([*tags, *TAGS]))
@@ -168,7 +170,12 @@ def _front_matter(
 
 
 def _yaml(fields: Mapping[str, Any]) -> str:
-    return f"---\n{yaml.safe_dump(dict(fields), sort_keys=False, allow_unicode=True)}---"
+    from huggingface_hub import ModelCardData
+
+    data = ModelCardData()
+    for key, value in fields.items():
+        data[key] = value  # and not through the constructor, which takes some keys of a source's card for its own
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _listed(value: Any) -> list[str]:

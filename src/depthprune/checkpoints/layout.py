@@ -42,6 +42,11 @@ class Checkpoint:
     sharded: bool
     stamps: dict[Path, tuple[int, ...]] = field(default_factory=dict)
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.num_bytes for tensor in self.tensors.values())
+
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a folder's safetensors files.

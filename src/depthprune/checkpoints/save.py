@@ -4,9 +4,7 @@ The proof reads what was written back with plain `from_pretrained` and compares 
 in memory. Only then is the folder renamed to the target, so a folder with that name is always complete.
 """
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from depthprune.arguments import checked
-from depthprune.checkpoints.card import CARD_FILE, model_card
-from depthprune.checkpoints.companions import MODULES_FILE, beside, card_of, copy_files, copy_others
+from depthprune.checkpoints.companions import MODULES_FILE
+from depthprune.checkpoints.header import write_json
+from depthprune.checkpoints.history import PROVENANCE_FILE
 from depthprune.checkpoints.layout import file_inside
+from depthprune.checkpoints.publish import write_beside_weights
 from depthprune.errors import CannotDropError
 from depthprune.output import whole_folder
 from depthprune.sources import TOKENIZER_FILES, ModelSource
@@ -30,7 +30,6 @@ def save_checkpoint(
     *,
     tokenizer_from: Path | str | None = None,
     provenance: dict[str, Any] | None = None,
-    before: Callable[[Path], object] | None = None,
 ) -> Path:
     """Save `model` so that plain `from_pretrained` loads it, and prove it.
 
@@ -39,7 +38,6 @@ def save_checkpoint(
         target: a folder that does not exist or is empty.
         tokenizer_from: a folder to copy the tokenizer's files from, as they are.
         provenance: what goes into `depthprune.json` beside the weights: where the model came from.
-        before: writes further files into the folder it is given, before the model's own.
 
     Returns:
         The folder.
@@ -49,17 +47,13 @@ def save_checkpoint(
         CannotDropError: what was written does not load back as the same model; nothing is left behind.
     """
     target = Path(target)
-    num_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
-    with whole_folder(target, num_bytes=num_bytes) as partial:
-        if before is not None:
-            before(partial)
+    with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
         model.save_pretrained(partial)
         for name in TOKENIZER_FILES:
             if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
                 shutil.copyfile(file_inside(Path(tokenizer_from), name), partial / name)
         if provenance is not None:
-            text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
-            (partial / "depthprune.json").write_text(text, encoding="utf-8")
+            write_json(partial / PROVENANCE_FILE, provenance)
         prove_reload(model, partial)
     return target
 
@@ -89,33 +83,33 @@ def save_made(
         OutputError, CannotDropError: see `save_checkpoint`.
         LoadError: a file beside the weights is a link that leaves the folder.
     """
-    folder, target = source.path, Path(target)
-    is_sentence_transformer = (folder / MODULES_FILE).is_file()
-
-    def beside_the_weights(partial: Path) -> None:
-        if is_sentence_transformer:
-            copy_others(folder, partial, transformer=folder, python=source.trust_remote_code)
-        else:
-            copy_files(folder, partial, beside(folder, python=source.trust_remote_code))
-        text = model_card(
-            provenance,
+    target = Path(target)
+    with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
+        model.save_pretrained(partial)
+        write_beside_weights(
+            partial,
+            source=source,
+            history=provenance,
             name=name or target.name,
             config={**source.config, "architectures": [type(model).__name__]},
-            source_card=card_of(folder),
+            prove=lambda: prove_reload(model, partial),
+            root=source.path if (source.path / MODULES_FILE).is_file() else None,
             parameters=parameters,
             command=command,
-            proof="plain from_pretrained takes exactly these tensors",
             training=training,
-            made_from=source.name if source.commit is not None else source.title,
-            on_hub=source.commit is not None,
         )
-        (partial / CARD_FILE).write_text(text, encoding="utf-8")
-
-    return save_checkpoint(model, target, provenance=provenance, before=beside_the_weights)
+    return target
 
 
-def prove_reload(model: PreTrainedModel, folder: Path) -> None:
+def _num_bytes(model: PreTrainedModel) -> int:
+    return sum(tensor.nbytes for tensor in model.state_dict().values())
+
+
+def prove_reload(model: PreTrainedModel, folder: Path) -> str:
     """Load `folder` with plain `from_pretrained` and compare it with `model`, tensor for tensor.
+
+    Returns:
+        How it was proved, as a sentence without its full stop.
 
     Raises:
         CannotDropError: a tensor is missing, left over, or another.
@@ -145,6 +139,7 @@ def prove_reload(model: PreTrainedModel, folder: Path) -> None:
             f"the checkpoint written for '{model.config.model_type}' loads back with another '{odd[0]}'; "
             "nothing was saved, please report it"
         )
+    return "plain from_pretrained takes exactly these tensors"
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

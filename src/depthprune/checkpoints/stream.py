@@ -8,8 +8,7 @@ right length and no content, loads them on the meta device through the model's o
 configurations against each other. Only when it agrees does `TARGET.partial` become `TARGET`. No torch here.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from typing import Any
 
 from depthprune.checkpoints.companions import beside, check_beside, copy_files
 from depthprune.checkpoints.copying import compare_file, layout, write_file
-from depthprune.checkpoints.cut import Cut, plan_cut, stacks_in_plain_sight
-from depthprune.checkpoints.header import parse_config, readable
+from depthprune.checkpoints.cut import Cut, stacks_in_plain_sight
+from depthprune.checkpoints.header import parse_config, readable, write_json
 from depthprune.checkpoints.layout import (
     INDEX_FILE,
     Checkpoint,
@@ -30,13 +29,12 @@ from depthprune.checkpoints.layout import (
 )
 from depthprune.checkpoints.proof.client import SOURCES_FILE, Prover
 from depthprune.errors import CannotDropError, LoadError
-from depthprune.output import check_outside, sync_file, sync_folder, whole_folder
-from depthprune.plan import LayerPlan
+from depthprune.output import sync_file, sync_folder
 from depthprune.scratch import scratch_folder
 from depthprune.sources import ModelSource
 from depthprune.surgery.config.depth import depth_keys, edited_generation, holder
-from depthprune.surgery.coverage import Beyond, check_verified, source_beyond_census
-from depthprune.surgery.stacks import Stack, match_plans
+from depthprune.surgery.coverage import Beyond, source_beyond_census
+from depthprune.surgery.stacks import Stack
 
 GENERATION = "generation_config.json"
 
@@ -109,7 +107,8 @@ def proving(
         for name, names in files.items():
             write_file(scratch / name, names, cut, empty=True)
         write_index(scratch, cut, files)
-        write_rest(given.source, cut, scratch)
+        write_configs(given.source, cut, scratch)
+        copy_files(given.source.path, scratch, beside(given.source.path, python=given.source.trust_remote_code))
         # In a file, since a pipe holds less and the copy would wait until the child has read it.
         write_json(scratch / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
         request = {"do": "prove", **_named(given.source), "new": str(scratch), "plans": _asked(cut), "cache": cache}
@@ -133,58 +132,21 @@ def proving(
         yield verdict
 
 
-def drop_layers_in_checkpoint(
-    source: ModelSource,
-    target: Path | str,
-    *,
-    plan: LayerPlan | Mapping[str, LayerPlan],
-    provenance: dict[str, Any] | None = None,
-    verify: str = "headers",
-) -> Cut:
-    """Write the checkpoint that `plan` leaves of `source` to `target`, and prove it.
-
-    Args:
-        source: a model folder with safetensors files.
-        target: a folder that does not exist or is empty.
-        plan: the layers to drop; for a model with several stacks, stack name → plan.
-        provenance: what goes into `depthprune.json`.
-        verify: see `fill`.
-
-    Raises:
-        PlanError: the plan is for another depth, or names a stack that the model does not have.
-        CannotDropError: the shorter model is not what the kept tensors make, or nothing speaks for that beyond the
-            census of architectures; nothing is written.
-        OutputError: the target is taken, or there is no space.
-        LoadError: the source is broken.
-    """
-    target = Path(target)
-    check_outside(target, source.path)
-    with opened(source) as given:
-        cut = plan_cut(source, match_plans(given.stacks, plan), given.checkpoint)
-        with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
-            fill(given, cut, partial, verify=verify)
-            if provenance is not None:
-                write_json(partial / "depthprune.json", provenance)
-    return cut
-
-
-def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> dict[str, Any]:
-    """Write a cut into an empty folder, proving it at the same time.
+def fill(given: Opened, cut: Cut, folder: Path, *, compare_bytes: bool = False) -> dict[str, Any]:
+    """Write the weights and the configurations of a cut into an empty folder, proving it at the same time.
 
     Args:
         given: the source.
         cut: of `plan_cut`.
         folder: an empty folder, not yet under its final name.
-        verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models,
-            which a cut beyond the census of architectures needs (`surgery/coverage.py`).
+        compare_bytes: compare every byte written with the source.
 
     Returns:
         What the proof found; `how` says against what the new headers were checked.
 
     Raises:
-        UserError: see `drop_layers_in_checkpoint`.
+        UserError: see `drop.drop_checkpoint`.
     """
-    check_verified(beyond(given, cut), verify)
     with proving(given, cut, scratch_in=folder) as verdict:
         files = layout(cut)
         # The disk is at work on one file while the next is copied; sync_folder finds little left to wait for.
@@ -196,7 +158,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
             for job in syncing:
                 job.result()
         write_index(folder, cut, files)
-        if verify == "full":
+        if compare_bytes:
             for name, names in files.items():
                 compare_file(folder / name, names, cut)
         check_unchanged(given.checkpoint)
@@ -206,12 +168,24 @@ def fill(given: Opened, cut: Cut, folder: Path, *, verify: str = "headers") -> d
         }, "what was written is not what was planned"
         sync_folder(folder)  # while the proof is at work
         answer = verdict()
-        write_rest(given.source, cut, folder)
-        if verify == "logits":
-            given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
-            answer |= given.prover.answer()
-            check_unchanged(given.checkpoint)
+        write_configs(given.source, cut, folder)
     return answer
+
+
+def compare_logits(given: Opened, cut: Cut, folder: Path) -> str:
+    """Run the source, with the dropped layers bypassed, and the complete folder of its cut on the same inputs.
+
+    Returns:
+        What was compared, for the card.
+
+    Raises:
+        CannotDropError: they differ, or cannot be run.
+        LoadError: the source changed meanwhile.
+    """
+    given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
+    found = given.prover.answer()["logits"]
+    check_unchanged(given.checkpoint)
+    return found
 
 
 def beyond(given: Opened, cut: Cut) -> Beyond | None:
@@ -227,8 +201,8 @@ def write_index(folder: Path, cut: Cut, files: dict[str, list[str]]) -> None:
         write_json(folder / INDEX_FILE, index)
 
 
-def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
-    """Write the configuration, and copy the tokenizer and what else lies beside the weights."""
+def write_configs(source: ModelSource, cut: Cut, folder: Path) -> None:
+    """Write config.json, and generation_config.json where the source has one."""
     write_json(folder / "config.json", cut.config)
     if (source.path / GENERATION).is_file():
         file = file_inside(source.path, GENERATION)
@@ -237,12 +211,6 @@ def write_rest(source: ModelSource, cut: Cut, folder: Path) -> None:
         if not isinstance(generation, dict):
             raise LoadError(f"'{file}' is not an object; fetch the model again")
         write_json(folder / GENERATION, edited_generation(generation, cut.plans))
-    copy_files(source.path, folder, beside(source.path, python=source.trust_remote_code))
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write a JSON file as the Hub's are written."""
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _named(source: ModelSource) -> dict[str, Any]:

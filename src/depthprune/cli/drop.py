@@ -1,8 +1,8 @@
 """`depthprune drop`: write a shorter checkpoint, without training."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from depthprune.plan import LayerPlan, format_layers
 
 if TYPE_CHECKING:
     from depthprune.checkpoints.cut import Cut
+    from depthprune.checkpoints.drop import Decision
     from depthprune.sources import ModelSource
 
 Counts = Annotated[
@@ -47,7 +48,6 @@ SearchFile = Annotated[
 Select = Annotated[
     str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the metric's paper does.")
 ]
-LEVELS = ("headers", "full", "logits")
 
 
 def drop(
@@ -70,7 +70,7 @@ def drop(
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
     """Drop layers and save what is left as a plain checkpoint, with the head it has and without training."""
-    from depthprune.checkpoints.companions import find_transformer
+    from depthprune.checkpoints.drop import Decision, check_level, locate_whole
     from depthprune.checkpoints.history import plans_from_original
     from depthprune.errors import OutputError, PlanError, UserError
     from depthprune.output import check_target
@@ -80,8 +80,7 @@ def drop(
         check_target(output)
     elif not dry_run:
         raise OutputError("say where to write the checkpoint: --output DIR, or --dry-run to write nothing")
-    if verify not in LEVELS:
-        raise UserError(f"there is no --verify '{verify}'; it is one of {', '.join(LEVELS)}")
+    check_level(verify)
     by_file = scores is not None or search is not None
     if by_file:
         check_alone(scores, search, layers=layers, keep=keep, original_indices=original_indices)
@@ -96,75 +95,75 @@ def drop(
     if original_indices and strategy is not None:
         raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
 
-    from depthprune.sources import locate
+    source, root = locate_whole(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
-    root = Path(model).expanduser()
-    transformer = find_transformer(root) if root.is_dir() else None
-    source = locate(str(transformer or model), allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-
-    told: dict[str, Any] = {"strategy": strategy}  # what chose the layers, for depthprune.json
-
-    def choose(depths: dict[str, int]) -> dict[str, LayerPlan]:
+    def decide(depths: Mapping[str, int]) -> Decision:
         if by_file:
             options_of = {"counts": count, "threshold": threshold, "select": select, "protect": protect}
-            plans, chosen_by = plan_from_file(source, depths, scores, search, strategy, **options_of)
-            told.update(chosen_by)
-            return plans
+            plans, decided_by = plan_from_file(source, depths, scores, search, strategy, **options_of)
+            return Decision(plans, **decided_by)
 
         def say(of: Mapping[str, int]) -> dict[str, LayerPlan]:
             return plan_stacks(of, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
 
-        return plans_from_original(source.path, depths, say) if original_indices else say(depths)
+        plans = plans_from_original(source.path, depths, say) if original_indices else say(depths)
+        return Decision(plans, strategy)
 
     if source.weights[0].suffix == ".safetensors":
-        folders = (root if transformer is not None else None, tuple(adapter or ()))
-        _stream(source, choose, output, folders, dry_run=dry_run, verify=verify, told=told)
+        if dry_run:
+            _preview(source, decide)
+        else:
+            assert output is not None
+            _stream(source, root, decide, output, adapter or [], verify)
     elif dry_run or verify != "headers" or adapter:
         raise UserError("--dry-run, --verify and --adapter need safetensors files; save the model with save_pretrained")
     else:
         assert output is not None
-        _in_memory(source, choose, output, told)
+        _in_memory(source, decide, output)
 
 
 def _stream(
-    source: "ModelSource", choose, output: Path | None, folders, *, dry_run: bool, verify: str, told: Mapping[str, Any]
+    source: "ModelSource",
+    root: Path | None,
+    decide: "Callable[[Mapping[str, int]], Decision]",
+    output: Path,
+    adapters: list[Path],
+    verify: str,
 ) -> None:
-    from depthprune.checkpoints.cut import plan_cut
-    from depthprune.checkpoints.publish import publish, said
-    from depthprune.checkpoints.stream import beyond, opened, proving
-    from depthprune.surgery.stacks import match_plans
+    from depthprune.checkpoints.drop import drop_checkpoint
 
-    root, adapters = folders
-    with opened(source, modules=bool(adapters)) as given:
-        plans = choose({name: stack.depth for name, stack in given.stacks.items()})
-        cut = plan_cut(source, match_plans(given.stacks, plans), given.checkpoint)
-        if dry_run:
-            with proving(given, cut, cache=True) as verdict:
-                answer = verdict()
-            _show_tensors(cut)
-            if (why := beyond(given, cut)) is not None:
-                print(f"{why.reason}: the cut will need --verify logits")
-        else:
-            assert output is not None
-            answer = publish(given, cut, output, root=root, adapters=adapters, verify=verify, **told)
+    done = drop_checkpoint(source, output, decide, adapters=adapters, verify=verify, root=root)
+    _show_plans(done.plans)
+    _show_sizes(done.plans, done.parameters, done.num_bytes)
+    for folder in done.adapters:
+        print(f"adapter: {folder}")
+    print(f"checkpoint: {output} (proved: {done.proof})")
+
+
+def _preview(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Decision]") -> None:
+    """Say what would be done, and prove it."""
+    from depthprune.checkpoints.drop import planned, proof_of
+    from depthprune.checkpoints.stream import beyond, proving
+
+    with planned(source, decide) as (given, cut, _):
+        with proving(given, cut, cache=True) as verdict:
+            answer = verdict()
+        _show_tensors(cut)
+        if (why := beyond(given, cut)) is not None:
+            print(f"{why.reason}: the cut will need --verify logits")
+    plans = {stack.name: plan for stack, plan in cut.plans.items()}
     _show_plans(plans)
-    _say_if_shared(given.stacks.values())
-    before, after = cut.parameters
-    size_before = sum(tensor.num_bytes for tensor in cut.checkpoint.tensors.values())
-    _show_sizes(before, after, f", {size_before / 1e6:,.1f} → {cut.kept_bytes / 1e6:,.1f} MB")
+    _show_sizes(plans, cut.parameters, (cut.checkpoint.num_bytes, cut.kept_bytes))
     if all(answer.get("cache_bytes_per_token") or [None]):
         old, new = answer["cache_bytes_per_token"]
         print(f"cache: {old:,} → {new:,} bytes per token")
-    for folder in adapters if not dry_run else ():
-        print(f"adapter: {output}/adapters/{folder.resolve().name}")
-    what = "nothing written" if dry_run else f"checkpoint: {output}"
-    print(f"{what} (proved: {said(answer, 'headers' if dry_run else verify)})")
+    print(f"nothing written (proved: {proof_of(answer, 'headers')})")
 
 
-def _in_memory(source: "ModelSource", choose, output: Path, told: Mapping[str, Any]) -> None:
+def _in_memory(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Decision]", output: Path) -> None:
     options.quiet_libraries()
+    from depthprune.checkpoints.drop import command_for
     from depthprune.checkpoints.history import provenance
-    from depthprune.checkpoints.publish import command_for
     from depthprune.checkpoints.save import save_made
     from depthprune.loading import load_model
     from depthprune.profiling.footprint import num_parameters
@@ -172,36 +171,38 @@ def _in_memory(source: "ModelSource", choose, output: Path, told: Mapping[str, A
 
     whole = load_model(source)
     before = num_parameters(whole)
-    stacks = find_stacks(whole)
-    plans = choose({name: stack.depth for name, stack in stacks.items()})
+    decision = decide({name: stack.depth for name, stack in find_stacks(whole).items()})
+    plans = decision.plans
     cut = drop_layers(whole, plans)
     _ = source.identity  # a pickle is hashed whole in any case
+    parameters = (before, num_parameters(cut))
+    command = command_for(source, plans)
     save_made(
         cut,
         output,
         source=source,
-        provenance=provenance(source, plans, **told),
-        parameters=(before, num_parameters(cut)),
-        command=f"{command_for(source, plans)} --allow-pickle",
+        provenance=provenance(source, plans, strategy=decision.strategy, scores=decision.scores),
+        parameters=parameters,
+        command=f"{command} --allow-pickle" if command is not None else None,
     )
     _show_plans(plans)
-    _say_if_shared(stacks.values())
-    _show_sizes(before, num_parameters(cut), "")
+    _show_sizes(plans, parameters)
     print(f"checkpoint: {output} (proved: plain from_pretrained takes exactly these tensors)")
 
 
-def _show_plans(plans: dict[str, LayerPlan]) -> None:
+def _show_plans(plans: Mapping[str, LayerPlan]) -> None:
     for name, plan in plans.items():
         of = f" of {plan.depth}" if name == "layers" else f" of {plan.depth} ({name})"
         print(f"dropped layers {format_layers(plan.dropped) or 'none'}{of}, kept {format_layers(plan.kept)}")
 
 
-def _say_if_shared(stacks) -> None:
-    if any(not stack.paths for stack in stacks):
+def _show_sizes(
+    plans: Mapping[str, LayerPlan], parameters: tuple[int, int], num_bytes: tuple[int, int] | None = None
+) -> None:
+    before, after = parameters
+    if before == after and any(plan.dropped for plan in plans.values()):
         print("one layer's weights serve every pass: the number of passes falls, and no parameter goes")
-
-
-def _show_sizes(before: int, after: int, more: str) -> None:
+    more = "" if num_bytes is None else f", {num_bytes[0] / 1e6:,.1f} → {num_bytes[1] / 1e6:,.1f} MB"
     print(f"{before:,} → {after:,} parameters ({100 * (after / before - 1):+.1f} %){more}")
 
 

@@ -5,7 +5,6 @@ modules of the model: `base_model.model.` before, the adapter's own parameter be
 subfolders. The bytes of what stays are copied, and compared with the source afterwards.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from depthprune.checkpoints.card import CARD_FILE, adapter_card
 from depthprune.checkpoints.companions import beside, copy_files
 from depthprune.checkpoints.copying import compare_file, write_file
 from depthprune.checkpoints.cut import Cut, Piece
-from depthprune.checkpoints.header import parse_config, read_file
+from depthprune.checkpoints.header import parse_config, read_file, write_json
 from depthprune.checkpoints.history import PROVENANCE_FILE
 from depthprune.checkpoints.layout import Checkpoint, StoredTensor, file_inside, split_name
 from depthprune.errors import CannotDropError, LoadError
@@ -65,9 +64,9 @@ def cut_adapter(
             place.mkdir(parents=True, exist_ok=True)
             write_file(place / WEIGHTS_FILE, list(cut.kept), cut)
             compare_file(place / WEIGHTS_FILE, list(cut.kept), cut)
-            (place / CONFIG_FILE).write_text(_json(cut.config), encoding="utf-8")
+            write_json(place / CONFIG_FILE, cut.config)
             if provenance is not None:
-                (place / PROVENANCE_FILE).write_text(_json(provenance), encoding="utf-8")
+                write_json(place / PROVENANCE_FILE, provenance)
             if (folder / name / CARD_FILE).is_file():
                 card = file_inside(folder / name, CARD_FILE).read_text(encoding="utf-8", errors="replace")
                 (place / CARD_FILE).write_text(adapter_card(card, base_model=base_model), encoding="utf-8")
@@ -209,7 +208,3 @@ def _cut_prompt(
         part = prefix.shape[1] // plan.depth  # a token's keys and values for one layer
         kept[prefix.name] = Piece(prefix, Kept(1, tuple((i * part, (i + 1) * part) for i in plan.kept)))
     return kept, {**config, "num_layers": len(fitting[0].kept)} if fitting else dict(config)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

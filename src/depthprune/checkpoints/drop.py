@@ -1,0 +1,211 @@
+"""Drop layers of a checkpoint in files: what `depthprune drop` does, as a function. No torch, and no model is loaded.
+
+Adapters of the model are cut along with it, and a sentence-transformers folder is written whole.
+"""
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from depthprune.arguments import checked
+from depthprune.checkpoints.adapters.cut import cut_adapter
+from depthprune.checkpoints.companions import find_transformer
+from depthprune.checkpoints.cut import Cut, plan_cut
+from depthprune.checkpoints.history import provenance
+from depthprune.checkpoints.publish import write_beside_weights
+from depthprune.checkpoints.stream import Opened, beyond, compare_logits, fill, opened
+from depthprune.errors import UserError
+from depthprune.output import check_outside, whole_folder
+from depthprune.plan import LayerPlan, format_layers
+from depthprune.sources import ModelSource, locate
+from depthprune.surgery.coverage import check_verified
+from depthprune.surgery.stacks import Stack, match_plans
+
+ADAPTERS = "adapters"
+LEVELS = ("headers", "full", "logits")
+LOADED = "plain from_pretrained takes exactly these tensors"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which layers go, and what decided it.
+
+    Args:
+        plans: stack name → plan.
+        strategy: what chose the layers, if anything did.
+        scores: stack name → the scores of its layers, where it chose by these.
+    """
+
+    plans: Mapping[str, LayerPlan]
+    strategy: str | None = None
+    scores: Mapping[str, Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class DroppedCheckpoint:
+    """What `drop_checkpoint` wrote.
+
+    Args:
+        path: the folder.
+        plans: stack name → plan.
+        parameters: of the source and of what was written; packed ones, such as four-bit weights, as they are stored.
+        num_bytes: of the tensors of both.
+        adapters: the folders of the adapters that were cut along.
+        proof: how the checkpoint was proved.
+    """
+
+    path: Path
+    plans: dict[str, LayerPlan]
+    parameters: tuple[int, int]
+    num_bytes: tuple[int, int]
+    adapters: tuple[Path, ...]
+    proof: str
+
+
+@checked("drop_checkpoint")
+def drop_checkpoint(
+    source: str | Path | ModelSource,
+    target: str | Path,
+    plan: LayerPlan
+    | Iterable[int]
+    | Mapping[str, LayerPlan | Iterable[int]]
+    | Decision
+    | Callable[[dict[str, int]], Decision],
+    *,
+    adapters: Iterable[str | Path] = (),
+    verify: str = "headers",
+    trust_remote_code: bool = False,
+    root: Path | None = None,
+) -> DroppedCheckpoint:
+    """Write the checkpoint that `plan` leaves of `source`, without loading it, and prove it.
+
+    Tokenizer, licence and other files beside the weights come along, and a card and a history (`depthprune.json`) are
+    written. Weights in pickles cannot be cut so: load the model, then use `drop_layers` and `save_checkpoint`.
+
+    Args:
+        source: a folder or Hub id with safetensors weights, or a sentence-transformers folder.
+        target: a folder that does not exist or is empty.
+        plan: the layers to drop, from 0; for a model with several stacks, by the name of the stack. A `Decision` also
+            says what chose them. A function gets the depth of every stack by its name and decides.
+        adapters: PEFT folders made for the source; each is cut to `adapters/NAME` in the target.
+        verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models,
+            which a cut beyond the census of architectures needs (docs/architectures.md).
+        trust_remote_code: run modelling code that the source brings.
+        root: the sentence-transformers folder that a located source is the transformer of, if it is.
+
+    Raises:
+        PlanError: the plan is for another depth, or names a stack that the model does not have.
+        CannotDropError: the shorter model is not what the kept tensors make, or nothing speaks for that beyond the
+            census of architectures; nothing is written.
+        OutputError: the target is taken, or there is no space.
+        LoadError: the source is broken.
+        UserError: there is no such level of verification.
+    """
+    check_level(verify)
+    target, folders = Path(target), [Path(adapter) for adapter in adapters]
+    if not isinstance(source, ModelSource):
+        source, root = locate_whole(source, trust_remote_code=trust_remote_code)
+    check_outside(target, root or source.path)
+    with planned(source, plan, modules=bool(folders)) as (given, cut, decision):
+        check_verified(beyond(given, cut), verify)
+        plans = {stack.name: plan for stack, plan in cut.plans.items()}
+        history = provenance(source, plans, strategy=decision.strategy, scores=decision.scores)
+        with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
+            inside = partial / source.path.relative_to(root or source.path)
+            inside.mkdir(parents=True, exist_ok=True)
+            answer = fill(given, cut, inside, compare_bytes=verify == "full")
+
+            def prove() -> str:
+                return proof_of(answer, verify, compare_logits(given, cut, inside) if verify == "logits" else "")
+
+            proof = write_beside_weights(
+                partial,
+                source=source,
+                history=history,
+                name=target.name,
+                config={**cut.config, "architectures": [answer["class"]]},
+                prove=prove,
+                root=root,
+                parameters=cut.parameters,
+                command=command_for(source, plans),
+                library="transformers" if root is None else "sentence-transformers",
+            )
+            for adapter in folders:
+                place = partial / ADAPTERS / adapter.resolve().name
+                cut_adapter(adapter, place, plans=_all_stacks(given, cut), base_model=str(target), provenance=history)
+    written = tuple(target / ADAPTERS / adapter.resolve().name for adapter in folders)
+    return DroppedCheckpoint(target, plans, cut.parameters, (cut.checkpoint.num_bytes, cut.kept_bytes), written, proof)
+
+
+def check_level(verify: str) -> None:
+    """Refuse a level of verification that does not exist.
+
+    Raises:
+        UserError: with those that do.
+    """
+    if verify not in LEVELS:
+        raise UserError(f"there is no --verify '{verify}'; it is one of {', '.join(LEVELS)}")
+
+
+def locate_whole(
+    model: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False
+) -> tuple[ModelSource, Path | None]:
+    """Find a model, and the sentence-transformers folder around it where it is the transformer of one.
+
+    Raises:
+        LoadError: see `sources.locate`.
+        CannotDropError: see `companions.find_transformer`.
+    """
+    root = Path(model).expanduser()
+    transformer = find_transformer(root) if root.is_dir() else None
+    source = locate(str(transformer or model), allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    return source, root if transformer is not None else None
+
+
+@contextmanager
+def planned(source: ModelSource, plan: Any, *, modules: bool = False) -> Iterator[tuple[Opened, Cut, Decision]]:
+    """Read the headers of a checkpoint, decide, and work out the cut; writes nothing. The child lives meanwhile.
+
+    Args:
+        source: the model.
+        plan: see `drop_checkpoint`.
+        modules: see `stream.opened`.
+    """
+    with opened(source, modules=modules) as given:
+        if callable(plan):
+            plan = plan({name: stack.depth for name, stack in given.stacks.items()})
+        plans = match_plans(given.stacks, plan.plans if isinstance(plan, Decision) else plan)
+        cut = plan_cut(source, plans, given.checkpoint)
+        named = {stack.name: stack_plan for stack, stack_plan in plans.items()}
+        yield given, cut, plan if isinstance(plan, Decision) else Decision(named)
+
+
+def proof_of(answer: Mapping[str, Any], verify: str, logits: str = "") -> str:
+    """Return how a cut was proved, as a sentence without its full stop."""
+    how = LOADED if answer["how"] == "loaded" else f"the headers agree with the source's; {answer['how']}"
+    more = {"headers": "", "full": "; every byte compared with the source", "logits": f"; {logits}"}
+    return how + more[verify]
+
+
+def _all_stacks(given: Opened, cut: Cut) -> dict[Stack, LayerPlan]:
+    """Return every stack under the paths of its tensors and of its modules, those that lose nothing too."""
+    plans = {stack.name: plan for stack, plan in cut.plans.items()}
+    found = {}
+    for name, stack in given.stacks.items():
+        paths = tuple(dict.fromkeys((*stack.paths, *given.modules.get(name, ()))))
+        both = Stack(name, paths, stack.depth_key, stack.depth)
+        found[both] = plans.get(name, LayerPlan(stack.depth, ()))
+    return found
+
+
+def command_for(source: ModelSource, plans: Mapping[str, LayerPlan]) -> str | None:
+    """Return a command that makes this cut again, without the paths of this machine; none where nothing was dropped."""
+    name = source.name if source.commit is not None else source.path.resolve().name
+    layers = {stack: format_layers(plan.dropped) for stack, plan in plans.items() if plan.dropped}
+    options = [
+        f"--layers {shlex.quote(text if stack == 'layers' else f'{stack}={text}')}" for stack, text in layers.items()
+    ]
+    return " ".join(["depthprune drop", shlex.quote(name), *options, "--output DIR"]) if options else None
