@@ -18,7 +18,7 @@ ROOT = Path(depthprune.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What a module, or a folder of modules, may import from the package, beside its own folder.
-STAGES = ("scores", "strategies", "surgery", "checkpoints", "tasks", "evaluation", "healing", "profiling")
+STAGES = ("scores", "strategies", "surgery", "checkpoints", "tasks", "evaluation", "healing", "profiling", "exporting")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
 BASICS = (*BASICS, "processes", "arguments", "scratch")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "evaluation": ("errors", "optional", "tasks"),
     "healing": ("errors", "optional", "processes", "scratch", "tasks"),
     "profiling": ("errors",),
+    "exporting": ("errors", "arguments", "registry", "optional", "output", "sources", "surgery", "checkpoints"),
     "experiments": (*BASICS, *STAGES),
     "reporting": (
         "errors",
@@ -103,6 +104,8 @@ TORCH_FREE = (
     "depthprune.checkpoints.stream",
     "depthprune.checkpoints.copying",
     "depthprune.tasks",
+    "depthprune.exporting",
+    "depthprune.exporting.sentence_transformers",
     "depthprune.experiments.environment",
     "depthprune.experiments.store",
     "depthprune.experiments.leases",

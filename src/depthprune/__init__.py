@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from depthprune.experiments.sweeps.auto import auto as auto
     from depthprune.experiments.sweeps.sweep import SweepResult as SweepResult
     from depthprune.experiments.sweeps.sweep import sweep as sweep
+    from depthprune.exporting import Exported as Exported
+    from depthprune.exporting import export as export
     from depthprune.plan import LayerPlan as LayerPlan
     from depthprune.reporting.written import report as report
     from depthprune.scores import read_scores as read_scores
@@ -55,6 +57,7 @@ _HOMES = {
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.as_given", "Evaluation"),
+    "Exported": ("exporting", "Exported"),
     "HealSpec": ("specs", "HealSpec"),
     "Inspection": ("experiments.as_given", "Inspection"),
     "LayerPlan": ("plan", "LayerPlan"),
@@ -67,6 +70,7 @@ _HOMES = {
     "drop_checkpoint": ("checkpoints.drop", "drop_checkpoint"),
     "drop_layers": ("surgery.drop", "drop_layers"),
     "evaluate": ("experiments.as_given", "evaluate"),
+    "export": ("exporting", "export"),
     "find_stacks": ("surgery.modules", "find_stacks"),
     "finetune": ("experiments.as_given", "finetune"),
     "inspect": ("experiments.as_given", "inspect"),
@@ -91,6 +95,7 @@ __all__ = [
     "DroppedCheckpoint",
     "Engine",
     "Evaluation",
+    "Exported",
     "HealSpec",
     "Inspection",
     "LayerPlan",
@@ -103,6 +108,7 @@ __all__ = [
     "drop_checkpoint",
     "drop_layers",
     "evaluate",
+    "export",
     "find_stacks",
     "finetune",
     "inspect",

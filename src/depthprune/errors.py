@@ -16,6 +16,10 @@ class CannotDropError(UserError):
     """A model, or a layer of it, that cannot be dropped exactly; the message names the layer and the reason."""
 
 
+class CannotExportError(UserError):
+    """A checkpoint that a format cannot hold, or not exactly."""
+
+
 class LoadError(UserError):
     """A model or a data set that cannot be read."""
 

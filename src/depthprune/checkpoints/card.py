@@ -125,6 +125,15 @@ def adapter_card(card: str, *, base_model: str) -> str:
     return "\n\n".join([_yaml(fields), about, *([f"{note}\n\n{body.strip()}"] if body.strip() else [])]) + "\n"
 
 
+def card_for_library(card: str, library: str) -> str:
+    """Return a card that also names another library to load the model with; the rest stays as it is."""
+    match = FRONT_MATTER.match(card)
+    front, _ = split_card(card)
+    text = card[match.end() :] if match else card
+    note = f"This folder also loads with {code(library)}."
+    return "\n\n".join([_yaml({**front, "library_name": library}), note, text.strip()]).strip() + "\n"
+
+
 def split_card(text: str) -> tuple[dict[str, Any], str]:
     """Split a card into its front matter and its text; of a cut model's card, the text about the original.
 

@@ -45,6 +45,7 @@ EXAMPLES = {
     "inspect": "depthprune inspect bert-base-cased",
     "finetune": "depthprune finetune bert-8 --task mrpc --output bert-8-mrpc",
     "evaluate": "depthprune evaluate bert-8-mrpc --task mrpc",
+    "export": "depthprune export bert-8 --format sentence-transformers --output bert-8-sentences",
     "probe": "depthprune probe bert-base-cased --task mrpc",
     "similarity": "depthprune similarity bert-base-cased bert-mrpc --task mrpc",
     "list": "depthprune list",
@@ -58,6 +59,7 @@ SHORT = {
     "drop": "Write a shorter checkpoint, without training",
     "finetune": "Fine-tune a checkpoint as it is",
     "evaluate": "Score a fine-tuned checkpoint",
+    "export": "Write a finished checkpoint in another format",
     "sweep": "Run a grid: models, strategies, counts, tasks, seeds",
     "status": "Say how far the sweeps in a store are",
     "clean": "Remove what a store no longer needs",
@@ -65,7 +67,7 @@ SHORT = {
     "inspect": "Show stacks, parameters by layer, what strategies would drop",
     "probe": "Probe every layer: how much it knows of a task's answer",
     "similarity": "Compare a model before and after fine-tuning, by layer",
-    "list": "List strategies, scores, searches and tasks",
+    "list": "List strategies, scores, searches, tasks and formats",
     "quickstart": "Compare strategies on a real small model, offline",
 }
 TYPES = {"int": "NUMBER", "float": "NUMBER", "str": "TEXT", "Path": "PATH", "path": "PATH", "bool": ""}

@@ -1,4 +1,4 @@
-"""`depthprune list`: strategies, scores, searches and tasks by name."""
+"""`depthprune list`: strategies, scores, searches, tasks and export formats by name."""
 
 from typing import Annotated
 
@@ -12,7 +12,8 @@ def list_parts(
         bool, typer.Option("--markdown", help="Write the strategies as the table that stands in the README.")
     ] = False,
 ) -> None:
-    """List the strategies, scores, searches and tasks."""
+    """List the strategies, scores, searches, tasks and export formats."""
+    from depthprune.exporting import registry as exporters
     from depthprune.scores import registry as metrics
     from depthprune.strategies import registry as strategies
     from depthprune.strategies.searched import methods
@@ -33,6 +34,10 @@ def list_parts(
     print("tasks (--task):")
     for name, task in tasks.items():
         print(f"  {name:<16} {task.summary}")
+    print("formats (depthprune export --format):")
+    for name, exporter in exporters.items():
+        needs = f" Needs depthprune[{exporter.extra}]." if exporter.extra is not None else ""
+        print(f"  {name:<16} {exporter.summary}{needs}")
 
 
 def strategies_table() -> str:

@@ -1,0 +1,142 @@
+"""What an exporter is, and the one place that runs it: on a finished folder, whole or not at all. No torch.
+
+An exporter reads a checkpoint, writes to an empty folder that it is given, proves what it wrote, and says how. Another
+distribution adds one through the entry-point group `depthprune.exporter`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from depthprune.arguments import checked
+from depthprune.errors import UserError
+from depthprune.output import check_outside, check_target, whole_folder
+from depthprune.registry import Registry, first_line, unknown
+from depthprune.sources import locate
+
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote.
+
+    Args:
+        path: the folder.
+        proof: how it was proved to be the checkpoint, as a sentence without its full stop.
+    """
+
+    path: Path
+    proof: str
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Options of an exporter that has none."""
+
+
+Function = Callable[[Path, Path, Any], Exported]
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A named format.
+
+    Args:
+        name: what the command calls it.
+        function: from a checkpoint, an empty folder and the options to what was written.
+        extra: the extra of depthprune that installs what it needs, if it needs anything.
+        options: a frozen dataclass whose fields are text, numbers or booleans with defaults.
+    """
+
+    name: str
+    function: Function
+    extra: str | None
+    options: type
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return first_line(self.function)
+
+
+registry: Registry[Exporter] = Registry("exporter", "depthprune.exporting")
+
+
+def exporter(name: str, *, extra: str | None = None, options: type = NoOptions) -> Callable[[Function], Function]:
+    """Register an exporter; the function itself is returned unchanged."""
+    assert is_dataclass(options), "the options of an exporter are a dataclass"
+
+    def register(function: Function) -> Function:
+        registry.add(name, Exporter(name, function, extra, options))
+        return function
+
+    return register
+
+
+@checked("export")
+def export(
+    checkpoint: str | Path, target: str | Path, format: str, options: Mapping[str, Any] | None = None
+) -> Exported:
+    """Write a finished checkpoint in another format, and prove what was written.
+
+    Args:
+        checkpoint: a folder with config.json and safetensors weights.
+        target: a folder that does not exist or is empty.
+        format: the name of an exporter; `depthprune list` has them.
+        options: of the exporter; values as text are converted.
+
+    Raises:
+        UserError: no such exporter or option, or the checkpoint cannot be exported so.
+        LoadError: the checkpoint is broken.
+        OutputError: the target is taken, or there is no space.
+    """
+    part = registry.get(format)
+    chosen = _options(part, options or {})
+    folder, target = Path(checkpoint).expanduser(), Path(target)
+    check_target(target)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder '{checkpoint}'; give the folder of a checkpoint")
+    source = locate(folder)
+    check_outside(target, folder)
+    with whole_folder(target, num_bytes=sum(file.stat().st_size for file in source.weights)) as partial:
+        exported = part.function(folder, partial, chosen)
+        if not isinstance(exported, Exported):
+            raise UserError(
+                f"the exporter '{format}' returned {type(exported).__name__} instead of Exported, so nothing says "
+                "that what it wrote was proved; mend or remove the extension that brings it"
+            )
+    return replace(exported, path=target)
+
+
+def _options(part: Exporter, given: Mapping[str, Any]) -> Any:
+    """Return the options of an exporter from names and values.
+
+    Raises:
+        UserError: an unknown name, or a value of another type.
+    """
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(part.options)}
+    for name in given:
+        if not kinds:
+            raise UserError(f"the exporter '{part.name}' has no options, so nothing can be set to '{name}'")
+        if name not in kinds:
+            raise unknown(f"option of the exporter '{part.name}'", str(name), sorted(kinds))
+    return part.options(**{name: _value(name, value, kinds[name]) for name, value in given.items()})
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    """Return a value in the type of its field.
+
+    >>> _value("normalize", "true", bool), _value("batch", "8", int)
+    (True, 8)
+    """
+    try:
+        if isinstance(value, str) and kind is not str:
+            value = TRUTHS[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError):
+        pass
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"the option '{name}' is {WORDS.get(kind, kind.__name__)}, not {value!r}")
+    return value
