@@ -3,44 +3,29 @@
 PEFT finds the modules of an adapter by the end of their names or by regular expressions, and most entries name no
 layer (`q_proj`); they stay. An entry that names a layer by number is spelled out: the modules that it meant, which the
 adapter's own tensors tell, are listed by their new names. So no regular expression has to be understood.
+
+That rule holds for LoRA and what is like it. Every other method is refused: nearly all can be merged into the model.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from depthprune.errors import CannotDropError
 
-# Methods whose tensors belong to one module each and do not depend on its index, all tested with peft itself. What
-# the names of those tensors begin with, after the name of the module.
-METHODS = {
-    "LORA": "lora_",
-    "ADALORA": "lora_",
-    "BOFT": "boft_",
-    "C3A": "c3a_",
-    "DELORA": "delora_",
-    "FOURIERFT": "fourierft_",
-    "GRALORA": "gralora_",
-    "HIRA": "hira_",
-    "HRA": "hra_",
-    "IA3": "ia3_",
-    "LN_TUNING": "ln_tuning_",
-    "LOHA": "hada_",
-    "LOKR": "lokr_",
-    "MISS": "miss_",
-    "OFT": "oft_",
-    "ROAD": "road_",
-    "VBLORA": "vblora_logits_",
-    "VERA": "vera_lambda_",
-}
-# Methods with an input of their own instead of tensors in the layers.
-PROMPTS = ("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING")
-PATTERNS = ("rank_pattern", "alpha_pattern", "lambda_pattern", "block_size_pattern", "n_frequency_pattern")
+# The LoRA-like methods: what they add to a module is made of that module's own tensors, whatever its index. Method →
+# what the names of those tensors begin with, after the name of the module.
+METHODS = {"LORA": "lora_", "LOHA": "hada_", "LOKR": "lokr_"}
+# Methods that add an input to the model instead of a change of its weights, so that there is nothing to merge.
+WITH_INPUTS = (
+    *("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE"),
+)
+PATTERNS = ("rank_pattern", "alpha_pattern")
+SELECTIONS = ("target_modules", "exclude_modules")
 # Entry → what it may be, and what the items of a list are.
 TYPES: dict[str, tuple[tuple[type, ...], type]] = {
     "target_modules": ((str, list), str),
     "exclude_modules": ((str, list), str),
-    "feedforward_modules": ((str, list), str),
     "modules_to_save": ((list,), str),
     "target_parameters": ((list,), str),
     "layers_to_transform": ((int, list), int),
@@ -89,21 +74,16 @@ def cut_config(config: Mapping[str, Any], tensors: Names) -> dict[str, Any]:
     modules = {old: new for old, new in adapted.items() if not any(_ends(old, owner) for owner in owners)}
     new_config |= _targets(config, modules)
     if parameters:
-        new_config["target_parameters"] = _spelled(parameters, adapted, of=lambda name: name.rpartition("."))
-    if config.get("feedforward_modules"):
-        new_config["feedforward_modules"] = _selection(config["feedforward_modules"], modules)
+        new_config["target_parameters"] = _parameters(parameters, adapted)
     if config.get("modules_to_save"):
         new_config["modules_to_save"] = _saved(config["modules_to_save"], tensors)
     for key in PATTERNS:
         pattern = config.get(key)
         if not isinstance(pattern, Mapping) or not any(map(NUMBER.search, pattern)):
             continue
-        if method == "ADALORA":  # names of tensors, with what was kept of their ranks
-            new_config[key] = _tensor_pattern(pattern, tensors)
-        elif parameters:
+        if parameters:
             raise CannotDropError(f"'{key}' names layers by number beside target_parameters; name no layer there")
-        else:
-            new_config[key] = _pattern(key, pattern, modules)
+        new_config[key] = _pattern(pattern, modules)
     return new_config
 
 
@@ -111,8 +91,6 @@ def _check_known(config: Mapping[str, Any]) -> None:
     """Refuse what lays layers out anew, is made anew from the whole model, or names a layer where no rule looks."""
     if config.get("layer_replication"):
         raise CannotDropError("the adapter repeats layers of its model (layer_replication); merge it into the model")
-    if config.get("save_projection") is False:
-        raise CannotDropError("the adapter was saved without its projection; save it with save_projection=True")
     for key, value in config.items():
         if key in TYPES:
             kinds, items = TYPES[key]
@@ -134,66 +112,25 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _targets(config: Mapping[str, Any], modules: Names) -> dict[str, Any]:
-    """Return the entries that choose the modules; all of them by name where numbers choose in other ways."""
-    chosen, listed = config.get("target_modules"), config.get("layers_to_transform")
-    layers = _transformed(config, modules)
-    excluded = config.get("exclude_modules") or []
-    numbered = any(map(NUMBER.search, [excluded] if isinstance(excluded, str) else excluded))
-    if numbered or (listed not in (None, []) and not layers):
-        names = sorted(new for new in modules.values() if new is not None)
-        spelled = {"target_modules": names, "exclude_modules": None, "layers_to_transform": None}
-        return {key: value for key, value in {**spelled, "layers_pattern": None}.items() if key in config}
-    if chosen is None:
+    """Return the entries that choose the modules: where a number chooses, all modules by name, else nothing changes."""
+    texts = [text for key in SELECTIONS for text in _texts(config.get(key))]
+    if config.get("layers_to_transform") in (None, []) and not any(map(NUMBER.search, texts)):
         return {}
-    entries: dict[str, Any] = {"target_modules": _selection(chosen, modules)}
-    if layers:
-        entries["layers_to_transform"] = layers[0] if isinstance(listed, int) else layers
-    return entries
+    names = sorted(new for new in modules.values() if new is not None)
+    spelled = {"target_modules": names, "exclude_modules": None, "layers_to_transform": None, "layers_pattern": None}
+    return {key: value for key, value in spelled.items() if key in config}
 
 
-def _transformed(config: Mapping[str, Any], modules: Names) -> list[int]:
-    """Return the new `layers_to_transform`; empty where there is none, or none that means the same."""
-    listed = config.get("layers_to_transform") or []
-    layers: dict[int, int | None] = {}
-    for old, new in modules.items():
-        before = _layer(config, old)
-        after = None if new is None else _layer(config, new)
-        if before is not None and layers.setdefault(before, after) != after:
-            return []  # stacks that are cut in different ways
-    new_layers = {layers.get(layer) for layer in ([listed] if isinstance(listed, int) else listed)}
-    return sorted(layer for layer in new_layers if layer is not None)
-
-
-def _layer(config: Mapping[str, Any], name: str) -> int | None:
-    """Return the number that PEFT compares with `layers_to_transform`: the first after a name, or after a pattern."""
-    patterns = config.get("layers_pattern") or []
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        if match := re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name):
-            return int(match[1])
-    match = None if patterns else re.match(r".*?\.[^.]*\.(\d+)\.", name)
-    return int(match[1]) if match else None
-
-
-def _selection(value: str | list[str], modules: Names) -> str | list[str]:
-    """Return the new value of an entry that selects modules: a regular expression, or ends of names."""
-    if isinstance(value, list):
-        return _spelled(value, modules, of=lambda name: (name, "", ""))
-    if not NUMBER.search(value):
-        return value
-    return sorted(new for old, new in modules.items() if new is not None and re.fullmatch(value, old))
-
-
-def _spelled(entries: list[str], names: Names, *, of: Callable[[str], tuple[str, str, str]]) -> list[str]:
-    """Replace the entries that name a layer by what they meant; `of` gives the module in an entry and the rest."""
+def _parameters(entries: list[str], modules: Names) -> list[str]:
+    """Rewrite `target_parameters`: an entry that names a layer becomes those that it meant."""
     spelled: dict[str, None] = {}
     for entry in entries:
         if not NUMBER.search(entry):
             spelled[entry] = None
             continue
-        module, dot, rest = of(entry)
-        for old, new in names.items():
-            if new is not None and _ends(old, module):
-                spelled[new + dot + rest] = None
+        module, dot, parameter = entry.rpartition(".")
+        found = (new for old, new in modules.items() if new is not None and _ends(old, module))
+        spelled |= dict.fromkeys(f"{new}{dot}{parameter}" for new in found)
     return list(spelled)
 
 
@@ -213,7 +150,7 @@ def _saved(entries: list[str], tensors: Names) -> list[str]:
     return list(saved)
 
 
-def _pattern(key: str, pattern: Mapping[str, Any], modules: Names) -> dict[str, Any]:
+def _pattern(pattern: Mapping[str, Any], modules: Names) -> dict[str, Any]:
     """Spell out the entries of a pattern that name a layer; the first that matches counts, so the order stays."""
     meant: dict[str, list[str]] = {}
     for old, new in modules.items():
@@ -224,18 +161,6 @@ def _pattern(key: str, pattern: Mapping[str, Any], modules: Names) -> dict[str, 
     for entry, value in pattern.items():
         spelled |= dict.fromkeys(meant.get(entry, []), value) if NUMBER.search(entry) else {entry: value}
     return spelled
-
-
-def _tensor_pattern(pattern: Mapping[str, Any], tensors: Names) -> dict[str, Any]:
-    renamed = {}
-    for key, value in pattern.items():
-        found = {new for old, new in tensors.items() if _ends(key, old)}
-        if len(found) != 1:
-            raise CannotDropError(f"rank_pattern names '{key}', which is no tensor of the adapter; save it again")
-        if (new := found.pop()) is not None:
-            old = next(old for old in tensors if _ends(key, old))
-            renamed[key.removesuffix(old) + new] = value
-    return renamed
 
 
 def _ends(name: str, end: str) -> bool:

@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from depthprune.checkpoints.adapters.config import METHODS, PROMPTS, cut_config
+from depthprune.checkpoints.adapters.config import METHODS, WITH_INPUTS, cut_config
 from depthprune.checkpoints.card import CARD_FILE, adapter_card
 from depthprune.checkpoints.companions import beside, copy_files
 from depthprune.checkpoints.copying import compare_file, write_file
 from depthprune.checkpoints.cut import Cut, Piece
 from depthprune.checkpoints.header import parse_config, read_file, write_json
 from depthprune.checkpoints.history import PROVENANCE_FILE
-from depthprune.checkpoints.layout import Checkpoint, StoredTensor, file_inside, split_name
+from depthprune.checkpoints.layout import Checkpoint, file_inside, split_name
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.output import check_outside, whole_folder
 from depthprune.plan import LayerPlan
-from depthprune.surgery.sized_tensors import Kept
 from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
 
 CONFIG_FILE = "adapter_config.json"
@@ -101,16 +100,11 @@ def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
         raise LoadError(f"'{folder}' lacks {WEIGHTS_FILE}; fetch the adapter again")
     tensors, metadata = read_file(file_inside(folder, WEIGHTS_FILE))
     checkpoint = Checkpoint({tensor.name: tensor for tensor in tensors}, metadata, 0, False)
-    method = config.get("peft_type")
     try:
-        if method in PROMPTS:
-            kept, new_config = _cut_prompt(config, checkpoint.tensors, plans)
-        elif method in METHODS:
-            names = new_names(checkpoint.tensors, _placed(checkpoint.tensors, plans))
-            kept = {new: Piece(checkpoint.tensors[old]) for old, new in names.items()}
-            new_config = cut_config(config, {_inside(old): _inside(names.get(old)) for old in checkpoint.tensors})
-        else:
-            raise CannotDropError(f"adapters of the kind {method!r} are not known to be cut exactly; merge it first")
+        _check_method(config.get("peft_type"))
+        names = new_names(checkpoint.tensors, _placed(checkpoint.tensors, plans))
+        kept = {new: Piece(checkpoint.tensors[old]) for old, new in names.items()}
+        new_config = cut_config(config, {_inside(old): _inside(names.get(old)) for old in checkpoint.tensors})
     except (CannotDropError, re.error) as error:
         what = f"an entry of its {CONFIG_FILE} is no pattern ({error})" if isinstance(error, re.error) else error
         raise CannotDropError(f"the adapter '{folder}' cannot be cut along: {what}") from None
@@ -118,6 +112,25 @@ def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
     stay = {piece.tensor.name for piece in kept.values()}
     dropped = tuple(tensor for name, tensor in checkpoint.tensors.items() if name not in stay)
     return Cut(plans, kept, dropped, new_config, checkpoint)
+
+
+def _check_method(method: Any) -> None:
+    """Refuse an adapter that is not like LoRA.
+
+    Raises:
+        CannotDropError: with what to do instead.
+    """
+    if isinstance(method, str) and method in METHODS:
+        return
+    known = ", ".join(METHODS)
+    if method in WITH_INPUTS:
+        raise CannotDropError(
+            f"only adapters of {known} are, and {method} cannot be merged; train one for the shorter model"
+        )
+    raise CannotDropError(
+        f"only adapters of {known} are, not of {method!r}: merge it into the model first (merge_and_unload of peft), "
+        "then drop layers of that"
+    )
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -189,22 +202,3 @@ def _place(name: str, plans: Plans) -> tuple[Stack, str, str, int] | None:
     if len(rivals) > 1:
         raise CannotDropError(f"'{best[3]}' could be any of the stacks {', '.join(sorted(rivals))}")
     return best[1:]
-
-
-def _cut_prompt(
-    config: dict[str, Any], tensors: Mapping[str, StoredTensor], plans: Plans
-) -> tuple[dict[str, Piece], dict[str, Any]]:
-    """Cut what adds virtual tokens: whole where they stand before the input, by layers where each layer has its own."""
-    kept = {name: Piece(tensor) for name, tensor in tensors.items()}
-    cutting = [plan for plan in plans.values() if plan.dropped]
-    fitting = [plan for plan in cutting if plan.depth == config.get("num_layers")]
-    if config["peft_type"] == "PREFIX_TUNING" and cutting:
-        prefix = tensors.get("prompt_embeddings")
-        if len(plans) != 1 or not fitting or config.get("num_transformer_submodules") not in (None, 1):
-            raise CannotDropError("which layers its prefixes belong to is not clear; only models of one stack are")
-        plan = fitting[0]
-        if prefix is None or len(prefix.shape) != 2 or prefix.shape[1] % plan.depth:
-            raise CannotDropError(f"its prompt_embeddings do not hold one prefix for each of {plan.depth} layers")
-        part = prefix.shape[1] // plan.depth  # a token's keys and values for one layer
-        kept[prefix.name] = Piece(prefix, Kept(1, tuple((i * part, (i + 1) * part) for i in plan.kept)))
-    return kept, {**config, "num_layers": len(fitting[0].kept)} if fitting else dict(config)
