@@ -103,6 +103,15 @@ def test_a_folder_that_is_no_finished_checkpoint_is_refused(tmp_path):
         export(tmp_path / "empty", tmp_path / "out", "sentence-transformers")
 
 
+def test_weights_in_a_pickle_are_refused_by_exports_and_by_cuts_of_files(checkpoint, tmp_path):
+    torch.save({}, checkpoint / "pytorch_model.bin")
+    (checkpoint / "model.safetensors").unlink()
+    with pytest.raises(LoadError, match=r"pickle \(pytorch_model\.bin\).*save the model again with save_pretrained"):
+        export(checkpoint, tmp_path / "out", "sentence-transformers")
+    with pytest.raises(LoadError, match=r"pickle \(pytorch_model\.bin\).*use drop_layers and save_checkpoint"):
+        depthprune.drop_checkpoint(checkpoint, tmp_path / "out", [1])
+
+
 def vectors(folder: Path, texts: list[str]) -> torch.Tensor:
     return SentenceTransformer(str(folder), device="cpu").encode(texts, convert_to_tensor=True)
 

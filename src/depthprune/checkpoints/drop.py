@@ -17,7 +17,7 @@ from depthprune.checkpoints.cut import Cut, plan_cut
 from depthprune.checkpoints.history import provenance
 from depthprune.checkpoints.publish import write_beside_weights
 from depthprune.checkpoints.stream import Opened, beyond, compare_logits, fill, opened
-from depthprune.errors import UserError
+from depthprune.errors import LoadError, UserError
 from depthprune.output import check_outside, whole_folder
 from depthprune.plan import LayerPlan, format_layers
 from depthprune.sources import ModelSource, locate
@@ -107,7 +107,14 @@ def drop_checkpoint(
     check_level(verify)
     target, folders = Path(target), [Path(adapter) for adapter in adapters]
     if not isinstance(source, ModelSource):
-        source, root = locate_whole(source, trust_remote_code=trust_remote_code)
+        # A pickle of a folder is not loaded here, and refused below; of the Hub, it would be downloaded for nothing.
+        here = Path(source).expanduser().is_dir()
+        source, root = locate_whole(source, allow_pickle=here, trust_remote_code=trust_remote_code)
+    if source.weights[0].suffix != ".safetensors":
+        raise LoadError(
+            f"'{source.name}' has its weights in a pickle ({source.weights[0].name}), which is not cut in files; load "
+            "the model, then use drop_layers and save_checkpoint"
+        )
     check_outside(target, root or source.path)
     with planned(source, plan, modules=bool(folders)) as (given, cut, decision):
         check_verified(beyond(given, cut), verify)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.arguments import checked
-from depthprune.errors import UserError
+from depthprune.errors import LoadError, UserError
 from depthprune.output import check_outside, check_target, whole_folder
 from depthprune.registry import Registry, first_line, unknown
 from depthprune.sources import locate
@@ -99,7 +99,12 @@ def export(
     check_target(target)
     if not folder.is_dir():
         raise UserError(f"there is no folder '{checkpoint}'; give the folder of a checkpoint")
-    source = locate(folder)
+    source = locate(folder, allow_pickle=True)  # refused here: an exporter reads safetensors only
+    if source.weights[0].suffix != ".safetensors":
+        raise LoadError(
+            f"'{checkpoint}' has its weights in a pickle ({source.weights[0].name}), which can run code when it is "
+            "read; save the model again with save_pretrained"
+        )
     check_outside(target, folder)
     with whole_folder(target, num_bytes=sum(file.stat().st_size for file in source.weights)) as partial:
         exported = part.function(folder, partial, chosen)
