@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "device", "dtype", "layerwise", "cache_memory", "cache_dir", "workers", "cpus", "gpus", "executor", "address",
         "store", "force", "seed", "dry_run", "retry_failed", "verify", "no_profile", "quiet",
     ),
-    "Output": ("output", "report", "figure", "plot", "format_name", "claims", "markdown"),
+    "Output": ("output", "report", "figure", "plot", "format_name", "option", "claims", "markdown"),
     "Trust": ("allow_pickle", "trust_remote_code"),
 }  # fmt: skip
 EXAMPLES = {

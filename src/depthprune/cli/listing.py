@@ -37,7 +37,7 @@ def list_parts(
     print("formats (depthprune export --format):")
     for name, exporter in exporters.items():
         needs = f" Needs depthprune[{exporter.extra}]." if exporter.extra is not None else ""
-        print(f"  {name:<16} {exporter.summary}{needs}")
+        print(f"  {name:<22} {exporter.summary}{needs}")
 
 
 def strategies_table() -> str:
