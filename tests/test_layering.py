@@ -7,7 +7,8 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "checkpoints", "tasks", "evaluation", "healing", "profiling", "exporting")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
-BASICS = (*BASICS, "processes", "arguments", "scratch")
+BASICS = (*BASICS, "processes", "devices", "arguments", "scratch")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "arguments": ("errors",),
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "result_file": ("errors",),
     "quiet": (),
     "processes": ("errors",),
+    "devices": ("errors", "processes"),
     "__main__": ("cli",),
     "surgery": ("errors", "arguments", "plan", "sources", "loading"),
     "checkpoints": ("errors", "arguments", "plan", "sources", "loading", "output", "scratch", "surgery"),
@@ -116,9 +118,13 @@ TORCH_FREE = (
     "depthprune.experiments.sweeps.executors.ray",
     "depthprune.quiet",
     "depthprune.processes",
+    "depthprune.devices",
+    "depthprune.experiments.records",
+    "depthprune.experiments.specification",
     "depthprune.cli.main",
 )
 LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+FULLEST_FOLDER = 16  # files; cli alone has more, one a sub-command
 DEFENCE = re.compile(r"#.*\blong because\b")
 
 
@@ -197,6 +203,59 @@ def test_a_forbidden_import_is_seen_in_every_form(statement, tmp_path):
     file.parent.mkdir()
     file.write_text("from depthprune.errors import UserError\nfrom .base import task\n" + statement)
     assert len(offences(file, tmp_path)) == 1
+
+
+def module_of(file: Path, root: Path) -> str:
+    """Return the dotted name of a file inside the package; a package's __init__ has the package's."""
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def circles(root: Path) -> list[list[str]]:
+    """Return the import circles among the modules under `root`, each as the modules on it."""
+    files = {module_of(file, root): file for file in sorted(root.rglob("*.py"))}
+    arrows = {
+        module: {known for _, name in imports(file, root) if (known := _known(name, files)) not in (None, module)}
+        for module, file in files.items()
+        if module  # the public names of the package itself are resolved on first use
+    }
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(module: str, path: list[str]) -> None:
+        if module in path:
+            found.append(path[path.index(module) :])
+        elif module not in done:
+            for other in sorted(arrows.get(module, ())):
+                walk(other, [*path, module])
+            done.add(module)
+
+    for module in arrows:
+        walk(module, [])
+    return found
+
+
+def _known(name: str, files: Mapping[str, Path]) -> str | None:
+    """Return the module that an imported name is in: the longest beginning that is one."""
+    parts = name.split(".")
+    return next((m for i in range(len(parts), 0, -1) if (m := ".".join(parts[:i])) in files), None)
+
+
+def test_there_is_no_import_circle():
+    assert circles(ROOT) == []
+
+
+def test_an_import_circle_is_found_inside_functions_too(tmp_path):
+    (tmp_path / "a.py").write_text("from depthprune.b import f\n")
+    (tmp_path / "b.py").write_text("def f():\n    from depthprune import c\n")
+    (tmp_path / "c.py").write_text("import depthprune.errors\n")
+    assert circles(tmp_path) == []
+    (tmp_path / "c.py").write_text("from depthprune.a import g\n")
+    assert circles(tmp_path) == [["a", "b", "c"]]
+
+
+def test_a_folder_has_about_a_dozen_files():
+    counts = Counter(file.parent.relative_to(ROOT) for file in FILES)
+    assert {folder: n for folder, n in counts.items() if n > FULLEST_FOLDER} == {Path("cli"): counts[Path("cli")]}
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)

@@ -13,7 +13,8 @@ from depthprune.experiments.choosing.calibrate import prepare
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.choosing.objectives import choose_objective, opened_objective
 from depthprune.experiments.choosing.score import score_layers
-from depthprune.experiments.comparison import compare, make_spec
+from depthprune.experiments.comparison import compare
+from depthprune.experiments.specification import make_spec
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate

@@ -9,8 +9,8 @@ import pytest
 from depthprune.experiments.cleaning import CACHE, CHECKPOINT, LEFTOVER, removable, remove
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, hand_over
 from depthprune.experiments.leases import Watch, claimed
+from depthprune.experiments.records import records
 from depthprune.experiments.store import MEASURED, Store
-from depthprune.experiments.sweeps.status import records
 from made_records import make_record
 
 WEIGHTS = "model.safetensors"

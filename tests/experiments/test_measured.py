@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from depthprune.experiments.comparison import compare, make_spec
+from depthprune.experiments.comparison import compare
 from depthprune.experiments.measured import decide_precision
 from depthprune.experiments.run import run
+from depthprune.experiments.specification import make_spec
 from depthprune.experiments.store import MEASURED, Store, write_once
 from depthprune.experiments.sweeps.status import tally
 from depthprune.healing.precision import Probe

@@ -10,8 +10,9 @@ import pytest
 
 from depthprune.errors import OutputError, UserError
 from depthprune.experiments.leases import BusyError
+from depthprune.experiments.records import records
 from depthprune.experiments.store import Store, readable_record
-from depthprune.experiments.sweeps.status import records, tally
+from depthprune.experiments.sweeps.status import tally
 from depthprune.specs import EvalSpec, RunSpec
 from without_root import folder_without_root
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from depthprune.experiments.records import records
 from depthprune.experiments.store import Store
-from depthprune.experiments.sweeps.status import best_plans, records
+from depthprune.experiments.sweeps.status import best_plans
 from made_records import make_record
 
 

@@ -14,14 +14,14 @@ import pytest
 
 from depthprune.errors import UserError
 from depthprune.experiments.leases import CLAIM_FILE, Watch, claimed
-from depthprune.experiments.store import Store
+from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.experiments.sweeps.rows import estimate, remember, stored_rows
 from depthprune.experiments.sweeps.runner import Work, carry_out, do
-from depthprune.experiments.sweeps.status import best_plans, readable_record, tally
+from depthprune.experiments.sweeps.status import best_plans, tally
 from tiny_models import tiny_checkpoint, words
 
 

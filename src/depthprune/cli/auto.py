@@ -136,7 +136,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         UserError: there is no model within the bounds.
     """
     from depthprune.errors import UserError
-    from depthprune.experiments.sweeps.status import speedup_of
+    from depthprune.experiments.records import speedup_of
     from depthprune.plan import format_layers
 
     cuts = [record for record in answer.tried.values() if record["spec"]["drop"]["dropped"]]
@@ -179,7 +179,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
 
 def _nearest(cuts: list[dict[str, Any]], full: float) -> str:
     """Say which of the plans tried scores best."""
-    from depthprune.experiments.sweeps.status import score_of
+    from depthprune.experiments.records import score_of
     from depthprune.plan import format_layers
 
     best = max(cuts, key=score_of)

@@ -35,7 +35,7 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
         primary: the name of the primary metric.
     """
-    from depthprune.experiments.sweeps.status import retention, speedup_of
+    from depthprune.experiments.records import retention, speedup_of
 
     table = Table(
         title=f"{title} (score: {primary}; ms an example)",

@@ -16,11 +16,12 @@ from rich.text import Text
 
 from depthprune.cli.progress import EVERY, messages
 from depthprune.experiments.leases import owner_line, progress_line, running
-from depthprune.experiments.store import Store
+from depthprune.experiments.records import records
+from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import cores
 from depthprune.experiments.sweeps.expansion import Expansion
-from depthprune.experiments.sweeps.status import Best, best_plans, readable_record, records, tally
+from depthprune.experiments.sweeps.status import Best, best_plans, tally
 from depthprune.plan import format_layers
 
 MOST_LINES = 20  # about runs that go on, in a terminal

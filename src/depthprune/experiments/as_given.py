@@ -237,9 +237,9 @@ def evaluate(
         LoadError: the model has no head that was trained for such a task.
         UserError: anything else a user can cause, in one line.
     """
+    from depthprune.devices import resolve_device
     from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate as score
-    from depthprune.experiments.comparison import resolve_device
     from depthprune.loading import check_positions, load_classifier, load_tokenizer
     from depthprune.tasks.encoding import encode
     from depthprune.tasks.heads import fit_to_head, head_labels

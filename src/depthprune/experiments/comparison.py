@@ -7,19 +7,18 @@ from pathlib import Path
 
 from depthprune import processes
 from depthprune.arguments import checked
-from depthprune.errors import PlanError, UserError
+from depthprune.devices import resolve_device
+from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
+from depthprune.experiments.specification import make_spec, stack_depth
 from depthprune.experiments.store import DEFAULT_STORE, Store
-from depthprune.experiments.sweeps.status import retention
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.specs import HealSpec
 from depthprune.strategies import plan_layers, removal_order
-from depthprune.surgery.config.depth import depth_keys
 from depthprune.tasks import TaskData, TaskOptions, load_task
-from depthprune.tasks.heads import fit_to_head
 
 
 @dataclass(frozen=True)
@@ -38,68 +37,6 @@ class Comparison:
     def retention(self) -> float | None:
         """Pruned score over full score; None where the full score is not above 0."""
         return retention(self.pruned.score, self.full.score)
-
-
-def resolve_device(device: str) -> str:
-    """Return `cpu` or `cuda` for `auto`, and check the others.
-
-    Raises:
-        UserError: there is no such device here.
-    """
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and torch.cuda.is_available() and processes.count() > 1:
-        return f"cuda:{processes.local_index()}"  # one GPU a process
-    if device == "cpu" or (device.startswith("cuda") and torch.cuda.is_available()):
-        return device
-    raise UserError(f"there is no device '{device}' here; use --device cpu")
-
-
-def stack_depth(source: ModelSource) -> int:
-    """Return the depth of the model's stack, from its configuration alone where that leaves no doubt.
-
-    Raises:
-        CannotDropError: it has none.
-        PlanError: it has several.
-    """
-    keys = depth_keys(source.config)
-    if len(keys) == 1 and "." not in next(iter(keys)):
-        return next(iter(keys.values()))
-    from depthprune.surgery.modules import probe_stacks
-
-    stacks = probe_stacks(*model_class(source))
-    if len(stacks) > 1:
-        names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
-        raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
-    return next(iter(stacks.values())).depth
-
-
-def make_spec(
-    source: ModelSource,
-    data: TaskData,
-    plan: LayerPlan,
-    *,
-    heal: HealSpec,
-    max_length: int,
-    seed: int,
-    order: tuple[int, ...] | None = None,
-) -> RunSpec:
-    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint.
-
-    Args:
-        order: in which layers go where they go one by one; by default the one nearest the output first.
-    """
-    fitted = fit_to_head(data, source.config, source.name).task
-    more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
-    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
-    drop = DropSpec(plan.dropped)
-    if not plan.dropped:
-        heal = heal.for_full()
-    elif heal.gradual:
-        drop = DropSpec(plan.dropped, order or removal_order(plan))
-    return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
 
 
 @checked("run")

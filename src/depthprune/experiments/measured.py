@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthprune.experiments.records import records
 from depthprune.experiments.store import Store, write_json, write_once
-from depthprune.experiments.sweeps.status import records
 from depthprune.specs import DropSpec, RunSpec
 
 if TYPE_CHECKING:

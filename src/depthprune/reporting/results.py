@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from depthprune.experiments.records import group_of, records, score_of, speedup_of
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
-from depthprune.experiments.sweeps.status import group_of, records, score_of, speedup_of
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import read_analyses
 from depthprune.reporting.settings import evaluation_words, healing_words

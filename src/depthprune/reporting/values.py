@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.sweeps.status import retention
+from depthprune.experiments.records import retention
 from depthprune.reporting.analyses import Analysis
 from depthprune.specs import HealSpec
 

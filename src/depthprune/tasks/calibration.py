@@ -16,6 +16,7 @@ import numpy as np
 from depthprune.errors import UserError
 from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, load_task, registry
 from depthprune.tasks.texts import STANDARD_INPUT, read_texts
+from depthprune.tasks.texts import CalibrationOptions as CalibrationOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -24,40 +25,6 @@ DEFAULT_SAMPLES = 256
 DEFAULT_LENGTH = 128
 TOKENISED_AT_ONCE = 256
 CHARACTERS_A_TOKEN = 8  # more than a token has on average, so that a block's text is long enough
-
-
-@dataclass(frozen=True)
-class CalibrationOptions:
-    """What a person can say about the sample.
-
-    Args:
-        data: a task's name, a file (text, CSV, JSON lines, parquet), a folder or Hub id of `datasets`, or `-` for
-            standard input.
-        dataset: where the data of a task lies.
-        config: name of a data set's configuration.
-        split: of a task or a data set; `train` by default, so that no layers are chosen on rows that score the choice.
-        text_column: of a table; `text`, or the only column with text, by default.
-        samples: examples or blocks; 256 by default, or all rows where an evaluation split of a task is named.
-        length: tokens of a block, or to which an example is cut; 128 by default, or what the model takes.
-        seed: of the choice.
-        text_columns: instead of `text_column`: one column, or two for pairs.
-        label_column: of a person's own data, whose rows are then those of the task `custom`.
-        kind: `classification` or `regression`, of these labels.
-        task_metric: the primary metric, where it is not the task's own.
-    """
-
-    data: str
-    dataset: str | None = None
-    config: str | None = None
-    split: str | None = None
-    text_column: str | None = None
-    samples: int | None = None
-    length: int | None = None
-    seed: int = 42
-    text_columns: tuple[str, ...] = ()
-    label_column: str | None = None
-    kind: str | None = None
-    task_metric: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,52 @@
-"""Read the bare texts of a sample: a text file, a table, a data set, or standard input."""
+"""What can be said about a calibration sample, and the bare texts of one: of a file, a table, a data set, a pipe."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from depthprune.errors import LoadError
 from depthprune.tasks.reading import read_dataset, read_file
-
-if TYPE_CHECKING:
-    from depthprune.tasks.calibration import CalibrationOptions
 
 STANDARD_INPUT = "-"
 TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
 
 
-def read_texts(options: "CalibrationOptions") -> list[tuple[str, ...]]:
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """What a person can say about the sample.
+
+    Args:
+        data: a task's name, a file (text, CSV, JSON lines, parquet), a folder or Hub id of `datasets`, or `-` for
+            standard input.
+        dataset: where the data of a task lies.
+        config: name of a data set's configuration.
+        split: of a task or a data set; `train` by default, so that no layers are chosen on rows that score the choice.
+        text_column: of a table; `text`, or the only column with text, by default.
+        samples: examples or blocks; 256 by default, or all rows where an evaluation split of a task is named.
+        length: tokens of a block, or to which an example is cut; 128 by default, or what the model takes.
+        seed: of the choice.
+        text_columns: instead of `text_column`: one column, or two for pairs.
+        label_column: of a person's own data, whose rows are then those of the task `custom`.
+        kind: `classification` or `regression`, of these labels.
+        task_metric: the primary metric, where it is not the task's own.
+    """
+
+    data: str
+    dataset: str | None = None
+    config: str | None = None
+    split: str | None = None
+    text_column: str | None = None
+    samples: int | None = None
+    length: int | None = None
+    seed: int = 42
+    text_columns: tuple[str, ...] = ()
+    label_column: str | None = None
+    kind: str | None = None
+    task_metric: str | None = None
+
+
+def read_texts(options: CalibrationOptions) -> list[tuple[str, ...]]:
     """Return texts, one a row or a pair."""
     if options.data == STANDARD_INPUT:
         return [(line,) for line in sys.stdin.read().splitlines()]
@@ -37,7 +69,7 @@ def read_texts(options: "CalibrationOptions") -> list[tuple[str, ...]]:
     return [tuple(map(str, row)) for row in found if all(text is not None for text in row)]
 
 
-def _text_columns(rows: Any, options: "CalibrationOptions") -> tuple[str, ...]:
+def _text_columns(rows: Any, options: CalibrationOptions) -> tuple[str, ...]:
     said = options.text_columns or ((options.text_column,) if options.text_column else ())
     if len(said) > 2:
         raise LoadError(f"an encoder reads one text or a pair, not {len(said)}; join columns first")

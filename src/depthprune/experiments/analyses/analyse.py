@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.arguments import checked
+from depthprune.devices import resolve_device
 from depthprune.errors import LoadError, OutputError, UserError
 from depthprune.experiments import environment as provenance
 from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, look_at
-from depthprune.experiments.comparison import resolve_device
 from depthprune.experiments.store import DEFAULT_STORE, write_json
 from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly

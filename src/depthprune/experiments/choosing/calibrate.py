@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthprune.devices import resolve_device
 from depthprune.errors import UserError
 from depthprune.experiments.choosing.engine import Engine
-from depthprune.experiments.comparison import resolve_device
 from depthprune.loading import check_positions, load_to_score, load_tokenizer
 from depthprune.sources import ModelSource
 from depthprune.tasks import TaskData

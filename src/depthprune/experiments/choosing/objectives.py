@@ -144,8 +144,8 @@ def finetuned_objective(
 
     Every plan is a run of its own in the store, so nothing is trained twice.
     """
-    from depthprune.experiments.comparison import make_spec
     from depthprune.experiments.run import run
+    from depthprune.experiments.specification import make_spec
     from depthprune.experiments.store import Store
     from depthprune.tasks.calibration import DEFAULT_LENGTH, labelled_rows
 

@@ -48,7 +48,7 @@ def task_search(
         UserError: the model cannot be searched, or a count is impossible.
     """
     from depthprune.experiments.choosing.search import SearchOptions, search_layers
-    from depthprune.experiments.comparison import stack_depth
+    from depthprune.experiments.specification import stack_depth
 
     depth = stack_depth(source)
     most = depth - max(1, len(parse_protected(protect, depth)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.sweeps.status import score_of, speedup_of
+from depthprune.experiments.records import score_of, speedup_of
 
 
 @dataclass(frozen=True)

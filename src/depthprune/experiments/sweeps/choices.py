@@ -37,7 +37,7 @@ def stored_scorer(store: Path, device: str, *, take: bool, on_progress: Any = no
             return read_scores(file)
         if not take:
             return None
-        from depthprune.experiments.comparison import resolve_device
+        from depthprune.devices import resolve_device
 
         return task_scores(
             source,

@@ -101,7 +101,7 @@ def expand(
     Raises:
         UserError: a model or a task that cannot be read, or nothing that was asked for is possible.
     """
-    from depthprune.experiments.comparison import make_spec, stack_depth
+    from depthprune.experiments.specification import make_spec, stack_depth
 
     found = Expansion()
     loaded = {task: load_task(task, _task_options(spec)) for task in spec.tasks}

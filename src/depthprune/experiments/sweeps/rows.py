@@ -30,7 +30,7 @@ def remember(expansion: "Expansion", store: Store) -> Path:
 
 def estimate(expansion: "Expansion", store: Store) -> float | None:
     """Return seconds of one worker for the runs that are not done, from the records of like runs; None without any."""
-    from depthprune.experiments.sweeps.status import records  # which needs this module
+    from depthprune.experiments.records import records
 
     known: dict[tuple[str, str], list[float]] = {}
     done = dict(records(store))

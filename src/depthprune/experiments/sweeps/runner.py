@@ -98,7 +98,7 @@ def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
 
 
 def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
-    from depthprune.experiments.comparison import resolve_device
+    from depthprune.devices import resolve_device
     from depthprune.experiments.run import run
     from depthprune.quiet import quiet_libraries
 

@@ -2,14 +2,12 @@
 
 import json
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from depthprune.experiments.leases import Watch, running
-from depthprune.experiments.store import MEASURED, Store
-from depthprune.experiments.store import readable_record as readable_record
+from depthprune.experiments.records import group_of, retention, score_of, without_empty
+from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.rows import stored_rows
 from depthprune.specs import heal_of
 
@@ -30,16 +28,6 @@ class Tally:
     running: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
-
-
-def records(store: Store) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Yield (name of the folder, record) for every folder with a record; None for one that is broken or foreign."""
-    if not store.root.is_dir():
-        return
-    for folder in sorted(store.root.iterdir()):
-        file = folder / "record.json"
-        if file.is_file():
-            yield folder.name, readable_record(file)
 
 
 def tally(store: Store, asked: list[str] | None = None) -> Tally:
@@ -66,52 +54,6 @@ def tally(store: Store, asked: list[str] | None = None) -> Tally:
     wanted = asked if asked is not None else [row["digest"] for row in stored_rows(store)]
     found.waiting = [digest for digest in dict.fromkeys(wanted) if digest not in known]
     return found
-
-
-def score_of(record: dict[str, Any]) -> float:
-    """Return a record's primary metric, a fraction."""
-    outcome = record["outcome"]
-    return float(outcome["metrics"][outcome["primary"]]["value"])
-
-
-def speedup_of(profile: dict[str, Any]) -> float | None:
-    """Return how many times as fast as the full model a run's model is; None where nobody timed it.
-
-    >>> speedup_of({"latency_ms": 2.0, "full_latency_ms": 3.0})
-    1.5
-    """
-    if "speedup" in profile:  # measured in turns; older records have the two latencies alone
-        return profile["speedup"]["value"]
-    latency, full = profile.get("latency_ms"), profile.get("full_latency_ms")
-    return full / latency if latency and full else None
-
-
-def group_of(record: dict[str, Any]) -> str:
-    """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
-    spec = record["spec"]
-    whole = {**spec, "evaluation": _said(spec["evaluation"]), "drop": None}
-    return json.dumps({**whole, "heal": _full_recipe(json.dumps(spec["heal"]))}, sort_keys=True)
-
-
-def _said(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what is empty: what a spec can say since later is not in older records, which mean the same."""
-    return {name: value for name, value in values.items() if value not in (None, "", [])}
-
-
-@lru_cache(maxsize=256)  # thousands of records share a few recipes
-def _full_recipe(heal: str) -> str:
-    return repr(heal_of(json.loads(heal)).for_full())
-
-
-def retention(score: float, full_score: float) -> float | None:
-    """Return the share of the full model's score that is kept.
-
-    None where the full score is not above 0, and a share would say nothing; 0 where a correlation turned negative.
-
-    >>> retention(0.4, 0.8), retention(0.8, 0.0), retention(-0.9, 0.8)
-    (0.5, None, 0.0)
-    """
-    return max(score, 0.0) / full_score if full_score > 0 else None
 
 
 @dataclass(frozen=True)
@@ -145,7 +87,7 @@ def best_plans(found: list[dict[str, Any]]) -> list[Best]:
     for record in found:
         if record["spec"]["drop"]["dropped"]:
             spec = record["spec"]
-            parts = (_said(spec["evaluation"]), _said(spec["drop"]), repr(heal_of(spec["heal"])))
+            parts = (without_empty(spec["evaluation"]), without_empty(spec["drop"]), repr(heal_of(spec["heal"])))
             one = json.dumps([spec["model"], *parts], sort_keys=True)
             same.setdefault(spec["evaluation"]["task"], {}).setdefault(one, []).append(record)
     best = []

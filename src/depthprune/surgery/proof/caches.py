@@ -57,5 +57,6 @@ def _sizes(model: PreTrainedModel) -> list[tuple[int, int]]:
     except REFUSALS:
         return []
     indices = [module.layer_idx for module in decoder.modules() if isinstance(getattr(module, "layer_idx", None), int)]
-    configs = [decoder.config, *([model.config] if model.can_generate() else [])]
+    of_decoder = getattr(decoder, "config", model.config)  # FSMT's has none of its own
+    configs = [of_decoder, *([model.config] if model.can_generate() else [])]
     return [(len(_layers(config)), max(indices, default=-1) + 1) for config in configs]

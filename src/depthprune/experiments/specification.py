@@ -1,0 +1,56 @@
+"""From a model, the rows of a task and a plan to the spec of a run. No torch where config.json names the depth."""
+
+from depthprune.errors import PlanError
+from depthprune.loading import model_class
+from depthprune.plan import LayerPlan
+from depthprune.sources import ModelSource
+from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.strategies import removal_order
+from depthprune.surgery.config.depth import depth_keys
+from depthprune.tasks import TaskData
+from depthprune.tasks.heads import fit_to_head
+
+
+def stack_depth(source: ModelSource) -> int:
+    """Return the depth of the model's stack, from its configuration alone where that leaves no doubt.
+
+    Raises:
+        CannotDropError: it has none.
+        PlanError: it has several.
+    """
+    keys = depth_keys(source.config)
+    if len(keys) == 1 and "." not in next(iter(keys)):
+        return next(iter(keys.values()))
+    from depthprune.surgery.modules import probe_stacks
+
+    stacks = probe_stacks(*model_class(source))
+    if len(stacks) > 1:
+        names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
+        raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
+    return next(iter(stacks.values())).depth
+
+
+def make_spec(
+    source: ModelSource,
+    data: TaskData,
+    plan: LayerPlan,
+    *,
+    heal: HealSpec,
+    max_length: int,
+    seed: int,
+    order: tuple[int, ...] | None = None,
+) -> RunSpec:
+    """Put a run's spec together. A task's fixed hold-out is part of the data's fingerprint.
+
+    Args:
+        order: in which layers go where they go one by one; by default the one nearest the output first.
+    """
+    fitted = fit_to_head(data, source.config, source.name).task
+    more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
+    evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
+    drop = DropSpec(plan.dropped)
+    if not plan.dropped:
+        heal = heal.for_full()
+    elif heal.gradual:
+        drop = DropSpec(plan.dropped, order or removal_order(plan))
+    return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
