@@ -74,7 +74,9 @@ def test_a_type_of_the_slice_is_cut_exactly_or_refused(model_type, tmp_path):
 
 def test_tensors_that_layers_share_are_written_where_the_cut_model_looks_for_them():
     record = examine("zamba", Options(singles=1, sets=0, stream=True))
-    assert [(plan["outcome"], plan["notes"]) for plan in tries(record)] == [("exact", "streamed")], record
+    outcomes = [(plan["outcome"], plan["notes"]) for plan in tries(record)]
+    assert ("exact", "streamed") in outcomes, record
+    assert {outcome for outcome, _ in outcomes} <= {"exact", "refused"}, record
 
 
 def test_a_tower_that_the_whole_model_does_not_show_is_run_alone():

@@ -29,7 +29,8 @@ def test_a_fine_tuned_model_is_probed_and_compared_and_reported(command, bert, r
     (file,) = tmp_path.glob("runs/analyses/probe-*.json")
     assert json.loads(file.read_text()) == json.loads((tmp_path / "values.json").read_text())
     again = command("probe", tuned, *given, "--samples", 40)
-    assert "(stored before)" in again.out and "40 rows" in again.out and "load" in again.out
+    assert "(stored before)" in again.out and "40 rows" in again.out
+    assert again.err == "loading the model\n"
     assert "rows 40/40" not in again.out, "nothing was run"
     assert "(done now)" in command("probe", tuned, *given, "--samples", 40, "--force").out
 

@@ -206,4 +206,4 @@ def assert_one_line(answer, message: str) -> None:
     assert answer.status == 2, answer
     *progress, last = answer.err.splitlines()
     assert last.startswith("depthprune: ") and message in last
-    assert all(re.match(r"starting|(full|pruned) model: \w+", line) for line in progress), answer.err
+    assert all(re.match(r"starting|loading|(full|pruned) model: \w+", line) for line in progress), answer.err

@@ -87,7 +87,9 @@ def test_wrong_input_is_one_line_and_leaves_nothing(arguments, message, command,
                 "--output", scores)  # fmt: skip
     places = {"MODEL": here / "model", "OTHER": here / "other", "TEXT": here / "words.txt", "SCORES": scores}
     answer = command(*(places.get(argument, argument) for argument in arguments))
-    said = [line for line in answer.err.splitlines() if line != "load"]  # progress, where there is no terminal
+    said = [
+        line for line in answer.err.splitlines() if line != "loading the model"
+    ]  # progress, where there is no terminal
     assert answer.status == 2 and len(said) == 1, answer.err
     assert message in said[0]
     assert list(tmp_path.iterdir()) == []

@@ -205,7 +205,7 @@ def test_a_record_says_what_it_is_of_and_is_made_once(here, tmp_path):
     assert str(here) not in first.file.read_text() and "torch" in first.record["environment"]["packages"]
     assert "probes" in stages
     stages.clear()
-    assert again().stored and again().record == first.record and stages == ["load", "load"]
+    assert again().stored and again().record == first.record and stages == ["loading the model"] * 2
     assert again(token="first").file == first.file, "what is said is what is the default"
     assert again(samples=10_000).file == first.file, "more rows than there are"
     forced = again(force=True)

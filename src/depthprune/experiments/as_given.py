@@ -248,8 +248,8 @@ def evaluate(
     options = replace(options or TaskOptions(), scoring_only=True)
     if options.kind is None and len(head_labels(source.config) or ()) == 1 and task == "custom":
         options = replace(options, kind="regression")  # so the head says, where whole numbers would look like classes
-    on_progress("load", 0, 1)
     data = fit_to_head(load_task(task, options), source.config, source.name, needed=True)
+    on_progress("loading the model", 0, 1)
     classifier, fresh = load_classifier(source, data.task.num_outputs, device=resolve_device(device))
     if fresh:
         raise LoadError(

@@ -50,7 +50,7 @@ def kept_part(name: str, shape: tuple[int, ...], plans: Mapping[Stack, LayerPlan
 
     >>> stack = Stack("layers", ("layers",), "num_hidden_layers", 3)
     >>> kept_part("embed_tokens_per_layer.weight", (100, 12), {stack: LayerPlan(3, (1,))})
-    Kept(dimension=1, ranges=((0, 4), (8, 12)))
+    Kept(dimension=1, ranges=((0, 4), (8, 12)), merged=False)
     """
     for end, dimension, how in SIZED_BY_DEPTH:
         if not (name == end or name.endswith("." + end)) or dimension >= len(shape):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 FOLDER = "analyses"  # of a store
+LOADING = "loading the model"
 TOKENS = ("first", "last")
 TRAIN = "train"
 
@@ -102,10 +103,10 @@ def probe(
     if samples is not None and samples < 2:
         raise UserError(f"--samples {samples} is too few to learn from; give 2 or more")
     require("sklearn.linear_model", extra="metrics", purpose="a probe")
-    on_progress("load", 0, 1)
     analysed = look_at(locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     device = resolve_device(device)
     data = load_task(task, options)
+    on_progress(LOADING, 0, 1)
     token = token or analysed.token
     split = next(iter(data.task.eval_splits.values()))
     rows = _training_rows(data, samples, seed)
@@ -172,7 +173,6 @@ def similarity(
         UserError: anything a user can cause, in one line.
     """
     _check(token, store)
-    on_progress("load", 0, 1)
     sources = [
         locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code) for model in (before, after)
     ]
@@ -180,6 +180,7 @@ def similarity(
     check_alike(*pair)
     device = resolve_device(device)
     data = load_task(task, options or TaskOptions(seed=seed))
+    on_progress(LOADING, 0, 1)
     token = token or pair[0].token
     split = next(iter(data.task.eval_splits.values()))
     inputs = {"max_length": max_length, "seed": seed, "token": token}

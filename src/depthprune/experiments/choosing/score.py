@@ -67,7 +67,7 @@ def score_layers(
     engine = engine or Engine()
     options = CalibrationOptions(data) if isinstance(data, str) else data
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    on_progress("load", 0, 1)
+    on_progress("loading the model", 0, 1)
     prepared = prepare(source, options, engine, stack, task_data)
     from depthprune.scores.batches import sentence_token
 

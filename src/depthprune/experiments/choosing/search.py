@@ -93,7 +93,7 @@ def search_layers(
     if engine.layerwise:
         raise UserError("a search runs the model many times; --layerwise is for depthprune score --metric loss")
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    on_progress("load", 0, 1)
+    on_progress("loading the model", 0, 1)
     prepared = prepare(source, CalibrationOptions(data) if isinstance(data, str) else data, engine, stack, task_data)
     space = Space(
         prepared.stack.depth,
