@@ -14,6 +14,7 @@ from typing import Any
 from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.experiments.kept_checkpoints import checkpoint
+from depthprune.experiments.records import score_of
 from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
@@ -23,7 +24,6 @@ from depthprune.experiments.sweeps.executors.local import cores, gpus
 from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
 from depthprune.experiments.sweeps.runner import carry_out
-from depthprune.experiments.records import score_of
 from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
 from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec
