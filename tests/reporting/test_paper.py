@@ -180,7 +180,7 @@ def test_the_cost_of_fine_tuning_is_beside_the_full_models_on_the_same_task(tmp_
         make_record(tmp_path, dropped, 0.80, heal=HealSpec(epochs_before=3), seconds_healing=90.0)
     make_record(tmp_path, (3, 4, 5), 0.80, task="qqp", seed=7, seconds_healing=1.0)  # its full model was never run
     found = {row[1:3]: row[-1] for row in cost_table(read_results(tmp_path)).rows}
-    assert found[("mrpc", "2")] == found[("qqp", "2")] == "2.00×" and found[("qqp", "3")] == "–"
+    assert found[("mrpc", "2")] == found[("qqp", "2")] == "2.00×" and found[("qqp", "3")] == "n/a"
 
 
 def test_robustness_counts_the_plans_that_all_tasks_have(tmp_path):

@@ -215,14 +215,16 @@ def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
     assert any(c.startswith("depthprune run org/name --task mrpc --layers 2-3") for c in commands)
 
 
-def test_what_nobody_timed_is_said_to_be_unknown_and_breaks_nothing(tmp_path):
-    untimed = {"weight_bytes": 1, "full_parameters": 100, "full_latency_ms": None, "latency_ms": None}
+@pytest.mark.parametrize("latency", [None, float("nan")])
+def test_what_nobody_timed_is_said_to_be_unknown_and_breaks_nothing(latency, tmp_path):
+    untimed = {"weight_bytes": 1, "full_parameters": 100, "full_latency_ms": latency, "latency_ms": latency}
     make_record(tmp_path, (), 0.9, profile={**untimed, "parameters": 100})
     make_record(tmp_path, (4, 5), 0.8, profile={**untimed, "parameters": 60})
     results = read_results(tmp_path)
     text = page(results, tmp_path)
     assert "nobody timed it" in text and "nan" not in text.lower().replace("nano", "")
-    assert [row[5:7] for row in tables_of(tmp_path)["cost"].rows] == [("–", "1.00×"), ("–", "–")]
+    assert [row[5:7] for row in tables_of(tmp_path)["cost"].rows] == [("n/a", "1.00×"), ("n/a", "n/a")]
+    assert [row[6] for row in tables_of(tmp_path)["answer"].rows] == ["n/a (n/a)"]
     assert ",nan," not in comma_separated(results).lower()
 
 

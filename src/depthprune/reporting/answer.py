@@ -14,7 +14,7 @@ from depthprune.reporting.claims.evidence import beside_full
 from depthprune.reporting.results import Results, Run, mean_and_spread, percent
 from depthprune.reporting.settings import command
 from depthprune.reporting.tables.table import Table
-from depthprune.reporting.values import median_of
+from depthprune.reporting.values import median_of, or_unknown
 
 MOST = 0.01  # what a recommended plan may lose on average
 ROUNDING = 1e-9
@@ -110,8 +110,7 @@ def sentences(answer: Answer) -> tuple[str, str, str]:
 
 
 def _latency(runs: Sequence[Run], *, full: bool = False) -> str:
-    latency = median_of(run.full_latency_ms if full else run.latency_ms for run in runs)
-    return f"{latency:.2f}" if latency is not None else "–"
+    return or_unknown(median_of(run.full_latency_ms if full else run.latency_ms for run in runs))
 
 
 def answer_table(results: Results, *, chosen: str | None = None) -> Table:

@@ -6,6 +6,7 @@ are seeds of one another exactly if all else in their specs is the same; what di
 """
 
 import json
+import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,7 +83,9 @@ def _notes(store: Store) -> list[str]:
 def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict[str, Any]) -> Run:
     spec, outcome, profile = record["spec"], record["outcome"], record["outcome"]["profile"]
     environment = record.get("environment", {})
-    latency, speedup = profile.get("latency_ms") or None, speedup_of(profile)
+    latency, speedup = (
+        value if value and not math.isnan(value) else None for value in (profile.get("latency_ms"), speedup_of(profile))
+    )
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])

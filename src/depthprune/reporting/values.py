@@ -165,6 +165,15 @@ def median_of(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
+def or_unknown(value: float | None, unit: str = "") -> str:
+    """Write a number that was measured, or that nobody measured it.
+
+    >>> or_unknown(1.234, "×"), or_unknown(None)
+    ('1.23×', 'n/a')
+    """
+    return "n/a" if value is None else f"{value:.2f}{unit}"
+
+
 def percent(value: float, spread: float | None = None) -> str:
     """Write a fraction times a hundred, with its spread.
 

@@ -15,6 +15,7 @@ from depthprune.scores import Scores
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6673", "#b3372b")
 MARKERS = "osD^vP*X"
 PURPOSE = "drawing a report"
+BESIDE, FARTHEST, ROOM = 4, 24, 1.15  # points beside a point; tries; a reader's font may be wider
 
 
 def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
@@ -118,11 +119,11 @@ def pareto_chart(runs: Sequence[Run], kind: str) -> str:
             [value(run) for run in best], [_kept(run) for run in best], linewidth=1.1, markersize=6, **style, label=on
         )
         labels += [(value(run), _kept(run), format_layers(run.dropped) or "full", style["color"]) for run in best]
-    _write_labels(axis, labels)
     axis.set_xlabel(heading)
     axis.set_ylabel("share of the full score, %")
     axis.margins(x=0.08, y=0.1)
     axis.legend(fontsize=8, loc="best")
+    _write_labels(figure, axis, labels)
     return _svg(figure)
 
 
@@ -130,17 +131,45 @@ def _kept(run: Run) -> float:
     return 100 * (run.retention or 0.0)
 
 
-def _write_labels(axis: Any, labels: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a label beside each point, above those that would cover another's."""
-    xs, ys = [x for x, *_ in labels], [y for _, y, *_ in labels]
-    wide, high = (max(max(values) - min(values), 1e-9) if values else 1.0 for values in (xs, ys))
-    taken: list[tuple[float, float]] = []
+def _write_labels(figure: Any, axis: Any, labels: Sequence[tuple[float, float, str, str]]) -> None:
+    """Write a label beside each point where it touches no other, and no point; one far away is tied to its own.
+
+    Call it last: where there is room is known when everything else has its place.
+
+    Args:
+        labels: x, y, text and colour each.
+    """
+    box = require("matplotlib.transforms", extra="report", purpose=PURPOSE).Bbox.from_bounds
+    figure.draw_without_rendering()
+    point = figure.dpi / 72
+    centres = [axis.transData.transform((x, y)) for x, y, *_ in labels]
+    taken = [box(x - 3 * point, y - 3 * point, 6 * point, 6 * point) for x, y in centres]  # the points themselves
     for x, y, text, colour in sorted(labels, key=lambda each: (each[1], each[0])):
-        at = y
-        while any(abs(x - other) < 0.14 * wide and abs(at - there) < 0.055 * high for other, there in taken):
-            at += 0.03 * high
-        taken.append((x, at))
-        axis.annotate(text, (x, y), xytext=(x + 0.014 * wide, at + 0.012 * high), fontsize=8, color=colour)
+        label = axis.annotate(text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=8, color=colour)
+        label.set_in_layout(False)
+        size = label.get_window_extent()
+        wide, high = ROOM * size.width, size.height
+        at_x, at_y = axis.transData.transform((x, y))
+        right, left = BESIDE * point, -BESIDE * point - wide
+        for step in range(FARTHEST):
+            places = [(side, up) for up in (3 + 5 * step, -9 - 5 * step) for side in (right, left)]
+            boxes = [(box(at_x + side, at_y + up * point, wide, high), side, up) for side, up in places]
+            free = [each for each in boxes if _inside(each[0], axis.bbox) and not each[0].count_overlaps(taken)]
+            if free:
+                break
+        else:
+            free = boxes  # more labels than there is room for
+        place, side, up = free[0]
+        taken.append(place)
+        label.set_position((side / point, up))
+        if not -15 < up < 10:
+            end = (side / point if side > 0 else -BESIDE, up + 3)
+            line = {"arrowstyle": "-", "color": colour, "linewidth": 0.5}
+            axis.annotate("", (x, y), end, textcoords="offset points", arrowprops=line).set_in_layout(False)
+
+
+def _inside(box: Any, frame: Any) -> bool:
+    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
 def scores_chart(scores: Scores) -> str:

@@ -7,7 +7,7 @@ from depthprune.plan import format_layers
 from depthprune.reporting.results import Results, Run, mean_and_spread, percent
 from depthprune.reporting.settings import healing_words
 from depthprune.reporting.tables.table import Table, seeds_words
-from depthprune.reporting.values import median_of
+from depthprune.reporting.values import median_of, or_unknown
 
 LIKE_SIZE = 1.1  # a pruned model of at most this times the baseline's parameters is of its size
 
@@ -86,5 +86,5 @@ def _row(on: str, what: str, runs: Sequence[Run]) -> tuple[str, ...]:
         what,
         score,
         f"{runs[0].parameters / 1e6:.1f} M",
-        f"{latency:.2f}" if latency is not None else "–",
+        or_unknown(latency),
     )

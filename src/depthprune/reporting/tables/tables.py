@@ -17,7 +17,7 @@ from depthprune.reporting.results import Results, Run, mean_and_spread, percent
 from depthprune.reporting.settings import command, healing_words
 from depthprune.reporting.tables.comparisons import comparison_tables
 from depthprune.reporting.tables.table import Table, seeds_words
-from depthprune.reporting.values import median_of
+from depthprune.reporting.values import median_of, or_unknown
 
 __all__ = ["Table", "all_tables"]
 
@@ -122,9 +122,9 @@ def cost_table(results: Results) -> Table:
                 f"{some.parameters / 1e6:.2f} M",
                 f"{smaller:.1f} %",
                 f"{some.weight_bytes / 1e6:.0f} MB",
-                f"{latency:.2f}" if latency is not None else "–",
-                "1.00×" if not count else f"{speed:.2f}×" if speed is not None else "–",
-                f"{tuning:.2f}×" if tuning is not None else "–",
+                or_unknown(latency),
+                or_unknown(speed if count else 1.0, "×"),
+                or_unknown(tuning, "×"),
             )
         )
     headings = ("model", *(["task"] if several else []), "K", "parameters", "smaller", "weights", "ms an example",
