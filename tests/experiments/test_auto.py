@@ -178,6 +178,21 @@ def test_the_answer_says_layers_score_size_speed_and_path(store):
     assert f"checkpoint: {store.model_folder(answer.digest)}" in lines
 
 
+def test_a_full_model_that_learned_nothing_is_no_measure_and_the_answer_says_so(tmp_path):
+    speedup = {"value": 1.2, "low": 0.9, "high": 1.4, "batches": 6}
+    profile = {"parameters": 1, "full_parameters": 2, "weight_bytes": 4, "latency_ms": 5.0, "speedup": speedup}
+    for dropped in SCORES:
+        make_record(tmp_path, dropped, 0.47, baseline={"accuracy": 0.53}, profile=profile)
+    answer = find(expansion(), Store(tmp_path), Bounds(0.01))
+
+    *lines, last = answer_lines(answer, expansion(), answer.checkpoint)
+
+    assert "  speed: 5.00 ms an example, 1.20 times the full model's (95 % interval 0.90 to 1.40)" in lines
+    assert last.startswith(
+        "beware: the full model scores 47.00, and always saying the largest class 53.00: nothing was"
+    )
+
+
 def test_where_no_cut_is_within_the_bounds_the_answer_says_what_was_tried_and_what_came_nearest(store):
     answer = find(expansion(), store, Bounds(0.0))
     first, nearest, *_ = answer_lines(answer, expansion(), answer.checkpoint)

@@ -171,10 +171,19 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
     if (ratio := speedup_of(profile)) is not None:
         where = answer.record["environment"].get("device")
         on = f" on {where}" if where else ""
-        yield f"  speed: {profile['latency_ms']:.2f} ms an example{on}, {ratio:.2f} times the full model's"
+        spread = profile.get("speedup", {})
+        sure = f" (95 % interval {spread['low']:.2f} to {spread['high']:.2f})" if {"low", "high"} <= {*spread} else ""
+        yield f"  speed: {profile['latency_ms']:.2f} ms an example{on}, {ratio:.2f} times the full model's{sure}"
     if not answer.complete:
         yield f"  a lower bound: --budget left plans out; tried were {len(cuts)}, of {counts} layers dropped"
     yield f"  checkpoint: {checkpoint}"
+    baseline = outcome.get("baseline", {}).get(primary)
+    if baseline is not None and answer.full <= baseline:
+        yield (
+            f"beware: the full model scores {100 * answer.full:.2f}, and always saying the largest class "
+            f"{100 * baseline:.2f}: nothing was learned that a cut could lose; give more --epochs, or another "
+            "--learning-rate"
+        )
 
 
 def _nearest(cuts: list[dict[str, Any]], full: float) -> str:
