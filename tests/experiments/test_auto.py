@@ -61,6 +61,7 @@ def expansion():
 )
 def test_the_largest_count_within_the_bound_is_found_and_not_the_first_failure(bounds, dropped, store):
     answer = find(expansion(), store, bounds)
+    assert answer.record is not None and answer.digest is not None
     assert tuple(answer.record["spec"]["drop"]["dropped"]) == dropped and answer.complete
     assert store.model_folder(answer.digest).is_dir()
     assert len(list(store.root.glob("*/model"))) == len(SCORES), "checkpoints that were there before stay"
