@@ -75,7 +75,8 @@ def _aligned_entries(flat: Flat, depth: int, kept: tuple[int, ...], like: Flat) 
             places = {i + extra: n + extra for n, i in enumerate(kept)} | ({0: 0} if extra == 1 else {})
             places.setdefault(depth - 1 + extra, len(kept) - 1 + extra)  # of all states only the last may be recorded
             chosen = {n: i for i, n in sorted(places.items(), reverse=True) if i in have and n >= 0}
-            if head and have != want and set(chosen) == want and max(have) == depth - 1 + extra:
+            whole = max(have, default=0) == depth - 1 + extra or 0 not in have  # else a few chosen states
+            if head and have != want and set(chosen) == want and whole:
                 for i in have:
                     del result[f"{head}.{i}"]
                 result.update({f"{head}.{n}": flat[f"{head}.{i}"] for n, i in chosen.items()})

@@ -10,6 +10,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ class Bench:
         if gap is not None:
             result.outcome, result.reason = WRONG, f"saved and loaded, {gap}"
             return
-        for model in (cut, again) if self.generates else ():
+        for model in (cut, again) if self.caches_exactly else ():
             said = fault_of_generating(model, self.calls[0])
             if said:
                 where = "in memory" if model is cut else "saved and loaded"
@@ -305,6 +306,11 @@ class Bench:
         if not self.calls or not hasattr(model, "generate") or not model.can_generate():
             return False
         return fault_of_generating(model, self.calls[0]) is None
+
+    @cached_property
+    def caches_exactly(self) -> bool:
+        """Whether the full model's logits with a cache are those without, so that another text would be the cut's."""
+        return self.generates and fault_of_generating(self.fresh(), self.calls[0], to_the_logit=True) is None
 
 
 def try_stack(
