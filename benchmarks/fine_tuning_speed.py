@@ -22,7 +22,9 @@ from transformers import set_seed
 
 from depthprune.cli.options import quiet_libraries
 from depthprune.evaluation.classification import evaluate
-from depthprune.healing.finetune import faster_precision, finetune
+from depthprune.healing.base import Schedule, TrainingData
+from depthprune.healing.precision import faster_precision
+from depthprune.healing.training import train
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.sources import locate
 from depthprune.tasks import TaskOptions, load_task
@@ -50,8 +52,8 @@ def our_speed(arguments, data, tokenizer, source, variant) -> float:
     """Return our examples a second over the same number of steps."""
     rows = shuffled(data, arguments, encode(data, tokenizer, 128)["train"])
     model, _ = load_classifier(source, data.task.num_outputs)
-    options = {"num_epochs": 1, "batch_size": arguments.batch_size, "learning_rate": arguments.learning_rate}
-    return finetune(model, tokenizer, rows, seed=arguments.seed, **options, **variant).examples_per_second
+    schedule = Schedule(1, arguments.batch_size, arguments.learning_rate, **variant)
+    return train(model, TrainingData(rows, tokenizer), schedule, seed=arguments.seed).examples_per_second
 
 
 def shuffled(data, arguments, rows=None):
@@ -104,8 +106,8 @@ def scores(arguments, data, tokenizer, source) -> None:
         for similar in (False, True):
             set_seed(seed)
             model, _ = load_classifier(source, data.task.num_outputs)
-            options = {"num_epochs": arguments.epochs, "learning_rate": arguments.learning_rate}
-            finetune(model, tokenizer, encoded["train"], seed=seed, similar_lengths=similar, **options)
+            schedule = Schedule(arguments.epochs, learning_rate=arguments.learning_rate, similar_lengths=similar)
+            train(model, TrainingData(encoded["train"], tokenizer), schedule, seed=seed)
             found = evaluate(model, tokenizer, data.task, encoded)
             by = "depthprune, batches of like length" if similar else "depthprune"
             print(json.dumps({"by": by, "seed": seed, **{name: m["value"] for name, m in found.items()}}))

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec, Step, run_spec_of
 
 SPEC = RunSpec(
     model="hub:bert-base-cased@cd5ef92a9fb2f889e972770a36d4ed042daf221e",
@@ -36,6 +37,8 @@ OTHER_VALUES = {
     "heal.drop_every_steps": 10,
     "heal.freeze_layers": (0, 1),
     "heal.freeze_embeddings": True,
+    "heal.steps": (Step("finetune", (("num_epochs", 2.0),)),),
+    "heal.teacher": "sha256:ff00",
     "drop.order": (2, 1),
 }
 
@@ -59,6 +62,24 @@ def with_value(spec, name: str, value):
 def test_the_digest_of_a_run_is_what_it_was_when_the_first_results_were_stored():
     # A change here makes every stored result unreachable: give the new field a default and `later` instead.
     assert SPEC.digest() == "d4bf48ecdb9e"
+
+
+def test_all_stored_results_load_and_keep_their_names():
+    files = sorted((Path(__file__).parents[1] / "docs" / "results").glob("*.json"))
+    assert len(files) >= 40
+    for file in files:
+        spec = run_spec_of(json.loads(file.read_text(encoding="utf-8"))["spec"])
+        assert spec.digest() == file.stem
+        assert run_spec_of(spec.to_dict()) == spec
+
+
+def test_a_spec_with_steps_is_read_as_it_was_written():
+    steps = (Step("freeze", (("embeddings", True), ("layers", (0, 2)))), Step("finetune", (("num_epochs", 2.0),)))
+    spec = dataclasses.replace(SPEC, heal=HealSpec(steps=steps))
+    again = run_spec_of(json.loads(json.dumps(spec.to_dict())))
+    assert again == spec and again.digest() == spec.digest()
+    whole = dataclasses.replace(SPEC, heal=HealSpec(steps=(steps[0], Step("finetune", (("num_epochs", 2),)))))
+    assert whole.digest() == spec.digest(), "2 and 2.0 epochs are one run"
 
 
 def test_every_field_is_part_of_the_name():

@@ -15,8 +15,19 @@ from functools import lru_cache
 from typing import Any
 
 from depthprune.errors import UserError
+from depthprune.plan import format_layers
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+# What a step of a recipe may say differently from the rest of it. The precision is one for all runs that are compared.
+STEP_ENTRIES = ("num_epochs", "batch_size", "learning_rate", "weight_decay", "similar_lengths")
+REPLACED = {  # entry of a recipe → the step that says it in a recipe of steps
+    "epochs_before": "finetune(num_epochs=3)+drop+finetune",
+    "freeze_dropped": "freeze(dropped=true)+finetune+drop+finetune",
+    "drop_every": "gradual(every=1)",
+    "drop_every_steps": "gradual(every_steps=100)",
+    "freeze_layers": "freeze(layers=0-2)+finetune",
+    "freeze_embeddings": "freeze(embeddings=true)+finetune",
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,37 @@ class DropSpec:
 
     dropped: tuple[int, ...] = ()
     order: tuple[int, ...] = field(default=(), metadata={"later": True})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe, as a value: a healing method and what is set for it alone.
+
+    Args:
+        method: name of a registered healing method.
+        options: (name, value) of the method's own options and of the entries of the recipe that this step overrides
+            (`STEP_ENTRIES`), ascending by name.
+    """
+
+    method: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        """Return the step as it is written in a recipe.
+
+        >>> str(Step("finetune", (("num_epochs", 2.0),)))
+        'finetune(num_epochs=2)'
+        """
+        inside = ", ".join(f"{name}={_text(value)}" for name, value in self.options)
+        return f"{self.method}({inside})" if inside else self.method
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return format_layers(tuple(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -51,6 +93,9 @@ class HealSpec:
         drop_every_steps: the same, counted in optimiser steps.
         freeze_layers: layers that learn nothing, by index in the model that was given.
         freeze_embeddings: the embeddings learn nothing.
+        steps: the recipe step by step, in place of `epochs_before`, `drop_every` and `freeze_*`; see `healing.recipe`.
+        teacher: the model by content, as in a run's spec, that methods imitate which need a teacher; the full model,
+            fine-tuned on the task, if empty.
     """
 
     num_epochs: float = 3
@@ -65,6 +110,14 @@ class HealSpec:
     drop_every_steps: int = field(default=0, metadata={"later": True})
     freeze_layers: tuple[int, ...] = field(default=(), metadata={"later": True})
     freeze_embeddings: bool = field(default=False, metadata={"later": True})
+    steps: tuple[Step, ...] = field(default=(), metadata={"later": True})
+    teacher: str = field(default="", metadata={"later": True})
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        epochs = (value for step in self.steps for name, value in step.options if name == "num_epochs")
+        return bool(self.num_epochs or self.epochs_before or any(epochs))
 
     @property
     def gradual(self) -> bool:
@@ -93,11 +146,14 @@ class HealSpec:
             raise UserError("freeze_dropped is about the training before the drop; it needs epochs_before")
         if any(layer < 0 for layer in self.freeze_layers):
             raise UserError("freeze_layers are indices from 0 in the model that was given")
+        if self.steps and (instead := [name for name in REPLACED if getattr(self, name)]):
+            raise UserError(f"{instead[0]} and steps exclude each other; write it as a step: {REPLACED[instead[0]]}")
 
     def for_full(self) -> "HealSpec":
         """Return the recipe of the full model that a pruned one is compared with: what is about dropping means nothing.
 
-        Where the pruned one is trained before the drop alone, the full one is trained as long.
+        Where the pruned one is trained before the drop alone, the full one is trained as long. A recipe of steps is
+        compared with plain fine-tuning by the same schedule.
 
         >>> HealSpec(epochs_before=3, num_epochs=6).for_full() == HealSpec(num_epochs=6)
         True
@@ -109,8 +165,17 @@ class HealSpec:
 
 @lru_cache(maxsize=256)  # a report asks for a few recipes a hundred thousand times
 def _for_full(heal: HealSpec) -> HealSpec:
-    epochs = heal.num_epochs or heal.epochs_before
-    return replace(heal, num_epochs=epochs, epochs_before=0.0, freeze_dropped=False, drop_every=0.0, drop_every_steps=0)
+    own = (value for step in heal.steps for name, value in step.options if name == "num_epochs")
+    epochs = heal.num_epochs or heal.epochs_before or max(own, default=0.0)
+    dropping = {
+        "epochs_before": 0.0,
+        "freeze_dropped": False,
+        "drop_every": 0.0,
+        "drop_every_steps": 0,
+        "steps": (),
+        "teacher": "",
+    }
+    return replace(heal, num_epochs=epochs, **dropping)
 
 
 @dataclass(frozen=True)
@@ -160,7 +225,14 @@ def heal_of(values: Mapping[str, Any]) -> HealSpec:
     """Return the recipe in a record: what was added since it was written has its default."""
     known = {item.name for item in fields(HealSpec)}
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+    if "steps" in given:
+        given["steps"] = tuple(_step_of(step) for step in given["steps"])
     return HealSpec(**given)
+
+
+def _step_of(values: Mapping[str, Any]) -> Step:
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in values["options"]}
+    return Step(values["method"], tuple(sorted(options.items())))
 
 
 def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
@@ -181,10 +253,16 @@ def _canonical(spec: Any) -> dict[str, Any]:
         value = getattr(spec, item.name)
         if item.metadata.get("later") and value == _default(item):
             continue
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # 3 and 3.0 epochs are one run
-        values[item.name] = _canonical(value) if is_dataclass(value) else value
+        values[item.name] = _canonical_value(value)
     return values
+
+
+def _canonical_value(value: Any) -> Any:
+    if is_dataclass(value):
+        return _canonical(value)
+    if isinstance(value, tuple):
+        return [_canonical_value(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 3 and 3.0 epochs are one run
 
 
 def _default(item: Any) -> Any:

@@ -103,12 +103,12 @@ def test_layers_that_a_strategy_also_chooses_share_its_run(run, command, bert, r
 
 
 def test_an_interrupt_leaves_the_store_as_it_was(run, tmp_path, monkeypatch):
-    import depthprune.healing.finetune as finetune
+    import depthprune.healing.training as training
 
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetune.Trainer, "training_step", interrupt)
+    monkeypatch.setattr(training.Trainer, "training_step", interrupt)
 
     answer = run()
 

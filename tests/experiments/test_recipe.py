@@ -8,17 +8,19 @@ import torch
 from transformers import GPT2Config, GPT2Model, set_seed
 
 from depthprune.errors import PlanError, UserError
-from depthprune.experiments.recipe import carry_out, drop_steps, together
 from depthprune.experiments.run import run
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
-from depthprune.healing.finetune import HealReport, finetune
-from depthprune.healing.frozen import embedding_modules, frozen
+from depthprune.healing.base import Cut, HealReport, Schedule, TrainingData
+from depthprune.healing.methods.freeze import embedding_modules
+from depthprune.healing.methods.gradual import GradualOptions, drop_steps
+from depthprune.healing.recipe import heal, resolve, together
+from depthprune.healing.training import train
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
-from depthprune.specs import DropSpec, HealSpec
+from depthprune.specs import HealSpec
 from depthprune.strategies import removal_order
 from depthprune.surgery import drop_layers
 from depthprune.tasks import TaskOptions, load_task
@@ -46,36 +48,37 @@ def prepared(here):
 
 
 class Trace:
-    """A real training of the model, which notes its depth at each step and what learned."""
+    """Carries out the steps of a recipe, and notes the depth of the model at each optimiser step and what learned."""
 
-    def __init__(self, model, tokenizer, rows, heal):
-        self.model, self.given = model, (tokenizer, rows, heal)
+    def __init__(self):
         self.trainings, self.depths = [], []
 
-    def __call__(self, num_epochs, **more):
-        tokenizer, rows, heal = self.given
-        before = {name: value.clone() for name, value in self.model.state_dict().items()}
-        depths = []
-        report = finetune(
-            self.model, tokenizer, rows, num_epochs=num_epochs, batch_size=heal.batch_size, learning_rate=1e-3,
-            precision="float32", **more,
-            on_step=lambda done, total: depths.append(self.model.config.num_hidden_layers),
-        )  # fmt: skip
-        self.depths.append(depths)
-        after = self.model.state_dict()
-        learned = {name for name in after if name in before and not torch.equal(before[name], after[name])}
-        self.trainings.append((num_epochs, learned))
-        return report
+    def traced(self, step):
+        def function(model, data, options, *, schedule, on_step, **more):
+            before = {name: value.clone() for name, value in model.state_dict().items()}
+            depths = []
+            noted = lambda done, total: depths.append(model.config.num_hidden_layers)  # noqa: E731
+            healed = step.healer.function(model, data, options, schedule=schedule, on_step=noted, **more)
+            after = healed.model.state_dict()
+            learned = {name for name in after if name in before and not torch.equal(before[name], after[name])}
+            if healed.trainings:
+                self.depths.append(depths)
+                self.trainings.append((schedule.num_epochs, learned))
+            return healed
+
+        return dataclasses.replace(step, healer=dataclasses.replace(step.healer, function=function))
 
 
-def heal_with(prepared, heal, dropped, order=()):
+def heal_with(prepared, spec, dropped, order=()):
     source, tokenizer, rows = prepared
     model, _ = load_classifier(source, 2)
-    trace = Trace(model, tokenizer, rows, heal)
-    reports = carry_out(model, DropSpec(dropped, order), heal, train=trace, num_rows=len(rows))
-    assert not any("requires_grad" in name for name in vars(model))
+    trace = Trace()
+    spec = dataclasses.replace(spec, learning_rate=1e-3, precision="float32")
+    steps = [trace.traced(step) for step in resolve(spec)]
+    healed = heal(model, TrainingData(rows, tokenizer), steps, cut=Cut(LayerPlan(4, dropped), order), seed=42)
+    assert healed.model is model and not any("requires_grad" in name for name in vars(model))
     assert all(parameter.requires_grad for parameter in model.parameters()), "nothing stays frozen"
-    return model, trace, reports
+    return model, trace, healed.trainings
 
 
 def test_the_plain_recipe_drops_and_then_trains_once(prepared):
@@ -109,7 +112,7 @@ def test_without_epochs_the_cut_model_is_the_one_that_was_given(prepared):
     cut = drop_layers(whole, LayerPlan(4, (3,))).state_dict()
     body = [name for name in cut if name.startswith("bert.") and "pooler" not in name]
     assert body and all(torch.equal(model.state_dict()[name], cut[name]) for name in body)
-    assert trace.depths == [[]] and together(reports).steps == 0
+    assert trace.depths == [] and together(reports).steps == 0
 
 
 def test_fine_tuned_first_and_then_only_dropped_has_one_training(prepared):
@@ -146,17 +149,19 @@ def test_a_layer_that_goes_within_a_training_leaves_what_dropping_it_before_leav
     set_seed(1)
     model, _ = load_classifier(source, 2)
     before = drop_layers(copy.deepcopy(model), LayerPlan(4, (1,)))
-    finetune(model, tokenizer, rows, num_epochs=1, batch_size=16, learning_rate=1e-9, precision="float32",
-             events=[(2, lambda: drop_layers(model, LayerPlan(4, (1,))))])  # fmt: skip
+    train(model, TrainingData(rows, tokenizer), Schedule(1, 16, 1e-9, precision="float32"),
+          events=[(2, lambda: drop_layers(model, LayerPlan(4, (1,))))])  # fmt: skip
     states = before.state_dict(), model.state_dict()
     assert states[0].keys() == states[1].keys()
     assert all(torch.allclose(states[0][name], states[1][name], atol=1e-5) for name in states[0])
 
 
 def test_when_layers_go_in_epochs_and_in_steps():
-    assert drop_steps(HealSpec(num_epochs=1, drop_every=2, batch_size=16), 3, 80) == ([10, 20, 30], 7.0)
-    assert drop_steps(HealSpec(num_epochs=1, drop_every_steps=3, batch_size=16), 1, 80) == ([3], 1.6)
-    assert drop_steps(HealSpec(num_epochs=1, drop_every=0.001, batch_size=16), 1, 80)[0] == [1]
+    schedule = Schedule(num_epochs=1, batch_size=16)
+    assert drop_steps(GradualOptions(every=2), 3, 80, schedule) == ([10, 20, 30], 7.0)
+    assert drop_steps(GradualOptions(every_steps=3), 1, 80, schedule) == ([3], 1.6)
+    assert drop_steps(GradualOptions(every=0.001), 1, 80, schedule)[0] == [1]
+    assert drop_steps(GradualOptions(), 2, 80, schedule)[0] == [5, 10]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +199,7 @@ def test_a_recipe_that_cannot_be_is_refused_with_its_reason(values, message):
 
 
 def test_a_frozen_layer_that_does_not_exist_is_refused(prepared):
-    with pytest.raises(PlanError, match="layer 7 cannot be frozen: the stack has layers 0 to 3"):
+    with pytest.raises(PlanError, match="cannot freeze: layer 7 does not exist: the stack has layers 0 to 3"):
         heal_with(prepared, HealSpec(freeze_layers=(7,)), (1,))
 
 
@@ -245,9 +250,6 @@ def gpt2():
 def test_embeddings_are_found_in_models_that_have_no_module_of_that_name():
     assert [type(m).__name__ for m in embedding_modules(tiny_model("bert"))] == ["BertEmbeddings"]
     assert len(embedding_modules(gpt2())) == 2, "tokens and positions"
-    with frozen(embedding_modules(model := gpt2())):
-        assert not model.get_input_embeddings().weight.requires_grad
-    assert model.get_input_embeddings().weight.requires_grad
 
 
 def test_reports_are_put_together():

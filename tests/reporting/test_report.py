@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import pytest
 
 from depthprune.errors import UserError
+from depthprune.healing.recipe import parse_recipe
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
 from depthprune.reporting.drawings.charts import pareto_front, slowness
 from depthprune.reporting.page import page, sections
@@ -191,7 +192,7 @@ def test_every_command_in_a_report_is_one_that_the_command_line_takes(tmp_path):
     recipes = [
         HealSpec(), HealSpec(weight_decay=0.01, precision="float32", similar_lengths=True), HealSpec(batch_size=8),
         HealSpec(epochs_before=3, freeze_dropped=True, freeze_layers=(0, 1, 2), freeze_embeddings=True),
-        HealSpec(drop_every_steps=50),
+        HealSpec(drop_every_steps=50), HealSpec(steps=parse_recipe("freeze(layers=0-1)+two-step"), teacher="sha256:00"),
     ]  # fmt: skip
     own = {"dataset": "my data.csv", "text_columns": ["a", "b"], "label_column": "kind", "eval_split": "test",
            "kind": "classification", "metric": "f1"}  # fmt: skip

@@ -23,7 +23,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Bounds": ("max_loss", "max_parameters", "max_latency_ms", "speedup", "budget"),
     "Training": (
         "epochs", "learning_rate", "weight_decay", "batch_size", "precision", "similar_lengths", "epochs_before",
-        "freeze_dropped", "drop_every", "drop_every_steps", "freeze_layers", "freeze_embeddings", "heal", "baseline",
+        "freeze_dropped", "drop_every", "drop_every_steps", "freeze_layers", "freeze_embeddings", "heal", "teacher",
+        "baseline",
     ),
     "Running": (
         "device", "dtype", "layerwise", "cache_memory", "cache_dir", "workers", "cpus", "gpus", "executor", "address",

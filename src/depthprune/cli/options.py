@@ -62,6 +62,22 @@ SimilarLengths = Annotated[
 EpochsBefore = Annotated[
     float, typer.Option("--epochs-before", help="Fine-tune the full model so long first, then drop.", min=0.0)
 ]
+Heal = Annotated[
+    str | None,
+    typer.Option(
+        "--heal",
+        help="The recipe: a name, or steps such as 'freeze(layers=0-2)+finetune'; see depthprune list.",
+        show_default=False,
+    ),
+]
+Teacher = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher",
+        help="For recipes that need a teacher: a fine-tuned model; the full model, fine-tuned here, if left out.",
+        show_default=False,
+    ),
+]
 FreezeDropped = Annotated[
     bool, typer.Option("--freeze-dropped", help="With --epochs-before: layers that will go learn nothing then.")
 ]

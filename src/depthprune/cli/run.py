@@ -37,6 +37,8 @@ def run(
     drop_every_steps: options.DropEverySteps = 0,
     freeze_layers: options.FreezeLayers = None,
     freeze_embeddings: options.FreezeEmbeddings = False,
+    heal: options.Heal = None,
+    teacher: options.Teacher = None,
     output: options.Output = None,
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
@@ -51,15 +53,16 @@ def run(
     Both runs are recorded in the store, and a recorded run is not run again. Under torchrun the processes share the
     training, and the first one records.
     """
+    from depthprune.healing.recipe import parse_recipe
     from depthprune.specs import HealSpec
 
     check_healing(epochs, learning_rate, precision)
     frozen = tuple(sorted(set(parse_layers(freeze_layers)))) if freeze_layers else ()
-    heal = HealSpec(
+    spec = HealSpec(
         epochs, batch_size, learning_rate, weight_decay, precision=precision, similar_lengths=similar_lengths,
         epochs_before=epochs_before, freeze_dropped=freeze_dropped, drop_every=drop_every,
         drop_every_steps=drop_every_steps, freeze_layers=frozen,
-        freeze_embeddings=freeze_embeddings,
+        freeze_embeddings=freeze_embeddings, steps=parse_recipe(heal) if heal else (),
     )  # fmt: skip
     if output is not None:
         from depthprune.output import check_target
@@ -89,7 +92,8 @@ def run(
                 classification=classification,
                 metric=metric,
             ),
-            heal=heal,
+            heal=spec,
+            teacher=teacher,
             max_length=max_length,
             seed=seed,
             store=store,

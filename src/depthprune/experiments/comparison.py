@@ -12,6 +12,7 @@ from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth
 from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
@@ -53,6 +54,7 @@ def compare(
     protect: str | None = None,
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
+    teacher: str | Path | None = None,
     max_length: int = 128,
     seed: int = 42,
     store: Path | str = DEFAULT_STORE,
@@ -79,7 +81,8 @@ def compare(
         threshold: with a score on the cosine, instead of `count`: layers whose mean cosine is above it go.
         protect: with a score: layers that stay, such as `"0,-1"`.
         options: where the task's data lies, and its columns.
-        heal: epochs, learning rate, batch size; the paper's example by default.
+        heal: epochs, learning rate, batch size, steps; the paper's example by default.
+        teacher: a fine-tuned model, for recipes that need one; the full model's own run if None.
         max_length: tokens to which an example is cut.
         seed: of the fresh head, of dropout, of the order of the rows.
         store: the folder of runs.
@@ -100,9 +103,12 @@ def compare(
     choice = Choice(strategy, count, layers, keep, threshold, protect)
     choice.check()  # before anything is loaded
     heal = heal or HealSpec()
-    heal.check()
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    teaching = None if teacher is None else locate(teacher, **trust)
+    heal = heal if teaching is None else dataclasses.replace(heal, teacher=teaching.identity)
+    recipe = resolve(heal)
     Store(store).check_writable()
-    source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+    source = locate(model, **trust)
     depth = stack_depth(source)
     by_data = choice.by_score or choice.by_search
     plan = None if by_data else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
@@ -132,6 +138,7 @@ def compare(
             save=keep_model,
             force=force,
             profile=profile,
+            teacher=teaching,
             on_progress=lambda stage, done, total: on_progress(f"{title}: {stage}", done, total),
         )
 
@@ -139,7 +146,8 @@ def compare(
         full = one(plan, "full model", save)
         return Comparison(full, full)
     check_plan_early(source, plan, data)
-    full = one(dataclasses.replace(plan, dropped=()), "full model", False)
+    teaches = not heal.teacher and any(step.healer.needs_teacher for step in recipe)
+    full = one(dataclasses.replace(plan, dropped=()), "full model", teaches)
     return Comparison(full, one(plan, "pruned model", save))
 
 

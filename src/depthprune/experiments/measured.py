@@ -93,14 +93,14 @@ class Measuring:
             model: the whole one.
             rows: tokenised, to train on.
         """
-        from depthprune.healing.finetune import first_batch
         from depthprune.healing.precision import Probe, faster_precision
+        from depthprune.healing.training import first_batch
 
         def probe() -> Probe:
             on_progress("trying float32 and bfloat16", 0, 1)
             return faster_precision(model, first_batch(tokenizer, rows, spec.heal.batch_size))
 
-        if not spec.heal.num_epochs and not spec.heal.epochs_before:
+        if not spec.heal.trains:
             return Precision("float32", "nothing was trained", {})
         return decide_precision(spec, self.store, self.device, probe)
 

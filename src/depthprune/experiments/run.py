@@ -1,37 +1,33 @@
 """The one place where the stages meet: load, drop, heal, score, profile, save, record."""
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
+from depthprune.errors import UserError
 from depthprune.experiments import environment as provenance
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
+from depthprune.experiments.models import FullModel, load_model
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
-from depthprune.loading import check_positions, load_classifier, load_tokenizer
+from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
+from depthprune.healing.recipe import resolve, show
+from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
-from depthprune.sources import ModelSource
-from depthprune.specs import RunSpec
+from depthprune.sources import ModelSource, locate
+from depthprune.specs import DropSpec, HealSpec, RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
-if TYPE_CHECKING:
-    from depthprune.healing.finetune import HealReport
-
-KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
-TRAINING = ("batch_size", "learning_rate", "weight_decay", "similar_lengths")  # of a recipe
-
 Progress = Callable[[str, int, int], None]
-_loaded: dict[tuple[str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,7 @@ def run(
     force: bool = False,
     wait: bool = True,
     profile: bool = True,
+    teacher: ModelSource | None = None,
     on_progress: Progress = no_progress,
 ) -> Result:
     """Carry out one run, or return its record where the store has it.
@@ -87,6 +84,8 @@ def run(
             record it would be another model's.
         wait: where another process does this run now, wait until it is done, and go on if it dies.
         profile: measure latencies; otherwise the record has None in their place.
+        teacher: the model that `spec.heal.teacher` names. A recipe that needs a teacher and names none is taught by the
+            full model, fine-tuned on the task: a run of its own, whose checkpoint the store keeps for all such recipes.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
@@ -105,6 +104,7 @@ def run(
         now.update(stage=stage, done=done, total=total)
         on_progress(stage, done, total)
 
+    teaching = _teacher(source, data, spec, plan, teacher, store=store, device=device, profile=profile, tell=tell)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
     with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
         # Whoever had the claim a moment ago may have done it.
@@ -113,7 +113,7 @@ def run(
         save = save or processes.agree(store.model_folder(digest).is_dir())
         started = time.perf_counter()
         measuring = Measuring(store, device, profile, anew=force)
-        model, outcome, predictions = _stages(source, data, spec, plan, measuring, tell)
+        model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, tell)
         record = None
         if claimed is not None:
             outcome["seconds"] = time.perf_counter() - started
@@ -138,8 +138,45 @@ def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
     return Result(digest, record, model, stored=True)
 
 
+def _teacher(
+    source: ModelSource,
+    data: TaskData,
+    spec: RunSpec,
+    plan: LayerPlan,
+    given: ModelSource | None,
+    *,
+    store: Store,
+    device: str,
+    profile: bool,
+    tell: Progress,
+) -> Teacher | None:
+    """Return the teacher that a recipe needs: the given one, or the full model's run; None where it needs none.
+
+    Raises:
+        UserError: the given model is not the one that the recipe names.
+    """
+    if not any(step.healer.needs_teacher for step in resolve(spec.heal)):
+        return None
+    if spec.heal.teacher != (given.identity if given is not None else ""):
+        raise UserError(f"the recipe names the teacher '{spec.heal.teacher[:19]}…'; give that model as the teacher")
+    if given is None:
+        full = replace(spec, drop=DropSpec(), heal=spec.heal.for_full())
+        said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
+        nothing, where = LayerPlan(plan.depth, ()), {"store": store, "device": device}
+        taught = run(source, data, full, nothing, **where, save=True, profile=profile, on_progress=said)
+        assert taught.model is not None, "a run that is saved has a checkpoint"
+        given = locate(taught.model, trust_remote_code=source.trust_remote_code)
+    return FullModel(given, data.task.num_outputs, device)
+
+
 def _stages(
-    source: ModelSource, data: TaskData, spec: RunSpec, plan: LayerPlan, measuring: Measuring, on_progress: Progress
+    source: ModelSource,
+    data: TaskData,
+    spec: RunSpec,
+    plan: LayerPlan,
+    measuring: Measuring,
+    teacher: Teacher | None,
+    on_progress: Progress,
 ) -> tuple[Any, dict[str, Any], Predictions]:
     """Load, drop, heal, score, profile; returns the model, what came out, and its predictions.
 
@@ -149,8 +186,7 @@ def _stages(
 
     from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate
-    from depthprune.experiments.recipe import carry_out, together
-    from depthprune.healing.finetune import finetune
+    from depthprune.healing.recipe import heal, together
     from depthprune.tasks.encoding import encode
 
     on_progress("tokenising", 0, 1)
@@ -158,7 +194,7 @@ def _stages(
     encoded = encode(data, tokenizer, spec.evaluation.max_length)
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
-    model, fresh = _load(source, spec.model, data.task.num_outputs, spec.seed, measuring.device)
+    model, fresh = load_model(source, spec.model, data.task.num_outputs, spec.seed, measuring.device)
     check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
@@ -167,20 +203,16 @@ def _stages(
     precision = processes.agree(precision)
     assert precision is not None
 
-    def train(num_epochs: float, **more: Any) -> Any:
-        return finetune(
-            model,
-            tokenizer,
-            encoded["train"],
-            num_epochs=num_epochs,
-            **{name: getattr(spec.heal, name) for name in TRAINING},
-            precision=precision.precision,
-            seed=spec.seed,
-            **more,
-            on_step=lambda done, total: on_progress("training", done, total),
-        )
-
-    heals = carry_out(model, spec.drop, spec.heal, train=train, num_rows=len(encoded["train"]))
+    healed = heal(
+        model,
+        TrainingData(encoded["train"], tokenizer),
+        resolve(spec.heal, precision=precision.precision),
+        cut=Cut(plan, spec.drop.order),
+        seed=spec.seed,
+        teacher=teacher,
+        on_step=lambda done, total: on_progress("training", done, total),
+    )
+    model, trainings = healed.model, healed.trainings
     if not processes.is_first():
         return model, {}, {}
     predictions: dict[str, dict[str, list]] = {}
@@ -191,7 +223,8 @@ def _stages(
             {prefix: {"expected": expected, "predicted": predicted}}
         ),
     )
-    heal = asdict(together(heals)) | ({"trainings": [asdict(each) for each in heals]} if len(heals) > 1 else {})
+    took = asdict(together(trainings))
+    took |= {"trainings": [asdict(each) for each in trainings]} if len(trainings) > 1 else {}
     baseline = majority_baseline(data)
     outcome = {
         "status": "done",
@@ -200,35 +233,20 @@ def _stages(
         "primary": data.task.primary,
         "baseline": baseline,
         "profile": profile,
-        "heal": {**heal, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
+        "heal": {**took, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, heals)],
+        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, trainings)],
     }
     return model, outcome, predictions
 
 
-def _warnings(fresh: list[str], heals: Sequence["HealReport"]) -> list[str]:
-    if not fresh or any(heal.steps for heal in heals):
+def _warnings(fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:
+    if not fresh or any(training.steps for training in trainings):
         return []
     return [
         f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
         "mean nothing; give a fine-tuned model, or more than 0 epochs"
     ]
-
-
-def _load(source: ModelSource, identity: str, num_outputs: int, seed: int, device: str) -> tuple[Any, list[str]]:
-    """Load the model with a head that depends on the seed alone; the last one loaded is kept for the next run."""
-    from depthprune.profiling.footprint import weight_bytes
-
-    key = (identity, num_outputs, seed)
-    if key not in _loaded:
-        _loaded.clear()
-        model, fresh = load_classifier(source, num_outputs)
-        if weight_bytes(model) > KEPT_BYTES:
-            return model.to(device), fresh
-        _loaded[key] = (model, fresh)
-    model, fresh = _loaded[key]
-    return copy.deepcopy(model).to(device), fresh
 
 
 def _plan(plan: LayerPlan) -> dict[str, Any]:
@@ -252,7 +270,6 @@ def _save(
         model.config.id2label = dict(enumerate(data.task.output_labels))
         model.config.label2id = {label: i for i, label in enumerate(data.task.output_labels)}
     shutil.rmtree(folder, ignore_errors=True)  # of the run that this one replaces
-    heal, epochs = spec.heal, spec.heal.num_epochs + spec.heal.epochs_before
     sizes = (profile.get("full_parameters"), profile.get("parameters"))
     save_made(
         model,
@@ -261,11 +278,15 @@ def _save(
         provenance=provenance.checkpoint_provenance(source, plan, task=data.task.name, run=spec.digest()),
         name=f"{source.title}-{data.task.name}",
         parameters=sizes if all(sizes) else None,
-        training=f"{epochs:g} epochs on {data.task.name}, with a learning rate of {heal.learning_rate:g}, "
-        f"batches of {heal.batch_size} and the seed {spec.seed}"
-        if epochs
-        else None,
+        training=_training(spec.heal, data.task.name, spec.seed) if spec.heal.trains else None,
     )
+
+
+def _training(heal: HealSpec, task: str, seed: int) -> str:
+    """Say how a checkpoint was trained, for its card."""
+    how = f"the recipe {show(heal.steps)}" if heal.steps else f"{heal.num_epochs + heal.epochs_before:g} epochs"
+    schedule = f"a learning rate of {heal.learning_rate:g}, batches of {heal.batch_size} and the seed {seed}"
+    return f"{how} on {task}, with {schedule}"
 
 
 def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """From a model, the rows of a task and a plan to the spec of a run. No torch where config.json names the depth."""
 
 from depthprune.errors import PlanError
+from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
@@ -51,6 +52,6 @@ def make_spec(
     drop = DropSpec(plan.dropped)
     if not plan.dropped:
         heal = heal.for_full()
-    elif heal.gradual:
+    elif any(step.healer.one_by_one for step in resolve(heal)):
         drop = DropSpec(plan.dropped, order or removal_order(plan))
     return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)

@@ -38,7 +38,11 @@ def healing_words(heal: HealSpec) -> str:
 def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
     for item in fields(HealSpec):
         value = getattr(heal, item.name)
-        if item.name not in COMMON and value != item.default:
+        if item.name == "steps" and value:
+            yield "heal", "+".join(map(str, value))
+        elif item.name == "teacher" and value:
+            yield "teacher", value
+        elif item.name not in COMMON and value != item.default:
             is_layers, is_number = isinstance(value, tuple), isinstance(value, int | float)
             yield (
                 item.name,
@@ -82,7 +86,7 @@ def command(run: "Run") -> str:
 
 def _drop_options(run: "Run") -> tuple[str, ...]:
     plan = LayerPlan(run.depth, run.dropped)
-    if run.heal.gradual and run.order and run.order != removal_order(plan):
+    if run.order and run.order != removal_order(plan):
         # Layers that are named go from the last one down; a strategy has an order of its own.
         names = [name.partition(" (")[0] for name in run.strategies]
         ordered = [name for name in same_choice(plan) if removal_order(plan, name) == run.order]
@@ -111,4 +115,8 @@ def _options(heal: HealSpec, max_length: int) -> str:
     parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
     parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
     parts += [f"--max-length {max_length}"] if max_length != 128 else []
-    return " ".join([*parts, *(f"--{name.replace('_', '-')} {shown}".strip() for name, shown in _unusual(heal))])
+    more = ((name, shown if name != "teacher" else "TEACHER") for name, shown in _unusual(heal))
+    parts += [
+        " ".join([f"--{name.replace('_', '-')}", *([shlex.quote(shown)] if shown else [])]) for name, shown in more
+    ]
+    return " ".join(parts)

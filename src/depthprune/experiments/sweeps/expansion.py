@@ -146,8 +146,9 @@ def expand(
 
 def _check_recipes(spec: SweepSpec, source: ModelSource, depth: int) -> None:
     for name, heal in spec.heal.items():
-        if any(layer >= depth for layer in heal.freeze_layers):
-            layer = max(heal.freeze_layers)
+        in_steps = (value for step in heal.steps for option, value in step.options if option == "layers")
+        layer = max((*heal.freeze_layers, *(layer for layers in in_steps for layer in layers)), default=0)
+        if layer >= depth:
             raise UserError(f"the recipe '{name}' freezes layer {layer}; '{source.name}' has layers 0 to {depth - 1}")
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import PlanError, UserError
+from depthprune.healing.recipe import parse_recipe, resolve
 from depthprune.plan import parse_layers
 from depthprune.specs import HealSpec
 
@@ -240,14 +241,18 @@ def _heal(value: Any) -> dict[str, HealSpec]:
 
 
 def _recipe(recipe: dict[str, Any]) -> HealSpec:
-    known: dict[str, Any] = {item.name: item.type for item in fields(HealSpec)}
+    known: dict[str, Any] = {item.name: item.type for item in fields(HealSpec) if item.name != "teacher"}
     for key, value in recipe.items():
         if key not in known:
             raise _Wrong(f"a recipe has no '{key}'{_near(key, known)} (known: {', '.join(known)})")
+        if key == "steps":
+            continue
         recipe[key] = _layers(value) if key == "freeze_layers" else _of_kind(known[key], key, value)
-    heal = HealSpec(**recipe)
     try:
-        heal.check()
+        if "steps" in recipe:
+            recipe["steps"] = parse_recipe(_list(recipe["steps"]))
+        heal = HealSpec(**recipe)
+        resolve(heal)
     except UserError as error:
         raise _Wrong(str(error)) from None
     return heal

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from depthprune.errors import UserError
-from depthprune.healing.finetune import finetune
+from depthprune.healing.base import Schedule, TrainingData
 from depthprune.healing.precision import faster, faster_precision, interleaved_minima
+from depthprune.healing.training import train as train_model
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.encoding import encode
 from tiny_models import tiny_model, tiny_tokenizer
@@ -22,14 +23,10 @@ def encoded(count: int = 64):
     return encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"]
 
 
-def train(seed: int = 0, **options):
+def train(seed: int = 0, on_step=None, **options):
     model = tiny_model("bert", "classification", depth=2)
-    report = finetune(
-        model,
-        tiny_tokenizer(),
-        encoded(),
-        **{"num_epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32", "seed": seed, **options},
-    )
+    schedule = Schedule(**{"num_epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32", **options})
+    report = train_model(model, TrainingData(encoded(), tiny_tokenizer()), schedule, seed=seed, on_step=on_step)
     return model, report
 
 
@@ -55,7 +52,7 @@ def test_its_steps_are_those_of_a_loop_written_by_hand():
 
     rows, epochs, rate = encoded(16), 8, 5e-3
     ours, loop = without_dropout(), without_dropout().train()
-    finetune(ours, tiny_tokenizer(), rows, num_epochs=epochs, batch_size=16, learning_rate=rate, precision="float32")
+    train_model(ours, TrainingData(rows, tiny_tokenizer()), Schedule(epochs, 16, rate, precision="float32"))
 
     batch = tiny_tokenizer().pad(rows.remove_columns("length").to_list(), return_tensors="pt")
     optimizer = torch.optim.AdamW(loop.parameters(), lr=rate, weight_decay=0.0)

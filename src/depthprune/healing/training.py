@@ -1,4 +1,4 @@
-"""Fine-tune a model on a task with `transformers.Trainer`.
+"""Train a model on a task with `transformers.Trainer`: what the healing methods that train have in common.
 
 Batches are padded to their longest row, and hold rows of like length if that is asked for; in bfloat16 where a short
 probe finds that faster.
@@ -8,93 +8,57 @@ The defaults are the example of the paper's authors: AdamW, linear decay, no war
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from depthprune import processes
 from depthprune.errors import UserError
-from depthprune.healing.frozen import frozen as frozen_modules
+from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
 from depthprune.healing.precision import faster_precision
 from depthprune.healing.sampler import SimilarLengthSampler
 from depthprune.scratch import scratch_folder
+from depthprune.specs import PRECISIONS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 
-
-@dataclass(frozen=True)
-class HealReport:
-    """What a fine-tuning took.
-
-    Args:
-        seconds: training only, without probe and evaluation.
-        examples_per_second: over those seconds.
-        steps: optimiser steps.
-        loss: mean training loss; None where nothing was trained.
-        precision: what was used, `float32` or `bfloat16`.
-    """
-
-    seconds: float
-    examples_per_second: float
-    steps: int
-    loss: float | None
-    precision: str
-
-
-UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")
-
-
-def finetune(
+def train(
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
-    rows: Dataset,
+    data: TrainingData,
+    schedule: Schedule,
     *,
-    num_epochs: float = 3,
-    batch_size: int = 32,
-    learning_rate: float = 2e-5,
-    weight_decay: float = 0.0,
-    precision: str = "auto",
-    similar_lengths: bool = False,
     seed: int = 42,
-    frozen: Sequence[nn.Module] = (),
     events: Sequence[tuple[int, Callable[[], None]]] = (),
-    on_step: Callable[[int, int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> HealReport:
-    """Train `model` on tokenised rows, in place.
+    """Train the parameters of `model` that are not frozen, in place.
 
     Args:
-        model: with a head for the labels in `rows`; trained where its weights are.
-        rows: `input_ids`, `attention_mask`, …, `labels`, `length` (`tasks.encoding.encode`).
-        num_epochs: passes over `rows`; 0 leaves the model as it is.
-        batch_size: examples a step.
-        learning_rate: at the start; it decays linearly to zero.
-        precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32). `auto` is decided here, for
-            this training alone; what compares trainings decides once for all (`experiments.measured`).
-        similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
+        model: with a head for the labels in the rows; trained where its weights are.
+        data: rows with labels.
+        schedule: how long and how fast. The precision `auto` is decided here, for this training alone; what compares
+            trainings decides once for all (`experiments.measured`).
         seed: of the order of the rows and of dropout.
-        frozen: parts of the model that learn nothing.
         events: (step, what to do to the model after it), such as dropping a layer.
-        on_step: called with (steps done, steps in all).
+        on_step: called after each optimiser step.
 
     Raises:
         UserError: a precision that does not exist, or a batch that the processes of a torchrun cannot share.
     """
+    precision, rows, tokenizer, batch_size = schedule.precision, data.rows, data.tokenizer, schedule.batch_size
     if precision not in PRECISIONS:
         raise UserError(f"there is no precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
     if batch_size % processes.count():
         raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
-    if num_epochs == 0:
+    if schedule.num_epochs == 0:
         return UNTRAINED
     collator = DataCollatorWithPadding(tokenizer)
-    with frozen_modules(frozen), scratch_folder("training") as scratch:
+    with scratch_folder("training") as scratch:
         if precision == "auto":
             probe = faster_precision(model, first_batch(tokenizer, rows, batch_size))
             precision = processes.agree(probe.precision)
@@ -102,16 +66,16 @@ def finetune(
         arguments = _arguments(
             model,
             str(scratch),
-            num_train_epochs=num_epochs,
+            num_train_epochs=schedule.num_epochs,
             per_device_train_batch_size=batch_size // processes.count(),
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
+            learning_rate=schedule.learning_rate,
+            weight_decay=schedule.weight_decay,
             bf16=precision == "bfloat16",
             seed=seed,
             ddp_find_unused_parameters=bool(events),  # those of layers that went
         )
         inputs = rows.remove_columns("length")
-        if similar_lengths:
+        if schedule.similar_lengths:
             trainer = _SimilarLengthTrainer(model=trained, args=arguments, train_dataset=inputs, data_collator=collator)
             trainer.lengths, trainer.examples_a_step = rows["length"][:], batch_size
         else:
@@ -128,7 +92,9 @@ def finetune(
             # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     losses: Any = trainer.accelerator.gather(torch.tensor([result.training_loss], device=trainer.args.device))
-    return HealReport(seconds, len(rows) * num_epochs / seconds, result.global_step, losses.mean().item(), precision)
+    return HealReport(
+        seconds, len(rows) * schedule.num_epochs / seconds, result.global_step, losses.mean().item(), precision
+    )
 
 
 def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> TrainingArguments:
@@ -191,7 +157,7 @@ class _SimilarLengthTrainer(Trainer):
 class _Steps(TrainerCallback):
     """Tell a plain function how far the training is, and do what is to be done after a step."""
 
-    def __init__(self, on_step: Callable[[int, int], None] | None, events: Sequence[tuple[int, Callable[[], None]]]):
+    def __init__(self, on_step: OnStep | None, events: Sequence[tuple[int, Callable[[], None]]]):
         self._on_step, self._events = on_step, events
 
     def on_step_end(self, args, state, control, **kwargs):

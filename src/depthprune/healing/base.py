@@ -1,0 +1,248 @@
+"""What a healing method is, and the values that it is given and returns.
+
+A method is a function in a file of its own in `healing/methods/`. It takes a model and returns a plain one, which
+`save_pretrained` writes without anything of the method in it (adapters are merged). Parameters that are frozen when it
+is called stay as they are. With the same seed it does the same on the CPU. No torch here.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from depthprune.errors import PlanError
+from depthprune.plan import LayerPlan
+from depthprune.registry import Registry, first_line
+from depthprune.specs import Step
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+OnStep = Callable[[int, int], None]  # (optimiser steps done, optimiser steps in all)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Args:
+        num_epochs: passes over the rows; 0 leaves the model as it is.
+        batch_size: examples per optimiser step.
+        learning_rate: at the start; it decays linearly to zero.
+        weight_decay: AdamW's.
+        precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
+        similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
+    """
+
+    num_epochs: float = 3
+    batch_size: int = 32
+    learning_rate: float = 2e-5
+    weight_decay: float = 0.0
+    precision: str = "auto"
+    similar_lengths: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What to train on.
+
+    Args:
+        rows: `input_ids`, `attention_mask`, …, `length`, and `labels` where there are any (`tasks.encoding.encode`).
+        tokenizer: pads them.
+    """
+
+    rows: "Dataset"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the rows have labels."""
+        return "labels" in self.rows.column_names
+
+
+class Teacher(Protocol):
+    """The full model that a method may imitate."""
+
+    @property
+    def identity(self) -> str:
+        """The model by content, as in a run's spec."""
+        ...
+
+    def model(self) -> "PreTrainedModel":
+        """Return the whole model, in evaluation mode and without gradients, where the student is."""
+        ...
+
+
+class Cut:
+    """The layers of the model while it is healed, by index in the model that was given.
+
+    Args:
+        plan: the layers to drop.
+        order: the same layers in the order in which they go one by one; the last one first if empty.
+    """
+
+    def __init__(self, plan: LayerPlan, order: tuple[int, ...] = ()):
+        self.plan = plan
+        self._order = order or plan.dropped[::-1]
+        self.present: tuple[int, ...] = tuple(range(plan.depth))
+
+    @property
+    def pending(self) -> tuple[int, ...]:
+        """The layers that are still to be dropped, in the order in which they go."""
+        return tuple(layer for layer in self._order if layer in self.present)
+
+    def drop(self, model: "PreTrainedModel", layers: Iterable[int]) -> None:
+        """Drop layers of `model`, in place.
+
+        Raises:
+            CannotDropError: the architecture does not allow it.
+        """
+        from depthprune.surgery import drop_layers
+
+        going = set(layers)
+        positions = tuple(i for i, layer in enumerate(self.present) if layer in going)
+        drop_layers(model, LayerPlan(len(self.present), positions))
+        self.present = tuple(layer for layer in self.present if layer not in going)
+
+    def modules(self, model: "PreTrainedModel", layers: Iterable[int]) -> list["nn.Module"]:
+        """Return the modules of those of `layers` that are still in `model`.
+
+        Raises:
+            PlanError: the model that was given has no such layer.
+        """
+        from depthprune.surgery.modules import find_stacks
+
+        layers = tuple(layers)
+        wrong = [layer for layer in layers if not 0 <= layer < self.plan.depth]
+        if wrong:
+            raise PlanError(f"layer {wrong[0]} does not exist: the stack has layers 0 to {self.plan.depth - 1}")
+        stack = next(iter(find_stacks(model).values()))
+        positions = [self.present.index(layer) for layer in layers if layer in self.present]
+        return [model.get_submodule(path).get_submodule(str(i)) for path in stack.paths for i in positions]
+
+
+@dataclass(frozen=True)
+class HealReport:
+    """What a training took.
+
+    Args:
+        seconds: training only, without probe and evaluation.
+        examples_per_second: over those seconds.
+        steps: optimiser steps.
+        loss: mean training loss; None where nothing was trained.
+        precision: what was used, `float32` or `bfloat16`.
+    """
+
+    seconds: float
+    examples_per_second: float
+    steps: int
+    loss: float | None
+    precision: str
+
+
+UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What a method returns.
+
+    Args:
+        model: a plain one; the one that was given, or another.
+        trainings: a report for each training, none where nothing was trained.
+    """
+
+    model: "PreTrainedModel"
+    trainings: tuple[HealReport, ...] = ()
+
+
+# (model, data, options, *, schedule, seed, cut, teacher, on_step) to what came of it
+Method = Callable[..., Healed]
+
+
+@dataclass(frozen=True)
+class Healer:
+    """A named healing method.
+
+    Args:
+        name: what recipes call it.
+        function: carries it out; see `healing.methods.finetune` for its arguments.
+        options: a frozen dataclass of the method's own options, each with a default; None where it has none.
+        paper: address of the publication it comes from; empty where there is none.
+        needs_teacher: whether it is given the full model; otherwise its `teacher` is None.
+        drops: whether it drops the layers itself. A recipe without such a step drops them all before its first.
+        one_by_one: whether they go one by one, so that their order is part of the run.
+    """
+
+    name: str
+    function: Method
+    options: type | None = None
+    paper: str = ""
+    needs_teacher: bool = False
+    drops: bool = False
+    one_by_one: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return first_line(self.function)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named tuple of steps.
+
+    Args:
+        name: what the command calls it.
+        steps: carried out in this order.
+        summary: what it does, in a line.
+        paper: address of the publication it comes from; empty where there is none.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    summary: str
+    paper: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step of a recipe that is ready to be carried out.
+
+    Args:
+        healer: the method.
+        options: an instance of its options; None where it has none.
+        schedule: the recipe's, with what the step overrides.
+    """
+
+    healer: Healer
+    options: Any = None
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+registry: Registry[Healer] = Registry("healer", "depthprune.healing.methods")
+recipes: Registry[Recipe] = Registry("recipe", "depthprune.healing.methods")
+
+
+def healer(
+    name: str,
+    *,
+    options: type | None = None,
+    paper: str = "",
+    needs_teacher: bool = False,
+    drops: bool = False,
+    one_by_one: bool = False,
+) -> Callable[[Method], Method]:
+    """Register a healing method; the function itself is returned unchanged."""
+
+    def register(function: Method) -> Method:
+        registry.add(name, Healer(name, function, options, paper, needs_teacher, drops, one_by_one))
+        return function
+
+    return register
+
+
+def recipe(name: str, *steps: Step, summary: str, paper: str = "") -> Recipe:
+    """Register a recipe, and return it."""
+    return recipes.add(name, Recipe(name, steps, summary, paper))

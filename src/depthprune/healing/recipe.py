@@ -1,0 +1,275 @@
+"""Recipes: read them, resolve their steps, carry them out.
+
+A recipe is a tuple of steps. It is written `finetune(num_epochs=2)+drop+finetune`, as the name of a registered recipe,
+or in YAML as a list of names and of mappings `{method: finetune, num_epochs: 2}`. A step overrides entries of the whole
+recipe (`specs.STEP_ENTRIES`) and sets its method's own options. If no step drops, the layers go before the first step.
+
+Entries of older recipes (`epochs_before`, `drop_every`, `freeze_*`) stand for steps. No torch before `heal`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from depthprune.errors import PlanError, UserError
+from depthprune.healing.base import (
+    UNTRAINED,
+    Cut,
+    Healed,
+    Healer,
+    HealReport,
+    OnStep,
+    PlannedStep,
+    Schedule,
+    Teacher,
+    TrainingData,
+    recipes,
+    registry,
+)
+from depthprune.plan import parse_layers
+from depthprune.registry import unknown
+from depthprune.specs import STEP_ENTRIES, HealSpec, Step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+SCHEDULE_KINDS = {name: kind for name, kind in get_type_hints(Schedule).items() if name in STEP_ENTRIES}
+
+
+def parse_recipe(value: str | Iterable[str | Step | Mapping[str, Any]]) -> tuple[Step, ...]:
+    """Return the steps of a recipe that is given as text, or as a list of texts, steps and mappings.
+
+    >>> [str(step) for step in parse_recipe("two-step")]
+    ['finetune', 'drop', 'finetune']
+
+    Raises:
+        UserError: no such method, recipe or option, or a value of another kind.
+    """
+    steps: list[Step] = []
+    for item in [value] if isinstance(value, str) else value:
+        if isinstance(item, Step):
+            steps.append(_step(item.method, dict(item.options)))
+        elif isinstance(item, str):
+            for part in _split(item, "+"):
+                steps += _named(part)
+        elif isinstance(item, Mapping) and isinstance(item.get("method"), str):
+            options = {k: v for k, v in item.items() if k not in ("method", "options")}
+            steps.append(_step(item["method"], options | dict(item.get("options", ()))))
+        else:
+            raise UserError(f"{item!r} is not a step; write a method's name, or {{method: NAME, num_epochs: 2}}")
+    return tuple(steps)
+
+
+def resolve(heal: HealSpec, *, precision: str | None = None) -> tuple[PlannedStep, ...]:
+    """Return the steps of a recipe, ready to be carried out.
+
+    Args:
+        precision: what was decided for `auto`.
+
+    Raises:
+        UserError: no such method or option, a value of another kind, or values that cannot train anything.
+    """
+    heal.check()
+    whole = Schedule(**{item.name: getattr(heal, item.name) for item in fields(Schedule)})
+    whole = replace(whole, precision=precision or heal.precision)
+    steps = parse_recipe(heal.steps) if heal.steps else _steps_of_entries(heal)
+    planned = [_planned(step, whole) for step in steps]
+    if heal.teacher and not any(step.healer.needs_teacher for step in planned):
+        raise UserError("the recipe names a teacher, and none of its steps needs one; leave the teacher out")
+    if not any(step.healer.drops for step in planned):
+        planned.insert(0, PlannedStep(registry.get("drop"), None, whole))
+    return tuple(planned)
+
+
+def heal(
+    model: "PreTrainedModel",
+    data: TrainingData,
+    recipe: Sequence[PlannedStep],
+    *,
+    cut: Cut,
+    seed: int,
+    teacher: Teacher | None = None,
+    on_step: OnStep | None = None,
+) -> Healed:
+    """Carry out a recipe; what its steps freeze can learn again afterwards.
+
+    Args:
+        model: the whole model, changed in place.
+        data: to train on.
+        recipe: from `resolve`.
+        cut: the layers that go.
+        seed: of every training in it.
+        teacher: the full model, for methods that need one.
+        on_step: called after each optimiser step; every training counts from 1.
+
+    Raises:
+        UserError: a method needs a teacher and there is none, does not return `Healed`, or leaves layers in the model
+            that were to go.
+    """
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        healed = _carry_out(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+    if cut.pending:
+        raise UserError(
+            f"the recipe leaves layer {cut.pending[0]}, which was to go, in the model; give it a step 'drop'"
+        )
+    return healed
+
+
+def _carry_out(
+    model: "PreTrainedModel",
+    data: TrainingData,
+    recipe: Sequence[PlannedStep],
+    *,
+    cut: Cut,
+    seed: int,
+    teacher: Teacher | None,
+    on_step: OnStep | None,
+) -> Healed:
+    trainings: list[HealReport] = []
+    for step in recipe:
+        name = step.healer.name
+        if step.healer.needs_teacher and teacher is None:
+            raise UserError(f"'{name}' needs a teacher, the full model; give one")
+        healed = step.healer.function(
+            model,
+            data,
+            step.options,
+            schedule=step.schedule,
+            seed=seed,
+            cut=cut,
+            teacher=teacher if step.healer.needs_teacher else None,
+            on_step=on_step,
+        )
+        if not isinstance(healed, Healed):
+            raise UserError(f"the healing method '{name}' returned a {type(healed).__name__}; it has to return Healed")
+        model = healed.model
+        trainings += healed.trainings
+    return Healed(model, tuple(trainings))
+
+
+def together(reports: Sequence[HealReport]) -> HealReport:
+    """Put several trainings into one report: times and steps are sums, loss and precision those of the last."""
+    if not reports:
+        return UNTRAINED
+    seconds = sum(report.seconds for report in reports)
+    examples = sum(report.examples_per_second * report.seconds for report in reports)
+    return replace(
+        reports[-1],
+        seconds=seconds,
+        examples_per_second=examples / seconds if seconds else 0.0,
+        steps=sum(report.steps for report in reports),
+    )
+
+
+def _steps_of_entries(heal: HealSpec) -> tuple[Step, ...]:
+    """Return the steps that the entries of a recipe without steps stand for."""
+    frozen = _options(layers=heal.freeze_layers, embeddings=heal.freeze_embeddings)
+    steps = [Step("freeze", frozen)] if frozen else []
+    if heal.gradual:
+        return (*steps, Step("gradual", _options(every=heal.drop_every, every_steps=heal.drop_every_steps)))
+    if heal.epochs_before:
+        steps += [Step("freeze", _options(dropped=True))] if heal.freeze_dropped else []
+        steps += [Step("finetune", _options(num_epochs=heal.epochs_before))]
+    return (*steps, Step("drop"), Step("finetune"))
+
+
+def _options(**values: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted((name, value) for name, value in values.items() if value))
+
+
+def _planned(step: Step, whole: Schedule) -> PlannedStep:
+    healer, values = registry.get(step.method), dict(step.options)
+    schedule = replace(whole, **{name: values.pop(name) for name in STEP_ENTRIES if name in values})
+    if schedule.num_epochs < 0 or schedule.batch_size < 1 or not 0 < schedule.learning_rate < 1:
+        raise UserError(f"'{step}' cannot train: num_epochs is at least 0, batch_size 1, learning_rate between 0 and 1")
+    return PlannedStep(healer, healer.options(**values) if healer.options is not None else None, schedule)
+
+
+def _named(text: str) -> tuple[Step, ...]:
+    """Return the steps of `name` or `name(option=value, …)`."""
+    found = re.fullmatch(r"\s*([\w.-]+)\s*(?:\((.*)\))?\s*", text, re.DOTALL)
+    if found is None:
+        raise UserError(f"'{text}' is not a step of a recipe; write NAME or NAME(option=value, …), and + between steps")
+    name, inside = found[1], found[2]
+    known = [*registry.names(), *recipes.names()]
+    if name not in known:
+        raise unknown("healing method or recipe", name, sorted(known))
+    if name not in recipes.names():
+        return (_step(name, _read(inside or "", text)),)
+    if inside:
+        raise UserError(
+            f"'{name}' is a recipe and takes no options; write its steps out: {show(recipes.get(name).steps)}"
+        )
+    return parse_recipe(recipes.get(name).steps)
+
+
+def show(steps: Iterable[Step]) -> str:
+    """Return a recipe as text that `parse_recipe` reads.
+
+    >>> show((Step("freeze", (("layers", (0, 1)),)), Step("finetune")))
+    'freeze(layers=0-1)+finetune'
+    """
+    return "+".join(map(str, steps))
+
+
+def _read(inside: str, text: str) -> dict[str, Any]:
+    """Return the options between the parentheses, values as text; a part without `=` belongs to the one before it."""
+    options: dict[str, str] = {}
+    for part in _split(inside, ","):
+        name, equals, value = (each.strip() for each in part.partition("="))
+        if equals:
+            options[name] = value
+        elif options:
+            options[next(reversed(options))] += f",{name}"  # layers=0,2-3
+        else:
+            raise UserError(f"'{part.strip()}' in '{text}' is not an option; write option=value")
+    return options
+
+
+def _split(text: str, at: str) -> list[str]:
+    """Split text at a character outside of parentheses."""
+    return [part for part in re.split(rf"{re.escape(at)}(?![^(]*\))", text) if part.strip() or at == "+"]
+
+
+def _step(method: str, options: Mapping[str, Any]) -> Step:
+    """Return a step with options of the right kinds."""
+    healer = registry.get(method)
+    kinds = SCHEDULE_KINDS | _kinds(healer)
+    values = {}
+    for name, value in options.items():
+        if name not in kinds:
+            raise unknown(f"option of '{method}'", name, sorted(kinds))
+        values[name] = _value(kinds[name], f"{name} of '{method}'", value)
+    return Step(method, tuple(sorted(values.items())))
+
+
+def _kinds(healer: Healer) -> dict[str, Any]:
+    return get_type_hints(healer.options) if healer.options is not None else {}
+
+
+def _value(kind: Any, name: str, value: Any) -> Any:
+    """Return a value, given as itself or as text, as one of a kind."""
+    if kind == tuple[int, ...]:
+        text = (
+            value if isinstance(value, str) else ",".join(map(str, value if isinstance(value, Iterable) else [value]))
+        )
+        try:
+            return tuple(sorted(set(parse_layers(text)))) if text else ()
+        except PlanError as error:
+            raise UserError(f"{name}: {error}") from None
+    if isinstance(value, str) and kind in (int, float, bool):
+        try:
+            return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (KeyError, ValueError):
+            raise UserError(f"{name} is {KINDS[kind]}, not '{value}'") from None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in KINDS and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise UserError(f"{name} is {KINDS[kind]}, not {value!r}")
+    return value
