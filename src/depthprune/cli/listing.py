@@ -1,4 +1,4 @@
-"""`depthprune list`: strategies, scores, searches, tasks and export formats by name."""
+"""`depthprune list`: strategies, scores, searches, healing methods, tasks and export formats by name."""
 
 from typing import Annotated
 
@@ -8,12 +8,12 @@ EXAMPLE_DEPTH, EXAMPLE_COUNT = 12, 4
 
 
 def list_parts(
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Write the strategies as the table that stands in the README.")
-    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Write the tables that stand in the README.")] = False,
 ) -> None:
-    """List the strategies, scores, searches, tasks and export formats."""
+    """List the strategies, scores, searches, healing methods, tasks and export formats."""
     from depthprune.exporting import registry as exporters
+    from depthprune.healing.base import recipes
+    from depthprune.healing.base import registry as healers
     from depthprune.scores import registry as metrics
     from depthprune.strategies import registry as strategies
     from depthprune.strategies.searched import methods
@@ -31,6 +31,12 @@ def list_parts(
     print("searches (run --strategy; depthprune search --method, then drop --search FILE):")
     for name, method in methods.items():
         print(f"  {name:<16} {method.summary}")
+    print("healing methods (run --heal METHOD, or METHOD(option=value)+METHOD):")
+    for name, healer in healers.items():
+        print(f"  {name:<16} {healer.summary}")
+    print("recipes of several steps (run --heal):")
+    for name, recipe in recipes.items():
+        print(f"  {name:<16} {recipe.summary}")
     print("tasks (--task):")
     for name, task in tasks.items():
         print(f"  {name:<16} {task.summary}")
@@ -41,7 +47,7 @@ def list_parts(
 
 
 def strategies_table() -> str:
-    """Return every strategy, score and search as a row of a Markdown table."""
+    """Return every strategy, score, search, healing method and recipe as a row of a Markdown table."""
     from depthprune.plan import format_layers
     from depthprune.strategies import choose, registry
 
@@ -49,7 +55,7 @@ def strategies_table() -> str:
     for name, strategy in registry.items():
         dropped = format_layers(choose(name, EXAMPLE_DEPTH, EXAMPLE_COUNT).dropped)
         lines.append(f"| `{name}` | {strategy.summary} | {dropped} | [paper]({strategy.paper}) |")
-    return "\n".join([*lines, "", *_data_table()])
+    return "\n".join([*lines, "", *_data_table(), "", *_healing_table()])
 
 
 def _data_table() -> list[str]:
@@ -64,4 +70,22 @@ def _data_table() -> list[str]:
     lines += ["", "| search | how | from |", "|---|---|---|"]
     for name, method in methods.items():
         lines.append(f"| `{name}` | {method.summary} | {f'[paper]({method.paper})' if method.paper else ''} |")
+    return lines
+
+
+def _healing_table() -> list[str]:
+    """Return the healing methods and the named recipes as the lines of a Markdown table."""
+    from dataclasses import fields
+
+    from depthprune.healing.base import recipes, registry
+
+    lines = ["| to heal | what it does | options | from |", "|---|---|---|---|"]
+    for name, healer in registry.items():
+        options = [f"`{item.name}`" for item in fields(healer.options)] if healer.options is not None else []
+        paper = f"[paper]({healer.paper})" if healer.paper else ""
+        lines.append(f"| `{name}` | {healer.summary} | {', '.join(options)} | {paper} |")
+    for name, recipe in recipes.items():
+        paper = f"[paper]({recipe.paper})" if recipe.paper else ""
+        steps = "+".join(map(str, recipe.steps))
+        lines.append(f"| `{name}` | {recipe.summary} | `{steps}` | {paper} |")
     return lines
