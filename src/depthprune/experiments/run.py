@@ -17,7 +17,7 @@ from depthprune.experiments.models import FullModel, load_model
 from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.store import Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
-from depthprune.healing.recipe import resolve, show
+from depthprune.healing.recipe import heal, resolve, show, together
 from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
@@ -28,6 +28,7 @@ from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
 Progress = Callable[[str, int, int], None]
+FullRun = Callable[[RunSpec], "Result"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,12 @@ def run(
         now.update(stage=stage, done=done, total=total)
         on_progress(stage, done, total)
 
-    teaching = _teacher(source, data, spec, plan, teacher, store=store, device=device, profile=profile, tell=tell)
+    def run_full(full: RunSpec) -> Result:
+        how = {"store": store, "device": device, "save": True, "profile": profile}
+        said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
+        return run(source, data, full, LayerPlan(plan.depth), **how, on_progress=said)
+
+    teaching = _teacher(source, data, spec, teacher, device, run_full)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
     with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
         # Whoever had the claim a moment ago may have done it.
@@ -139,16 +145,7 @@ def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
 
 
 def _teacher(
-    source: ModelSource,
-    data: TaskData,
-    spec: RunSpec,
-    plan: LayerPlan,
-    given: ModelSource | None,
-    *,
-    store: Store,
-    device: str,
-    profile: bool,
-    tell: Progress,
+    source: ModelSource, data: TaskData, spec: RunSpec, given: ModelSource | None, device: str, run_full: FullRun
 ) -> Teacher | None:
     """Return the teacher that a recipe needs: the given one, or the full model's run; None where it needs none.
 
@@ -158,12 +155,10 @@ def _teacher(
     if not any(step.healer.needs_teacher for step in resolve(spec.heal)):
         return None
     if spec.heal.teacher != (given.identity if given is not None else ""):
-        raise UserError(f"the recipe names the teacher '{spec.heal.teacher[:19]}…'; give that model as the teacher")
+        named = f"'{spec.heal.teacher[:19]}…'" if spec.heal.teacher else "none"
+        raise UserError(f"the recipe names the teacher {named}, and another one is given; give the one that it names")
     if given is None:
-        full = replace(spec, drop=DropSpec(), heal=spec.heal.for_full())
-        said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
-        nothing, where = LayerPlan(plan.depth, ()), {"store": store, "device": device}
-        taught = run(source, data, full, nothing, **where, save=True, profile=profile, on_progress=said)
+        taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()))
         assert taught.model is not None, "a run that is saved has a checkpoint"
         given = locate(taught.model, trust_remote_code=source.trust_remote_code)
     return FullModel(given, data.task.num_outputs, device)
@@ -186,7 +181,6 @@ def _stages(
 
     from depthprune.evaluation.baseline import balance_note, majority_baseline
     from depthprune.evaluation.classification import evaluate
-    from depthprune.healing.recipe import heal, together
     from depthprune.tasks.encoding import encode
 
     on_progress("tokenising", 0, 1)
@@ -282,11 +276,11 @@ def _save(
     )
 
 
-def _training(heal: HealSpec, task: str, seed: int) -> str:
+def _training(spec: HealSpec, task: str, seed: int) -> str:
     """Say how a checkpoint was trained, for its card."""
-    how = f"the recipe {show(heal.steps)}" if heal.steps else f"{heal.num_epochs + heal.epochs_before:g} epochs"
-    schedule = f"a learning rate of {heal.learning_rate:g}, batches of {heal.batch_size} and the seed {seed}"
-    return f"{how} on {task}, with {schedule}"
+    how = f"the recipe {show(spec.steps)}" if spec.steps else f"{spec.num_epochs + spec.epochs_before:g} epochs"
+    rate = f"a learning rate of {spec.learning_rate:g}"
+    return f"{how} on {task}, with {rate}, batches of {spec.batch_size} and the seed {seed}"
 
 
 def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,8 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
     if objective == "embedding" and prepared.pooling != ("mean",):
         settings["pooling"] = list(prepared.pooling)
     if objective == "finetuned":
-        settings["heal"] = vars(options.heal)
+        later = ("steps", "teacher")  # traces from before they existed go on
+        settings["heal"] = {name: v for name, v in asdict(options.heal).items() if v or name not in later}
     return {
         "model": prepared.source.identity,
         "stack": prepared.stack.name,

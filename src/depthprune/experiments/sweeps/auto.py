@@ -160,7 +160,7 @@ def plans_for(
         UserError: a model, a task or a strategy that cannot be.
     """
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
-    asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [])}, "max_length": max_length}
+    asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [], "")}, "max_length": max_length}
     asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
     asked |= {"kind": options.kind, "metric": options.metric}
     grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
