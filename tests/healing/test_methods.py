@@ -37,7 +37,7 @@ OTHER_ENTRIES = {
     "freeze_embeddings": ({}, True),
     "steps": ({}, (Step("finetune"), Step("finetune"))),
 }
-TAUGHT = {"teacher"}  # see test_a_teacher_that_is_given_is_the_one_that_teaches in tests/experiments/test_teacher.py
+TAUGHT = {"teacher"}  # tests/experiments/test_teacher.py
 # Two values of every option of every method, in a recipe that ends in a training.
 OTHER_OPTIONS = {
     "freeze": {"layers": "0", "embeddings": "true", "dropped": "true"},

@@ -108,7 +108,7 @@ def run(
     def run_full(full: RunSpec) -> Result:
         how = {"store": store, "device": device, "save": True, "profile": profile}
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
-        return run(source, data, full, LayerPlan(plan.depth), **how, on_progress=said)
+        return run(source, data, full, LayerPlan(plan.depth, ()), **how, on_progress=said)
 
     teaching = _teacher(source, data, spec, teacher, device, run_full)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
