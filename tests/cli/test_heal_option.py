@@ -1,0 +1,41 @@
+"""`--heal` of `depthprune run`: a recipe step by step."""
+
+import json
+
+import pytest
+
+from tiny_models import tiny_checkpoint
+
+DATA = ("--task", "custom", "--text-columns", "text", "--label-column", "kind")
+
+
+def test_a_recipe_of_steps_is_carried_out_and_recorded(command, rows_csv, tmp_path):
+    source = tiny_checkpoint(tmp_path / "model", num_layers=3)
+    more = ("--dataset", rows_csv, "--layers", "2", "--epochs", 1, "--no-profile")
+
+    answer = command("run", source, *DATA, *more, "--heal", "freeze(layers=0)+two-step", "--output", "out")
+
+    assert answer.status == 0, answer
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    full, pruned = sorted(records, key=lambda record: len(record["spec"]["drop"]["dropped"]))
+    assert [step["method"] for step in pruned["spec"]["heal"]["steps"]] == ["freeze", "finetune", "drop", "finetune"]
+    assert full["spec"]["heal"]["steps"] == [] and len(pruned["outcome"]["heal"]["trainings"]) == 2
+    assert pruned["outcome"]["heal"]["steps"] == 2 * full["outcome"]["heal"]["steps"] > 0
+    assert (
+        "the recipe freeze(layers=0)+finetune+drop+finetune on custom" in (tmp_path / "out" / "README.md").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--heal", "twostep"), "no healing method or recipe is named 'twostep'; did you mean 'two-step'?"),
+        (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
+        (("--teacher", "model"), "none of its steps needs one; leave the teacher out"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_one_line_and_nothing_is_left_behind(more, message, command, rows_csv, tmp_path):
+    tiny_checkpoint(tmp_path / "model", num_layers=3)
+    answer = command("run", "model", *DATA, "--dataset", rows_csv, "--layers", "2", *more)
+    assert answer.status == 2 and message in " ".join(answer.err.split()), answer
+    assert not list(tmp_path.glob("runs/*"))
