@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from depthprune.errors import UserError
-from depthprune.experiments.comparison import compare, make_spec
+from depthprune.experiments.comparison import compare
 from depthprune.experiments.run import run
+from depthprune.experiments.specification import make_spec
 from depthprune.experiments.store import Store
 from depthprune.healing.base import Healed, healer, registry
 from depthprune.healing.recipe import parse_recipe
