@@ -21,7 +21,7 @@ def test_quiet_and_untimed_it_says_the_answer_alone(asked, command, tmp_path):
     assert (answer.status, answer.err) == (0, "")
     assert answer.out.startswith("answer: drop layers 1 of 2 (top)\n  score: accuracy ")
     assert "speed:" not in answer.out and "nan" not in answer.out
-    assert (tmp_path / answer.out.split("checkpoint: ")[1].strip() / "model.safetensors").is_file()
+    assert (tmp_path / answer.out.split("checkpoint: ")[1].splitlines()[0] / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("bound", ["--speedup", "--max-latency-ms"])

@@ -65,6 +65,7 @@ def test_the_first_signal_is_an_interrupt_and_its_number_is_kept(number, code, c
 def test_the_second_ends_a_process_at_once_whatever_it_does(body, then):
     process = start("-c", LONG.format(body=body, then=then))
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.5)  # from the line that says so into what is to be interrupted
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.5)
     assert process.poll() is None, "else the second one has nothing to end"
