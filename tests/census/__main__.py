@@ -35,6 +35,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", type=Path, default=Path(".census/results.jsonl"))
     parser.add_argument("--report", type=Path, help="write a page of the results here, and run nothing")
+    parser.add_argument("--note", default="", help="what the page says of how it was made")
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="bound on the time of a type")
     parser.add_argument("--gib", type=float, default=Options.gib, help="bound on its address space")
     parser.add_argument("--sets", type=int, default=Options.sets, help="larger sets of layers a stack")
@@ -45,7 +46,7 @@ def main() -> int:
     done = read_results(given.results)
     if given.report:
         known = {name: done[name] for name in config_types() if name in done}
-        given.report.write_text(page(known, config_types()), encoding="utf-8")
+        given.report.write_text(page(known, config_types(), given.note), encoding="utf-8")
         (Path(census.__file__).parent / "census.json").write_text(covered(known), encoding="utf-8")
         return 0
     torch.set_num_threads(1)

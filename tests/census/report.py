@@ -60,12 +60,13 @@ def general(reason: str) -> str:
     return re.sub(r"\d+(\.\d+)?", "N", re.sub(r"'[^']*'", "'…'", reason))[:160]
 
 
-def page(records: Mapping[str, Record], types: Iterable[str]) -> str:
+def page(records: Mapping[str, Record], types: Iterable[str], note: str = "") -> str:
     """Return the Markdown page.
 
     Args:
         records: the latest record of every type that was tried.
         types: all types there are.
+        note: what to say of how this one was made.
     """
     types = sorted(types)
     known = [records[name] for name in types if name in records]
@@ -80,6 +81,7 @@ def page(records: Mapping[str, Record], types: Iterable[str]) -> str:
             "layers are bypassed, saved, loaded with plain `from_pretrained` and compared again. Every single layer "
             "of every stack is a plan, and up to three larger sets; three plans of a stack are saved and loaded.",
             "",
+            *([note, ""] if note else []),
             *_totals(known, types),
             *_reasons(known),
             *_wrong(known),
