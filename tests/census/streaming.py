@@ -1,6 +1,6 @@
 """Cut checkpoints as bytes with the proof in this process, which has torch and transformers already.
 
-The process of its own, and what becomes of it, is the business of `tests/surgery/test_stream.py`; starting one for
+The process of its own, and what becomes of it, is the business of `tests/checkpoints/test_stream.py`; starting one for
 each of a thousand stacks would take longer than all the rest.
 """
 

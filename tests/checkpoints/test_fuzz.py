@@ -2,7 +2,7 @@
 
 By default a few hundred tries in each of the four tests, the same ones every time. Others every time, 100,000 in all:
 
-    DEPTHPRUNE_FUZZ_TRIES=25000 python -m pytest tests/surgery/test_fuzz.py --log-cli-level=INFO
+    DEPTHPRUNE_FUZZ_TRIES=25000 python -m pytest tests/checkpoints/test_fuzz.py --log-cli-level=INFO
 
 The number of tries that were made, and how they ended, is logged.
 """

@@ -2,7 +2,7 @@
 
 The default test kills a few times; fifty kills, each followed by a command that must succeed, are
 
-    python -m pytest tests/surgery/test_kill.py -m slow --log-cli-level=INFO
+    python -m pytest tests/checkpoints/test_kill.py -m slow --log-cli-level=INFO
 """
 
 import hashlib
