@@ -39,6 +39,7 @@ OTHER_VALUES = {
     "heal.freeze_embeddings": True,
     "heal.steps": (Step("finetune", (("num_epochs", 2.0),)),),
     "heal.teacher": "sha256:ff00",
+    "heal.warmup": 0.1,
     "drop.order": (2, 1),
 }
 

@@ -19,7 +19,7 @@ from depthprune.plan import format_layers
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # What a step of a recipe may say differently from the rest of it. The precision is one for all runs that are compared.
-STEP_ENTRIES = ("num_epochs", "batch_size", "learning_rate", "weight_decay", "similar_lengths")
+STEP_ENTRIES = ("num_epochs", "batch_size", "learning_rate", "weight_decay", "similar_lengths", "warmup")
 REPLACED = {  # entry of a recipe → the step that says it in a recipe of steps
     "epochs_before": "finetune(num_epochs=3)+drop+finetune",
     "freeze_dropped": "freeze(dropped=true)+finetune+drop+finetune",
@@ -81,7 +81,7 @@ class HealSpec:
     Args:
         num_epochs: passes over the training data; 0 trains nothing.
         batch_size: examples a step.
-        learning_rate: at the start; it decays linearly to zero, with no warm-up.
+        learning_rate: at the start, or after the warm-up; it decays linearly to zero.
         weight_decay: AdamW's.
         precision: `float32`, `bfloat16` (autocast; weights stay float32), or `auto`: what a short probe finds faster.
         similar_lengths: put examples of like length into one batch, which saves padding and can cost score.
@@ -96,6 +96,7 @@ class HealSpec:
         steps: the recipe step by step, in place of `epochs_before`, `drop_every` and `freeze_*`; see `healing.recipe`.
         teacher: the model by content, as in a run's spec, that methods imitate which need a teacher; the full model,
             fine-tuned on the task, if empty.
+        warmup: the fraction of the steps, from 0 to below 1, in which the learning rate rises from zero.
     """
 
     num_epochs: float = 3
@@ -112,6 +113,7 @@ class HealSpec:
     freeze_embeddings: bool = field(default=False, metadata={"later": True})
     steps: tuple[Step, ...] = field(default=(), metadata={"later": True})
     teacher: str = field(default="", metadata={"later": True})
+    warmup: float = field(default=0.0, metadata={"later": True})
 
     @property
     def trains(self) -> bool:
@@ -132,6 +134,8 @@ class HealSpec:
         """
         if self.num_epochs < 0 or self.batch_size < 1 or not 0 < self.learning_rate < 1:
             raise UserError("num_epochs is not below 0, batch_size is above it, and learning_rate between 0 and 1")
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"warmup is a fraction of the steps, from 0 to below 1, not {self.warmup:g}")
         if self.precision not in PRECISIONS:
             raise UserError(f"there is no precision '{self.precision}'; it is one of {', '.join(PRECISIONS)}")
         if min(self.epochs_before, self.drop_every, self.drop_every_steps, self.weight_decay) < 0:

@@ -23,10 +23,11 @@ def encoded(count: int = 64):
     return encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"]
 
 
-def train(seed: int = 0, on_step=None, **options):
+def train(seed: int = 0, on_step=None, loss=None, rows=None, **options):
     model = tiny_model("bert", "classification", depth=2)
     schedule = Schedule(**{"num_epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32", **options})
-    report = train_model(model, TrainingData(encoded(), tiny_tokenizer()), schedule, seed=seed, on_step=on_step)
+    data = TrainingData(rows or encoded(), tiny_tokenizer())
+    report = train_model(model, data, schedule, loss=loss, seed=seed, on_step=on_step)
     return model, report
 
 
@@ -147,6 +148,56 @@ def test_a_machine_that_is_busy_for_a_while_does_not_decide_the_precision():
 def test_a_precision_that_does_not_exist_is_refused():
     with pytest.raises(UserError, match="auto, float32, bfloat16"):
         train(precision="int8")
+
+
+def test_a_loss_of_ones_own_gets_the_model_and_all_columns_and_takes_the_same_steps():
+    rows, seen = encoded(), []
+    numbered = rows.add_column("row", list(range(len(rows)))).remove_columns("labels")
+    labels = torch.tensor(rows["labels"][:])
+
+    def loss(model, batch):
+        assert model.training
+        row = batch.pop("row")
+        seen.extend(row.tolist())
+        return model(**batch, labels=labels[row]).loss
+
+    ours, report = train(1, loss=loss, rows=numbered, num_epochs=1)
+    plain, expected = train(1, num_epochs=1)
+
+    assert sorted(seen) == list(range(64)) != seen
+    assert report.loss == expected.loss
+    assert all(torch.equal(tensor, plain.state_dict()[name]) for name, tensor in ours.state_dict().items())
+
+
+def test_a_loss_of_ones_own_is_what_the_probe_of_precisions_times():
+    seen = []
+
+    def loss(model, batch):
+        seen.append(sorted(batch))
+        return model(**{name: values for name, values in batch.items() if name != "row"}).logits.square().mean()
+
+    rows = encoded().remove_columns("labels")
+    train(loss=loss, rows=rows.add_column("row", list(range(len(rows)))), num_epochs=1, precision="auto")
+    assert all("row" in names and "labels" not in names for names in seen) and len(seen) >= 8
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_the_step_is_named():
+    steps = []
+
+    def loss(model, batch):
+        value = model(**batch).loss
+        return value * float("nan") if len(steps) == 2 else value
+
+    with pytest.raises(UserError, match="the loss is nan at step 3 of 8: the training diverged; lower --learning-rate"):
+        train(loss=loss, on_step=lambda done, total: steps.append(done), num_epochs=1)
+
+
+def test_the_learning_rate_rises_over_the_steps_of_the_warm_up():
+    """One step from the start at a learning rate of zero leaves every weight as it was."""
+    start = tiny_model("bert", "classification", depth=2).classifier.weight
+    rows = encoded(8)
+    with_it, without = (train(rows=rows, num_epochs=1, warmup=warmup)[0].classifier.weight for warmup in (0.5, 0.0))
+    assert torch.equal(with_it, start) and not torch.equal(without, start)
 
 
 def mean_loss(model) -> float:

@@ -33,6 +33,7 @@ class Schedule:
         weight_decay: AdamW's.
         precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
         similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
+        warmup: the fraction of the steps in which the learning rate rises from zero.
     """
 
     num_epochs: float = 3
@@ -41,6 +42,7 @@ class Schedule:
     weight_decay: float = 0.0
     precision: str = "auto"
     similar_lengths: bool = False
+    warmup: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,8 @@ def _planned(step: Step, whole: Schedule) -> PlannedStep:
     schedule = replace(whole, **{name: values.pop(name) for name in STEP_ENTRIES if name in values})
     if schedule.num_epochs < 0 or schedule.batch_size < 1 or not 0 < schedule.learning_rate < 1:
         raise UserError(f"'{step}' cannot train: num_epochs is at least 0, batch_size 1, learning_rate between 0 and 1")
+    if not 0 <= schedule.warmup < 1:
+        raise UserError(f"'{step}' cannot train: warmup is a fraction of the steps, from 0 to below 1")
     return PlannedStep(healer, healer.options(**values) if healer.options is not None else None, schedule)
 
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
 from depthprune.healing.precision import faster_precision
-from depthprune.healing.sampler import SimilarLengthSampler
+from depthprune.healing.trainer import HealingTrainer, Loss, Steps
 from depthprune.scratch import scratch_folder
 from depthprune.specs import PRECISIONS
 
@@ -32,6 +32,7 @@ def train(
     data: TrainingData,
     schedule: Schedule,
     *,
+    loss: Loss | None = None,
     seed: int = 42,
     events: Sequence[tuple[int, Callable[[], None]]] = (),
     on_step: OnStep | None = None,
@@ -40,15 +41,18 @@ def train(
 
     Args:
         model: with a head for the labels in the rows; trained where its weights are.
-        data: rows with labels.
+        data: rows with labels. A loss of one's own gets every column of them but `length`, and needs no labels.
         schedule: how long and how fast. The precision `auto` is decided here, for this training alone; what compares
             trainings decides once for all (`experiments.measured`).
+        loss: called with the model, in training mode, and a padded batch; returns the batch's loss, a scalar. The
+            model's own loss if None.
         seed: of the order of the rows and of dropout.
         events: (step, what to do to the model after it), such as dropping a layer.
         on_step: called after each optimiser step.
 
     Raises:
-        UserError: a precision that does not exist, or a batch that the processes of a torchrun cannot share.
+        UserError: a precision that does not exist, a batch that the processes of a torchrun cannot share, or a loss
+            that is not finite; the message names the step.
     """
     precision, rows, tokenizer, batch_size = schedule.precision, data.rows, data.tokenizer, schedule.batch_size
     if precision not in PRECISIONS:
@@ -60,7 +64,7 @@ def train(
     collator = DataCollatorWithPadding(tokenizer)
     with scratch_folder("training") as scratch:
         if precision == "auto":
-            probe = faster_precision(model, first_batch(tokenizer, rows, batch_size))
+            probe = faster_precision(model, first_batch(tokenizer, rows, batch_size), loss)
             precision = processes.agree(probe.precision)
         trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
         arguments = _arguments(
@@ -72,17 +76,22 @@ def train(
             weight_decay=schedule.weight_decay,
             bf16=precision == "bfloat16",
             seed=seed,
+            warmup_steps=schedule.warmup,  # below 1 it is a fraction
+            remove_unused_columns=loss is None,
             ddp_find_unused_parameters=bool(events),  # those of layers that went
         )
-        inputs = rows.remove_columns("length")
-        if schedule.similar_lengths:
-            trainer = _SimilarLengthTrainer(model=trained, args=arguments, train_dataset=inputs, data_collator=collator)
-            trainer.lengths, trainer.examples_a_step = rows["length"][:], batch_size
-        else:
-            trainer = Trainer(model=trained, args=arguments, train_dataset=inputs, data_collator=collator)
+        trainer = HealingTrainer(
+            loss=loss,
+            lengths=rows["length"][:] if schedule.similar_lengths else None,
+            examples_a_step=batch_size,
+            model=trained,
+            args=arguments,
+            train_dataset=rows.remove_columns("length"),
+            data_collator=collator,
+        )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(_Steps(on_step, events))
+        trainer.add_callback(Steps(on_step, events))
         started = time.perf_counter()
         result = trainer.train()
         seconds = time.perf_counter() - started
@@ -101,7 +110,6 @@ def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> Trainin
     arguments = TrainingArguments(
         output_dir=scratch,
         **chosen,
-        warmup_steps=0,
         lr_scheduler_type="linear",
         use_cpu=model.device.type == "cpu",
         # True multiplies a classifier's loss and gradients by the number of processes (transformers 5.23).
@@ -141,28 +149,3 @@ def first_batch(tokenizer: "PreTrainedTokenizerBase", rows: Dataset, batch_size:
     """Return the first rows as a batch of a training, labels included."""
     first = rows.remove_columns("length").select(range(min(batch_size, len(rows)))).to_list()
     return dict(DataCollatorWithPadding(tokenizer)(first))
-
-
-class _SimilarLengthTrainer(Trainer):
-    """A Trainer with our order of rows, for which it has no argument."""
-
-    lengths: Sequence[int]
-    examples_a_step: int
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> SimilarLengthSampler:
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return SimilarLengthSampler(self.lengths, self.examples_a_step, generator)
-
-
-class _Steps(TrainerCallback):
-    """Tell a plain function how far the training is, and do what is to be done after a step."""
-
-    def __init__(self, on_step: OnStep | None, events: Sequence[tuple[int, Callable[[], None]]]):
-        self._on_step, self._events = on_step, events
-
-    def on_step_end(self, args, state, control, **kwargs):
-        for step, act in self._events:
-            if step == state.global_step:
-                act()
-        if self._on_step is not None:
-            self._on_step(state.global_step, state.max_steps)

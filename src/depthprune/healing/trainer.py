@@ -1,0 +1,80 @@
+"""A `transformers.Trainer` with our order of rows, a loss of one's own, and an end where the loss is not finite."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import Trainer, TrainerCallback
+
+from depthprune.errors import UserError
+from depthprune.healing.base import OnStep
+from depthprune.healing.sampler import SimilarLengthSampler
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# (model, batch) to a scalar, the mean over the batch. The model may be wrapped, for several processes: call it, and
+# look at no attribute of it. The batch has every column of the rows but `length`, padded.
+Loss = Callable[["nn.Module", dict[str, Tensor]], Tensor]
+
+
+class HealingTrainer(Trainer):
+    """Trains with the model's own loss unless it is given another; see `healing.training.train`.
+
+    Args:
+        loss: computes the loss of a batch; the model's own from the labels if None.
+        lengths: tokens of every row, to put rows of like length into one batch; None to mix them.
+        examples_a_step: of all processes together.
+        more: what `Trainer` takes.
+    """
+
+    def __init__(
+        self, *, loss: Loss | None = None, lengths: Sequence[int] | None = None, examples_a_step: int = 1, **more: Any
+    ):
+        super().__init__(**more)
+        self._loss, self._lengths, self._examples_a_step = loss, lengths, examples_a_step
+        if loss is not None:
+            self.loss_is_scaled_for_ga = False  # it is a mean over a batch
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
+        """Return the loss of a batch."""
+        if self._loss is None:
+            return super().compute_loss(model, inputs, *args, **more)
+        return self._loss(model, inputs)
+
+    def training_step(self, *args: Any, **more: Any) -> Tensor:
+        """Do one step, and return its loss.
+
+        Raises:
+            UserError: the loss is not finite; the step has not changed the model.
+        """
+        loss = super().training_step(*args, **more)
+        # Trainer would go on, and report the mean of the other losses in its place.
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item():g} at step {self.state.global_step + 1} of {self.state.max_steps}: the "
+                "training diverged; lower --learning-rate, or give --precision float32"
+            )
+        return loss
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        if self._lengths is None:
+            return super()._get_train_sampler(train_dataset)
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return SimilarLengthSampler(self._lengths, self._examples_a_step, generator)
+
+
+class Steps(TrainerCallback):
+    """Tell a plain function how far the training is, and do what is to be done after a step."""
+
+    def __init__(self, on_step: OnStep | None, events: Sequence[tuple[int, Callable[[], None]]]):
+        self._on_step, self._events = on_step, events
+
+    def on_step_end(self, args, state, control, **kwargs):
+        for step, act in self._events:
+            if step == state.global_step:
+                act()
+        if self._on_step is not None:
+            self._on_step(state.global_step, state.max_steps)
