@@ -98,7 +98,7 @@ def test_three_epochs_and_three_point_nought_are_one_run():
 class LaterHealSpec(HealSpec):
     """HealSpec, some releases from now."""
 
-    warmup: float = field(default=0.0, metadata={"later": True})
+    decay: float = field(default=0.0, metadata={"later": True})
     freeze: tuple[int, ...] = field(default_factory=tuple, metadata={"later": True})
 
 
@@ -106,7 +106,7 @@ def test_a_later_field_stays_out_of_the_name_while_it_has_its_default():
     assert dataclasses.replace(SPEC, heal=LaterHealSpec(similar_lengths=True)).digest() == SPEC.digest()
 
 
-@pytest.mark.parametrize("values", [{"warmup": 0.1}, {"freeze": (0,)}])
+@pytest.mark.parametrize("values", [{"decay": 0.1}, {"freeze": (0,)}])
 def test_a_later_field_with_a_value_of_its_own_makes_another_run(values):
     assert dataclasses.replace(SPEC, heal=LaterHealSpec(similar_lengths=True, **values)).digest() != SPEC.digest()
 
