@@ -29,9 +29,7 @@ class Probe:
     seconds: dict[str, float]
 
 
-def faster_precision(
-    model: "PreTrainedModel", batch: dict[str, Any], loss: Callable[..., Any] | None = None
-) -> Probe:
+def faster_precision(model: "PreTrainedModel", batch: dict[str, Any], loss: Callable[..., Any] | None = None) -> Probe:
     """Time a few training steps on `batch` in float32 and in bfloat16 autocast, and name the faster.
 
     Weights, gradients and random numbers are left as they were. Processors without bfloat16 instructions are not
