@@ -186,8 +186,8 @@ def test_a_recipe_is_read_and_written(text, steps):
         ("finetune(2)", "'2' in 'finetune\\(2\\)' is not an option"),
         ("two-step(num_epochs=2)", "is a recipe and takes no options; write its steps out: finetune\\+drop\\+finetune"),
         ("finetune++finetune", "'' is not a step"),
-        ("finetune(num_epochs=-1)", "cannot train: num_epochs is at least 0"),
-        ("finetune(warmup=1)", "cannot train: warmup is a fraction of the steps"),
+        ("finetune(num_epochs=-1)", "'finetune\\(num_epochs=-1\\)': num_epochs -1 is out of range: it is 0 or more"),
+        ("finetune(warmup=1)", "warmup 1 is out of range: it is 0 or more, and below 1"),
         ("gradual(every=1, every_steps=2)", "give one of them"),
         ([3], "3 is not a step"),
         ([{"name": "finetune"}], "is not a step"),
@@ -205,9 +205,9 @@ def test_steps_and_the_entries_they_replace_exclude_each_other():
 
 
 def test_what_is_written_as_a_step_in_place_of_an_entry_is_a_recipe():
-    from depthprune.specs import REPLACED
+    from depthprune.specs import AS_STEPS
 
-    assert all(resolve(HealSpec(steps=parse_recipe(text))) for text in REPLACED.values())
+    assert all(resolve(HealSpec(steps=parse_recipe(text))) for text in AS_STEPS.values())
     assert all(resolve(HealSpec(steps=recipe.steps)) for _, recipe in recipes.items())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
 from depthprune.registry import Registry, first_line
+from depthprune.specs import Schedule as Schedule
 from depthprune.specs import Step
 
 if TYPE_CHECKING:
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 OnStep = Callable[[int, int], None]  # (optimiser steps done, optimiser steps in all)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Args:
-        num_epochs: passes over the rows; 0 leaves the model as it is.
-        batch_size: examples per optimiser step.
-        learning_rate: at the start; it decays linearly to zero.
-        weight_decay: AdamW's.
-        precision: `auto`, `float32` or `bfloat16` (autocast; the weights stay float32).
-        similar_lengths: put rows of like length into one batch: faster, and on MRPC a point or two lower.
-        warmup: the fraction of the steps in which the learning rate rises from zero.
-    """
-
-    num_epochs: float = 3
-    batch_size: int = 32
-    learning_rate: float = 2e-5
-    weight_decay: float = 0.0
-    precision: str = "auto"
-    similar_lengths: bool = False
-    warmup: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from depthprune.errors import PlanError, UserError
+from depthprune.errors import UserError
 from depthprune.healing.base import (
     UNTRAINED,
     Cut,
@@ -27,15 +27,12 @@ from depthprune.healing.base import (
     recipes,
     registry,
 )
-from depthprune.plan import parse_layers
 from depthprune.registry import unknown
 from depthprune.specs import STEP_ENTRIES, HealSpec, Step
+from depthprune.specs.options import options_of, read_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-KINDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-SCHEDULE_KINDS = {name: kind for name, kind in get_type_hints(Schedule).items() if name in STEP_ENTRIES}
 
 
 def parse_recipe(value: str | Iterable[str | Step | Mapping[str, Any]]) -> tuple[Step, ...]:
@@ -186,10 +183,8 @@ def _options(**values: Any) -> tuple[tuple[str, Any], ...]:
 def _planned(step: Step, whole: Schedule) -> PlannedStep:
     healer, values = registry.get(step.method), dict(step.options)
     schedule = replace(whole, **{name: values.pop(name) for name in STEP_ENTRIES if name in values})
-    if schedule.num_epochs < 0 or schedule.batch_size < 1 or not 0 < schedule.learning_rate < 1:
-        raise UserError(f"'{step}' cannot train: num_epochs is at least 0, batch_size 1, learning_rate between 0 and 1")
-    if not 0 <= schedule.warmup < 1:
-        raise UserError(f"'{step}' cannot train: warmup is a fraction of the steps, from 0 to below 1")
+    for item in options_of(Schedule).values():
+        item.check(getattr(schedule, item.name), f"'{step}': {item.name}")
     return PlannedStep(healer, healer.options(**values) if healer.options is not None else None, schedule)
 
 
@@ -242,36 +237,14 @@ def _split(text: str, at: str) -> list[str]:
 def _step(method: str, options: Mapping[str, Any]) -> Step:
     """Return a step with options of the right kinds."""
     healer = registry.get(method)
-    kinds = SCHEDULE_KINDS | _kinds(healer)
+    kinds = {name: options_of(Schedule)[name].kind for name in STEP_ENTRIES} | _kinds(healer)
     values = {}
     for name, value in options.items():
         if name not in kinds:
             raise unknown(f"option of '{method}'", name, sorted(kinds))
-        values[name] = _value(kinds[name], f"{name} of '{method}'", value)
+        values[name] = read_value(kinds[name], f"{name} of '{method}'", value)
     return Step(method, tuple(sorted(values.items())))
 
 
 def _kinds(healer: Healer) -> dict[str, Any]:
     return get_type_hints(healer.options) if healer.options is not None else {}
-
-
-def _value(kind: Any, name: str, value: Any) -> Any:
-    """Return a value, given as itself or as text, as one of a kind."""
-    if kind == tuple[int, ...]:
-        text = (
-            value if isinstance(value, str) else ",".join(map(str, value if isinstance(value, Iterable) else [value]))
-        )
-        try:
-            return tuple(sorted(set(parse_layers(text)))) if text else ()
-        except PlanError as error:
-            raise UserError(f"{name}: {error}") from None
-    if isinstance(value, str) and kind in (int, float, bool):
-        try:
-            return {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (KeyError, ValueError):
-            raise UserError(f"{name} is {KINDS[kind]}, not '{value}'") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind in KINDS and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise UserError(f"{name} is {KINDS[kind]}, not {value!r}")
-    return value

@@ -54,7 +54,7 @@ def test_a_sweep_is_read(tmp_path):
         ("counts: [1, ", "counts: [x, ", r"line 7: counts: 'x' is not a number of layers"),
         ("seeds: [1", "seeds: [-1", r"line 8: seeds: -1 is not a seed"),
         ("num_epochs: 6", "epochs: 6", r"line 9: heal: a recipe has no 'epochs'; did you mean 'num_epochs'"),
-        ("num_epochs: 6", "num_epochs: -1", r"num_epochs is not below 0"),
+        ("num_epochs: 6", "num_epochs: -1", r"num_epochs -1 is out of range: it is 0 or more"),
         ("num_epochs: 6", "num_epochs: many", r"num_epochs is a number, not 'many'"),
         ("name: long", "name: short", r"two recipes are named 'short'"),
         ("threshold: 0.95", "thresold: 0.95", r"a strategy has no 'thresold'; did you mean 'threshold'"),
