@@ -39,6 +39,13 @@ def test_options_about_how_a_file_is_carried_out_go_with_it(command, spec, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
+def test_several_files_are_one_sweep(command, spec, tmp_path):
+    more = json.loads(spec.read_text()) | {"seeds": [7]}
+    (tmp_path / "more.yaml").write_text(json.dumps(more))
+    answer = command("sweep", spec, tmp_path / "more.yaml", "--store", tmp_path / "runs", "--dry-run")
+    assert answer.out.startswith("4 cells, 4 runs"), answer.err
+
+
 def test_a_sweep_on_a_store_that_cannot_be_written_is_one_line(command, spec):
     with folder_without_root() as folder:
         (folder / "closed").mkdir(mode=0o500)

@@ -19,7 +19,7 @@ from depthprune.experiments.leases import owner_line, progress_line, running
 from depthprune.experiments.records import records
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.executors.base import Resources
-from depthprune.experiments.sweeps.executors.local import cores
+from depthprune.experiments.sweeps.executors.local import at_a_time
 from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.status import Best, best_plans, tally
 from depthprune.plan import format_layers
@@ -54,7 +54,7 @@ def expansion_lines(expansion: Expansion, store: Store, seconds: float | None, r
         yield f"skipped: {note}"
     left = len(expansion.jobs) - done
     if left and seconds is not None:
-        workers = resources.workers or cores()
+        workers = at_a_time(resources)
         yield f"about {duration(seconds / min(workers, left))} with {workers} at a time, from the records at hand"
     elif left:
         yield "no records yet to tell the time from"

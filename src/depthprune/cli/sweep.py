@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from depthprune.experiments.store import Store
     from depthprune.experiments.sweeps.expansion import Expansion
 
-SpecFile = Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; or say it in options.")]
+SpecFiles = Annotated[
+    list[Path] | None, typer.Argument(metavar="[SPEC]...", help="YAML files, run in this order; or say it in options.")
+]
 Names = list[str] | None
 Models = Annotated[Names, typer.Option("--model", help="A model; can be given again.")]
 Tasks = Annotated[Names, typer.Option("--task", help="A task; can be given again.")]
@@ -27,7 +29,9 @@ Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be 
 ExecutorName = Annotated[str, typer.Option("--executor", help="local (processes) or ray (a cluster).")]
 Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time; by cores or GPUs if left out.", min=1)]
 Cpus = Annotated[int | None, typer.Option("--cpus", help="Threads of a run; the cores shared if left out.", min=1)]
-Gpus = Annotated[float | None, typer.Option("--gpus", help="GPUs of a run; one where there are any.", min=0)]
+Gpus = Annotated[
+    float | None, typer.Option("--gpus", help="GPUs of a run; 0.1: ten runs share one. One if left out.", min=0)
+]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster: auto, or ray://HOST:PORT.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there are, and run none.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
@@ -42,7 +46,7 @@ OF_THE_GRID = (
 
 def sweep(
     context: typer.Context,
-    spec: SpecFile = None,
+    spec: SpecFiles = None,
     model: Models = None,
     task: Tasks = None,
     strategy: Strategies = None,
@@ -69,6 +73,7 @@ def sweep(
     address: Address = None,
     dry_run: DryRun = False,
     retry_failed: RetryFailed = False,
+    no_profile: options.NoProfile = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -86,9 +91,9 @@ def sweep(
     executors.get(executor)
     if address is not None and executor != "ray":
         raise UserError("--address is that of a Ray cluster; add --executor ray")
-    if spec is not None:
+    if spec:
         _refuse_beside(context, spec)
-        grid = read_sweep(spec)
+        grids = [read_sweep(file) for file in spec]
     else:
         plain = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
         recipes = [plain | recipe if isinstance(recipe, dict) else recipe for recipe in _as_in_a_file(heal) or [{}]]
@@ -98,7 +103,7 @@ def sweep(
         kind = options.task_kind(regression=regression, classification=classification)
         asked |= {"eval_split": eval_split, "metric": metric, "kind": kind}
         columns = options.parse_columns(text_columns)
-        grid = parse_sweep(asked | ({"text_columns": columns} if columns else {}))
+        grids = [parse_sweep(asked | ({"text_columns": columns} if columns else {}))]
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import expansion_lines
@@ -109,15 +114,14 @@ def sweep(
 
     runs, trust = Store(store), {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     with progress() as show:
-        expansion = plan_sweep(grid, runs, device=device, dry=dry_run, on_progress=show, **trust)
-    if gpus is None:
-        gpus = 1 if device != "cpu" and local.gpus() else 0
-    resources = Resources(workers, cpus, gpus, address)
+        expansion = plan_sweep(grids, runs, device=device, dry=dry_run, on_progress=show, **trust)
+    resources = Resources(workers, cpus, local.gpus_of_a_run(device) if gpus is None else gpus, address)
     for line in expansion_lines(expansion, runs, estimate(expansion, runs), resources):
         (console if dry_run else messages).print(line, highlight=False, markup=False, soft_wrap=True)
     if dry_run:
         return
-    how = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
+    how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device}
+    how |= {"retry_failed": retry_failed, "profile": not no_profile}
     _carry_out(expansion, runs, how)
 
 
@@ -162,8 +166,8 @@ def _failures(lines: dict[str, str], runs: int, store: "Store") -> str:
     return f"{len(lines)} of {runs} runs failed: {shown}{more}{where}; mend it and run {again}"
 
 
-def _refuse_beside(context: typer.Context, spec: Path) -> None:
-    """Refuse options that a sweep's file says already.
+def _refuse_beside(context: typer.Context, specs: list[Path]) -> None:
+    """Refuse options that a sweep's files say already.
 
     Raises:
         UserError: there are some.
@@ -173,7 +177,7 @@ def _refuse_beside(context: typer.Context, spec: Path) -> None:
     beside = [f"--{name.replace('_', '-')}" for name in OF_THE_GRID if _is_given(context, name)]
     if beside:
         raise UserError(
-            f"'{spec}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
+            f"'{specs[0]}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
             "file, or leave the file out and give all in options"
         )
 

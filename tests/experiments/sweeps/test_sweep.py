@@ -17,7 +17,7 @@ from depthprune.experiments.leases import CLAIM_FILE, Watch, claimed
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import registry as executors
-from depthprune.experiments.sweeps.expansion import expand
+from depthprune.experiments.sweeps.expansion import combined, expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.experiments.sweeps.rows import estimate, remember, stored_rows
 from depthprune.experiments.sweeps.runner import Work, carry_out, do
@@ -65,6 +65,23 @@ def test_strategies_that_choose_the_same_layers_share_a_run_and_the_full_model_r
     assert top == even and expansion.shared > 0
     # 4 layers: symmetric at 1 and 3, and the alternates at 3, are impossible; the others go on.
     assert len(expansion.skipped) == 4 and all("count" in note for note in expansion.skipped)
+
+
+def test_sweeps_are_carried_out_as_one_in_the_order_given_and_a_run_of_both_once(here, tmp_path):
+    cuts = {"strategies": ["top"], "counts": [1]}
+    first, second = (expand(grid(here, seeds=seeds, **cuts), scorer(tmp_path)) for seeds in ([2], [1, 2]))
+    whole = combined([first, second])
+    assert [job.spec.seed for job in whole.jobs.values()] == [2, 2, 1, 1]
+    assert set(whole.jobs) == set(second.jobs) and len(whole.rows) == len(second.rows) == 4
+
+
+def test_a_sweep_may_be_of_baselines_alone(here, tmp_path):
+    entries = {"baselines": [str(here / "model")], "tasks": "custom", "dataset": str(here / "rows.csv")}
+    entries |= {"text_columns": "text", "label_column": "label"}
+    expansion = expand(parse_sweep(entries), scorer(tmp_path))
+    assert [(row.strategy, row.count) for row in expansion.rows] == [("baseline", 0)]
+    with pytest.raises(UserError, match="a sweep needs 'strategies'"):
+        parse_sweep(entries | {"models": entries["baselines"]})
 
 
 def test_a_dry_run_takes_no_scores(here, tmp_path):

@@ -20,7 +20,7 @@ from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
 from depthprune.experiments.sweeps.budget import next_plans
 from depthprune.experiments.sweeps.executors.base import Resources
-from depthprune.experiments.sweeps.executors.local import cores, gpus
+from depthprune.experiments.sweeps.executors.local import at_a_time, gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
 from depthprune.experiments.sweeps.runner import carry_out
@@ -166,12 +166,12 @@ def plans_for(
     grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
     on_progress("choose layers", 0, 1)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    return plan_sweep(grid, store, device=device, on_progress=on_progress, **trust)
+    return plan_sweep([grid], store, device=device, on_progress=on_progress, **trust)
 
 
 def resources(number: int | None, device: str) -> Resources:
     """Return what the runs share: a GPU each where there are any."""
-    return Resources(number, gpus=1 if device != "cpu" and gpus() else 0)
+    return Resources(number, gpus=gpus_of_a_run(device))
 
 
 def find(
@@ -246,8 +246,3 @@ def sure_runs(expansion: Expansion, store: Store) -> tuple[list[str], list[str]]
         known = readable_record(store.folder(digest) / "record.json") is not None
         (sure if known or not job.plan.dropped else todo).append(digest)
     return sure, sorted(todo, key=lambda digest: expansion.jobs[digest].plan.count)
-
-
-def at_a_time(resources: Resources) -> int:
-    """Return how many runs this machine carries out at a time."""
-    return resources.workers or (len(gpus()) if resources.gpus else 0) or cores()

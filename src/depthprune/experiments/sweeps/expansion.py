@@ -3,7 +3,7 @@
 Two strategies that choose the same layers share a run, and the full model runs once per task, seed and training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +133,7 @@ def expand(
                         add(model, source, data, cell, depth)
             if model in spec.baselines:
                 add(model, source, data, Cell(BASELINE, LayerPlan(depth, ()), ()), depth)
-    if not found.unscored and not any(row.count for row in found.rows):
+    if spec.models and not found.unscored and not any(row.count for row in found.rows):
         raise UserError(f"no layer can be dropped in any way that was asked for: {'; '.join(found.skipped[:3])}")
     # The full models first: every other run is compared with one. Then a seed whole before the next one begins, and
     # like runs beside each other, for the caches.
@@ -142,6 +142,17 @@ def expand(
         item[1].spec.drop.dropped != (), places[item[1].spec.seed], item[1].model))  # fmt: skip
     found.jobs = dict(order)
     return found
+
+
+def combined(expansions: Sequence[Expansion]) -> Expansion:
+    """Return several sweeps as one, whose runs are carried out in the order given; a run of two of them stands once."""
+    whole = Expansion()
+    for part in expansions:
+        whole.jobs |= {digest: job for digest, job in part.jobs.items() if digest not in whole.jobs}
+        whole.rows += [row for row in part.rows if row not in whole.rows]
+        whole.skipped += [note for note in part.skipped if note not in whole.skipped]
+        whole.unscored += part.unscored
+    return whole
 
 
 def _check_recipes(spec: SweepSpec, source: ModelSource, depth: int) -> None:

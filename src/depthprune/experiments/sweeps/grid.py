@@ -1,7 +1,7 @@
 """What a sweep is: models × strategies × counts × tasks × seeds × recipes, as a YAML file. No torch.
 
     models: [bert-base-cased]       # or name: folder or Hub id
-    baselines: [distilbert-base-cased]              # compared with as they are; may be left out
+    baselines: [distilbert-base-cased]              # trained and scored as they are; may be left out, or stand alone
     tasks: [mrpc, stsb]
     dataset: glue                   # a folder in the layout of nyu-mll/glue; the Hub if left out
     strategies: [top, symmetric, contribution, {name: contribution, threshold: 0.95}]
@@ -131,10 +131,11 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
         if key not in known:
             raise UserError(f"{where(key)}there is no entry '{key}'{_near(key, known)} (known: {', '.join(known)})")
     missing = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
-    missing = [name for name in missing if not content.get(name)]
+    # Models that are only compared with need neither strategies nor counts.
+    missing = [name for name in missing if not content.get(name) and (name == "tasks" or not _alone(content))]
     if missing:
         raise UserError(f"{where(missing[0])}a sweep needs '{missing[0]}'")
-    values: dict[str, Any] = {"names": {}}
+    values: dict[str, Any] = {"names": {}, "models": (), "strategies": (), "counts": ()}
     for key, value in content.items():
         try:
             if key in ("models", "baselines") and isinstance(value, Mapping):
@@ -144,6 +145,11 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
         except _Wrong as wrong:
             raise UserError(f"{where(key)}{key}: {wrong}") from None
     return SweepSpec(**values)
+
+
+def _alone(content: Mapping[str, Any]) -> bool:
+    """Tell whether a sweep is of baselines alone."""
+    return bool(content.get("baselines")) and not any(content.get(name) for name in ("models", "strategies", "counts"))
 
 
 class _Wrong(Exception):

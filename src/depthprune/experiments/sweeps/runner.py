@@ -19,7 +19,7 @@ from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, claimed,
 from depthprune.experiments.store import Store, disk_is_full, write_json
 from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
-from depthprune.experiments.sweeps.executors.local import gpus
+from depthprune.experiments.sweeps.executors.local import gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import run_spec_of
@@ -173,7 +173,7 @@ def carry_out(
         dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
-    resources = resources or Resources(gpus=1 if device != "cpu" and gpus() else 0)
+    resources = resources or Resources(gpus=gpus_of_a_run(device))
     how = (str(store.root), device, retry_failed, save, redo, profile)
     asked = [Work(job, *how) for job in expansion.jobs.values()]
     before = [_known(store, work) for work in asked]

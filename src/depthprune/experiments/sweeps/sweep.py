@@ -1,6 +1,6 @@
 """A sweep: `depthprune.sweep`, and its two steps, planning and running. No torch until a run starts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,9 @@ from typing import Any
 from depthprune.arguments import checked
 from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
+from depthprune.experiments.sweeps.executors import local
 from depthprune.experiments.sweeps.executors.base import Resources
-from depthprune.experiments.sweeps.executors.local import gpus
-from depthprune.experiments.sweeps.expansion import Expansion, Row, expand
+from depthprune.experiments.sweeps.expansion import Expansion, Row, combined, expand
 from depthprune.experiments.sweeps.grid import SweepSpec, parse_sweep, read_sweep
 from depthprune.experiments.sweeps.rows import remember
 from depthprune.experiments.sweeps.runner import DONE, carry_out
@@ -42,15 +42,17 @@ def no_news(digest: str, state: str, line: str) -> None:
 @checked("sweep")
 @quietly()
 def sweep(
-    spec: str | Path | Mapping[str, Any],
+    spec: str | Path | Mapping[str, Any] | Sequence[str | Path | Mapping[str, Any]],
     *,
     store: Path | str = DEFAULT_STORE,
     executor: str = "local",
     workers: int | None = None,
     cpus: int | None = None,
     address: str | None = None,
+    gpus: float | None = None,
     device: str = "auto",
     retry_failed: bool = False,
+    profile: bool = True,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Callable[[str, int, int], None] = no_progress,
@@ -62,31 +64,35 @@ def sweep(
     `if __name__ == "__main__":`.
 
     Args:
-        spec: a YAML file, or its entries: `{"models": …, "tasks": …, "strategies": …, "counts": …}`.
+        spec: a YAML file, or its entries: `{"models": …, "tasks": …, "strategies": …, "counts": …}`; or several,
+            whose runs are carried out in this order, by the same workers.
         store: the folder of runs.
         executor: `local` or `ray`.
         workers: runs at a time; by cores or GPUs by default.
         cpus: threads of a run.
         address: of a Ray cluster.
+        gpus: of a run, a fraction where several share one; one where there are any by default.
         device: `auto`, `cpu` or `cuda`.
         retry_failed: try runs again that failed before.
+        profile: measure how fast the models are.
         on_progress: called with a stage's name and how far it is, while layers are scored and searched.
         on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
 
     Raises:
         UserError: anything a user can cause, in one line; a run that fails stands in `.failed` instead.
     """
-    grid = parse_sweep(spec) if isinstance(spec, Mapping) else read_sweep(Path(spec))
+    specs = [spec] if isinstance(spec, str | Path | Mapping) else spec
+    grids = [parse_sweep(each) if isinstance(each, Mapping) else read_sweep(Path(each)) for each in specs]
     runs = Store(store)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    expansion = plan_sweep(grid, runs, device=device, on_progress=on_progress, **trust)
-    resources = Resources(workers, cpus, 1 if device != "cpu" and gpus() else 0, address)
-    how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device, "retry_failed": retry_failed}
-    return run_sweep(expansion, runs, on_end=on_end, **how)
+    expansion = plan_sweep(grids, runs, device=device, on_progress=on_progress, **trust)
+    resources = Resources(workers, cpus, local.gpus_of_a_run(device) if gpus is None else gpus, address)
+    how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device}
+    return run_sweep(expansion, runs, on_end=on_end, retry_failed=retry_failed, profile=profile, **how)
 
 
 def plan_sweep(
-    grid: SweepSpec,
+    grids: Sequence[SweepSpec],
     store: Store,
     *,
     device: str,
@@ -95,7 +101,7 @@ def plan_sweep(
     trust_remote_code: bool = False,
     on_progress: Callable[[str, int, int], None] = no_progress,
 ) -> Expansion:
-    """Return the runs of a sweep, their layers scored and searched for, and note in the store what was asked for.
+    """Return the runs of sweeps, their layers scored and searched for, and note in the store what was asked for.
 
     Args:
         dry: score and search nothing, and write nothing.
@@ -106,10 +112,11 @@ def plan_sweep(
     if not dry:
         store.check_writable()
     scorer = stored_scorer(store.root, device, take=not dry, on_progress=on_progress)
-    expansion = expand(grid, scorer, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    if not dry:
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    expansions = [expand(grid, scorer, **trust) for grid in grids]
+    for expansion in () if dry else expansions:
         remember(expansion, store)
-    return expansion
+    return combined(expansions)
 
 
 def run_sweep(

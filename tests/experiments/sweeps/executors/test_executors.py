@@ -14,6 +14,7 @@ import pytest
 import executor_functions
 from depthprune.errors import UserError
 from depthprune.experiments.sweeps.executors.base import Resources, registry
+from depthprune.experiments.sweeps.executors.local import at_a_time
 from executor_functions import die_always, die_once, square, visible_gpus
 
 EXECUTORS = registry.names()
@@ -45,6 +46,15 @@ def test_workers_of_this_machine_share_its_gpus_one_each(monkeypatch):
     seen = dict(outcome.result for outcome in outcomes)
     assert len(outcomes) == 4 and len(seen) <= 2
     assert set(seen.values()) <= {"3", "5"} and len(set(seen.values())) == len(seen)
+
+
+def test_workers_share_a_gpu_where_a_run_needs_a_part_of_it(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [at_a_time(Resources(gpus=part)) for part in (1, 0.5, 1 / 3, 0.1)] == [2, 4, 6, 20]
+    outcomes = list(registry.get("local")(visible_gpus, range(8), Resources(cpus=1, gpus=0.5)))
+    seen = dict(outcome.result for outcome in outcomes)
+    assert len(outcomes) == 8 and 2 < len(seen) <= 4
+    assert sorted(seen.values()) in (["3", "3", "5", "5"], ["3", "3", "5"], ["3", "5", "5"])
 
 
 @pytest.mark.parametrize("name", EXECUTORS)

@@ -17,7 +17,7 @@ class Resources:
     Args:
         workers: items at a time; decided by what there is if None.
         cpus: of an item; the cores shared among the workers if None.
-        gpus: of an item, a fraction too where an executor can share one.
+        gpus: of an item; a fraction where several items share one.
         address: of a cluster.
     """
 

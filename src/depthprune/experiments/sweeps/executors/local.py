@@ -1,4 +1,7 @@
-"""Processes of this machine: one for each GPU, or as many as share its cores sensibly.
+"""Processes of this machine: one or several for each GPU, or as many as share its cores sensibly.
+
+A small model leaves most of a GPU idle, since its kernels are shorter than the time it takes to launch them. Several
+processes on one GPU (`--gpus 0.1`: ten) fill it. They stay for all items, so that each imports its libraries once.
 
 A worker that dies takes one item with it; the pool is made anew and the item is tried again.
 
@@ -39,13 +42,27 @@ def gpus() -> list[str]:
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip()]
     there = Path("/proc/driver/nvidia/gpus")
-    return [str(i) for i in range(len(list(there.iterdir())))] if there.is_dir() else []
+    found = list(there.iterdir()) if there.is_dir() else list(Path("/dev").glob("nvidia[0-9]*"))
+    return [str(i) for i in range(len(found))]
+
+
+def gpus_of_a_run(device: str) -> int:
+    """Return how many GPUs a run gets where nobody says: one where there are any and they are wanted."""
+    return 1 if device != "cpu" and gpus() else 0
+
+
+def at_a_time(resources: Resources) -> int:
+    """Return how many items this machine carries out at a time: as many as share its GPUs, or one for each core."""
+    if resources.workers:
+        return resources.workers
+    devices = len(gpus()) if resources.gpus else 0
+    return devices * max(1, int(1 / resources.gpus + 1e-6)) if devices else cores()
 
 
 def local(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
     """Run items in processes of this machine."""
     devices = gpus() if resources.gpus else []
-    workers = min(resources.workers or (len(devices) or cores()), max(len(items), 1))
+    workers = min(at_a_time(resources), max(len(items), 1))
     threads = resources.cpus or max(1, cores() // workers)
     # Who ran when a worker died is suspect and runs alone: nobody else is then counted for it.
     waiting, suspects, lost = list(items), list[Any](), Counter[int]()
