@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from depthprune.errors import PlanError
+from depthprune.errors import PlanError, UserError
 from depthprune.experiments.choosing.choose import Choice, choose_plan
 
 NOTHING: Any = None  # a model or data that would be needed only by a pass
@@ -36,3 +36,8 @@ def test_what_no_scores_can_serve_is_refused_before_the_pass(choice, message, tm
     how: dict[str, Any] = {"max_length": 16, "store": tmp_path, "device": "cpu", "on_progress": print}
     with pytest.raises(PlanError, match=message):
         choose_plan(choice, 6, NOTHING, NOTHING, **how)
+
+
+def test_an_unknown_strategy_is_told_the_nearest_search_or_score_too():
+    with pytest.raises(UserError, match=r"no strategy is named 'grredy'; did you mean 'greedy'\?"):
+        Choice("grredy", count=2).check()

@@ -10,6 +10,7 @@ from depthprune.errors import PlanError
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.choosing.task_search import SCORES_FOLDER, task_search
 from depthprune.plan import LayerPlan
+from depthprune.registry import unknown
 from depthprune.result_file import write_json
 from depthprune.scores import Scores, read_scores
 from depthprune.scores import registry as metrics
@@ -74,8 +75,8 @@ class Choice:
                 "--threshold goes with a strategy by scores, such as contribution, and --protect with one by scores or "
                 "by search"
             )
-        if self.strategy is not None:
-            registry.get(self.strategy)
+        if self.strategy is not None and self.strategy not in registry.names():
+            raise unknown("strategy", self.strategy, [*registry.names(), *metrics.names(), *methods.names()])
 
 
 def choose_plan(
