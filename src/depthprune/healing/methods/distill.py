@@ -1,0 +1,138 @@
+"""Distillation: the student learns from the full model's logits and hidden states, beside the labels."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from depthprune.errors import UserError
+from depthprune.healing.base import Cut, Healed, OnStep, Schedule, Teacher, TrainingData, healer, recipe
+from depthprune.healing.teaching.mapping import BOUNDARY, INNER, MAPPINGS, STATES, matched_states
+from depthprune.specs import Step
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TOKENS = ("sentence", "all")
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """The loss: (1 - alpha) · labels + alpha · logits + beta · hidden states.
+
+    Args:
+        alpha: weight of the teacher's logits, against 1 - alpha of the labels; at 1 no labels are needed.
+        temperature: of both distributions; a regression has none.
+        beta: weight of the squared error of hidden states; at 0 they are not computed.
+        tokens: whose states: `sentence`, the token that a classifier reads, or `all` real tokens.
+        normalise: compare states of length 1, as Patient-KD does.
+        states: which of the student's states: `all`; `inner`, all but the first and the last; or `last`.
+        mapping: which of the teacher's states a state is to match: `boundary` or `even`; see `teaching.mapping`.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 2.0
+    beta: float = 0.0
+    tokens: str = "sentence"
+    normalise: bool = False
+    states: str = "all"
+    mapping: str = BOUNDARY
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.beta < 0:
+            raise UserError("alpha is between 0 and 1, temperature above 0, and beta not below it")
+        for name, known in {"tokens": TOKENS, "states": STATES, "mapping": MAPPINGS}.items():
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} of 'distill' is one of {', '.join(known)}, not '{getattr(self, name)}'")
+        if not self.alpha and not self.beta:
+            raise UserError("with alpha and beta at 0 nothing is learned from the teacher; use 'finetune'")
+
+
+@healer("distill", options=DistillOptions, needs_teacher=True, paper="https://arxiv.org/abs/1503.02531")
+def distill(
+    model: "PreTrainedModel",
+    data: TrainingData,
+    options: DistillOptions,
+    *,
+    schedule: Schedule,
+    seed: int,
+    cut: Cut,
+    teacher: Teacher | None,
+    on_step: OnStep | None = None,
+) -> Healed:
+    """Train on the full model's logits, and on its hidden states if asked to, beside the labels.
+
+    The teacher's answers to the rows are computed once, where they are read more than once, and count as training time.
+    The student has dropout, the teacher has none.
+
+    Args:
+        model: trained in place.
+        data: rows, with labels unless alpha is 1.
+        options: the loss.
+        schedule: how long and how fast.
+        seed: of the order of the rows and of dropout.
+        cut: which layers the model still has.
+        teacher: with the same vocabulary and outputs; for hidden states of the same size and depth as the full model.
+        on_step: called after each optimiser step.
+
+    Raises:
+        UserError: the teacher is for other inputs or outputs, rows lack labels, or the disk has not enough room.
+    """
+    from depthprune.healing.teaching.outputs import Wanted, outputs_of
+    from depthprune.healing.teaching.students import check_pair, distillation_loss
+    from depthprune.healing.training import train
+    from depthprune.scratch import scratch_folder
+
+    assert teacher is not None, "a method that needs a teacher gets one"
+    if options.alpha < 1 and not data.labelled:
+        raise UserError("the rows have no labels, which distill learns from too unless alpha is 1; give alpha=1")
+    if not schedule.num_epochs:
+        return Healed(model)
+    pairs = matched_states(cut.present, cut.plan.depth, options.mapping, options.states) if options.beta else ()
+    full = teacher.model()
+    check_pair(model, full, hidden=bool(pairs), depth=cut.plan.depth)
+    wanted = Wanted(
+        tuple(aim for _, aim in pairs),
+        every_token=options.tokens == "all",
+        sentence=data.tokenizer.cls_token_id,
+        precision=schedule.precision,
+    )
+    started = time.perf_counter()
+    with scratch_folder("teacher") as folder:
+        said, how = outputs_of(full, data, wanted, folder, read_once=schedule.num_epochs <= 1)
+        asked = time.perf_counter() - started
+        loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options)
+        numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
+        report = train(model, numbered, schedule, loss=loss, seed=seed, on_step=on_step)
+    seconds = report.seconds + asked
+    report = replace(
+        report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds
+    )
+    return Healed(model, (report,), (f"the teacher's answers: {how}",))
+
+
+PATIENT_KD = {"alpha": 0.5, "temperature": 10.0, "beta": 100.0, "normalise": True, "states": INNER, "warmup": 0.1}
+# TextBrewer's loss of the logits lacks the factor T²; multiplied by it, its weight of 1 for hidden states is 64.
+HIDDEN_KD = {"alpha": 1.0, "temperature": 8.0, "beta": 64.0, "tokens": "all", "warmup": 0.1}
+
+
+def _distill(values: dict[str, object]) -> Step:
+    return Step("distill", tuple(sorted(values.items())))
+
+
+recipe(
+    "patient-kd",
+    _distill(PATIENT_KD),
+    summary="Distil logits (T 10, α 0.5) and the sentence token's normalised states between the layers (β 100).",
+    paper="https://arxiv.org/abs/1908.09355",
+)
+recipe(
+    "hidden-kd",
+    _distill(HIDDEN_KD),
+    summary="Distil logits (T 8), without labels, and the hidden states of all tokens: TextBrewer's losses.",
+    paper="https://arxiv.org/abs/2002.12620",
+)
+recipe(
+    "plain-warmup",
+    Step("finetune", (("warmup", 0.1),)),
+    summary="Fine-tune, with a warm-up over a tenth of the steps.",
+)

@@ -1,0 +1,82 @@
+"""A student's loss beside a teacher, and whether the two fit.
+
+Shapes: B sequences, S pairs of states, N vectors, D hidden size.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from depthprune.errors import UserError
+from depthprune.healing.teaching.losses import logits_loss, states_loss
+from depthprune.healing.teaching.outputs import Outputs, Wanted
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from depthprune.healing.trainer import Loss
+
+
+def check_pair(student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden: bool, depth: int) -> None:
+    """Refuse a teacher that the student cannot imitate.
+
+    Args:
+        hidden: whether hidden states are compared.
+        depth: layers of the full model, which the teacher then needs to have.
+
+    Raises:
+        UserError: the teacher has another vocabulary, other outputs, or for hidden states another size or depth.
+    """
+    mine, other = student.config, teacher.config
+    if mine.vocab_size != other.vocab_size:
+        raise UserError(
+            f"the teacher has a vocabulary of {other.vocab_size:,} tokens and the model one of {mine.vocab_size:,}, so "
+            "it cannot read the same rows; give a teacher with the same tokenizer"
+        )
+    if mine.num_labels != other.num_labels:
+        raise UserError(
+            f"the teacher puts out {_outputs(other.num_labels)} and the model {_outputs(mine.num_labels)}; give a "
+            "teacher that was fine-tuned on the same task"
+        )
+    if hidden and mine.hidden_size != other.hidden_size:
+        raise UserError(
+            f"the teacher's hidden states have {other.hidden_size} dimensions and the model's {mine.hidden_size}; give "
+            "beta=0, which compares logits alone, or another teacher"
+        )
+    if hidden and other.num_hidden_layers != depth:
+        raise UserError(
+            f"the teacher has {other.num_hidden_layers} layers and the full model {depth}, so their states cannot be "
+            "matched by index; give beta=0, which compares logits alone, or another teacher"
+        )
+
+
+def _outputs(number: int) -> str:
+    return f"{number} output" + ("s" if number != 1 else "")
+
+
+def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], options: Any) -> "Loss":
+    """Return the loss of a batch for `healing.training.train`.
+
+    Args:
+        teacher: what it says to rows, by their number, which the batch has as `row`.
+        wanted: what it was asked for.
+        states: the student's states, each for one of `wanted.states`.
+        options: the weights; see `methods.distill.DistillOptions`.
+    """
+
+    def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        rows_B = batch.pop("row")
+        labels_B = batch.pop("labels", None)
+        said = teacher(rows_B, batch)
+        given = {**batch, "labels": labels_B} if options.alpha < 1 else batch
+        answer = model(**given, output_hidden_states=bool(states))
+        total = options.alpha * logits_loss(answer.logits, said.logits_BC, options.temperature)
+        if options.alpha < 1:
+            total = total + (1 - options.alpha) * answer.loss
+        if said.states_SND is not None:
+            states_SND = wanted.picked(answer.hidden_states, batch, states)
+            total = total + options.beta * states_loss(states_SND, said.states_SND, normalise=options.normalise)
+        return total
+
+    return loss
