@@ -88,3 +88,14 @@ def test_a_teacher_that_is_given_is_the_one_that_teaches(here, tmp_path, taking)
         pruned(here, tmp_path / "runs", HealSpec(steps=taking.steps, teacher="sha256:0123"), (2,))
     with pytest.raises(UserError, match="none of its steps needs one"):
         compare(str(here / "model"), "custom", layers="2", heal=HealSpec(), teacher=given, **more)
+
+
+def test_a_named_recipe_of_distillation_is_a_run_like_any_other(here, tmp_path):
+    schedule = {"num_epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "precision": "float32"}
+    seen = []
+    heal = HealSpec(steps=parse_recipe("patient-kd"), **schedule)
+    result = pruned(here, tmp_path, heal, (1,), on_progress=lambda stage, *_: seen.append(stage))
+    assert result.outcome["heal"]["steps"] == 8 and result.outcome["heal"]["loss"] > 0
+    (said,) = (stage for stage in dict.fromkeys(seen) if stage.startswith("the teacher's answers"))
+    assert said == "the teacher's answers (computed once; its states take 0.0 MB on the disk)"
+    assert any(note.startswith("the teacher's answers: computed once") for note in result.outcome["notes"])

@@ -14,7 +14,7 @@ from depthprune.plan import LayerPlan
 from depthprune.specs import EvalSpec, HealSpec, RunSpec, Step
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.encoding import encode
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import ARCHITECTURES, build, tiny_model, tiny_tokenizer
 
 TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))
 PLAN = LayerPlan(3, (0, 2))
@@ -39,11 +39,30 @@ OTHER_ENTRIES = {
     "steps": ({}, (Step("finetune"), Step("finetune"))),
 }
 TAUGHT = {"teacher"}  # tests/experiments/test_teacher.py
-# Two values of every option of every method, in a recipe that ends in a training.
+# Another value of every option of every method, in a recipe that ends in a training, and the options it needs.
 OTHER_OPTIONS = {
-    "freeze": {"layers": "0", "embeddings": "true", "dropped": "true"},
-    "gradual": {"every": "2", "every_steps": "1"},
+    "distill": {
+        "alpha": ("", "0.9"),
+        "temperature": ("", "5"),
+        "beta": ("", "1"),
+        "tokens": ("beta=1", "all"),
+        "normalise": ("beta=1", "true"),
+        "states": ("beta=1", "last"),
+        "mapping": ("beta=1", "even"),
+    },
+    "freeze": {"layers": ("", "0"), "embeddings": ("", "true"), "dropped": ("", "true")},
+    "gradual": {"every": ("", "2"), "every_steps": ("", "1")},
 }
+
+
+class Full:
+    """A teacher: the full model, with other weights than the student's."""
+
+    identity = "sha256:full"
+
+    def model(self):
+        row = ARCHITECTURES["bert"]
+        return build(row.classes["classification"], row.make_config(3), seed=1).requires_grad_(False)
 
 
 def data(count: int = 32) -> TrainingData:
@@ -54,9 +73,9 @@ def data(count: int = 32) -> TrainingData:
     return TrainingData(encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"], tiny_tokenizer())
 
 
-def healed_by(recipe, seed: int = 0, on_step=None) -> Healed:
+def healed_by(recipe, seed: int = 0, on_step=None, teacher=Full()) -> Healed:
     model = tiny_model("bert", "classification", depth=3)
-    return heal(model, data(), recipe, cut=Cut(PLAN), seed=seed, on_step=on_step)
+    return heal(model, data(), recipe, cut=Cut(PLAN), seed=seed, teacher=teacher, on_step=on_step)
 
 
 def weights(recipe, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -137,12 +156,19 @@ def test_every_option_of_a_method_changes_what_is_trained():
     options = {name: {item.name for item in dataclasses.fields(part.options)}
                for name, part in registry.items() if part.options is not None}  # fmt: skip
     assert {name: set(values) for name, values in OTHER_OPTIONS.items()} == options, "one was added"
-    recipe = {"freeze": "{}+finetune+drop+finetune", "gradual": "{}"}
+    recipe = {"freeze": "{}+finetune+drop+finetune"}
+    base: dict[str, dict[str, torch.Tensor]] = {}
+
+    def trained(name: str, inside: str):
+        text = recipe.get(name, "{}").format(f"{name}({inside})" if inside else name)
+        if text not in base:
+            base[text] = weights(resolve(dataclasses.replace(BASE, steps=parse_recipe(text))))
+        return base[text]
+
     for name, values in OTHER_OPTIONS.items():
-        base = weights(resolve(dataclasses.replace(BASE, steps=parse_recipe(recipe[name].format(name)))))
-        for option, value in values.items():
-            steps = parse_recipe(recipe[name].format(f"{name}({option}={value})"))
-            assert not same(weights(resolve(dataclasses.replace(BASE, steps=steps))), base), option
+        for option, (needed, value) in values.items():
+            more = f"{needed}, {option}={value}" if needed else f"{option}={value}"
+            assert not same(trained(name, more), trained(name, needed)), f"{option} of {name}"
 
 
 def test_entries_of_older_recipes_train_what_the_steps_train_that_they_stand_for():
@@ -228,7 +254,7 @@ def test_a_method_that_needs_a_teacher_gets_one_or_says_so():
         seen = []
         register(lambda model, *_, teacher, **__: seen.append(teacher) or Healed(model))
         with pytest.raises(UserError, match="'imitate' needs a teacher"):
-            healed_by(alone("imitate"))
+            healed_by(alone("imitate"), teacher=None)
         model = tiny_model("bert", "classification", depth=3)
         teacher = object()
         steps = resolve(dataclasses.replace(BASE, steps=parse_recipe("imitate+finetune")))

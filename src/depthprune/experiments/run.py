@@ -199,7 +199,7 @@ def _stages(
 
     healed = heal(
         model,
-        TrainingData(encoded["train"], tokenizer),
+        TrainingData(encoded["train"], tokenizer, on_progress),
         resolve(spec.heal, precision=precision.precision),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
@@ -229,7 +229,7 @@ def _stages(
         "profile": profile,
         "heal": {**took, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, trainings)],
+        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, trainings), *healed.notes],
     }
     return model, outcome, predictions
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress
 from depthprune.registry import Registry, first_line
 from depthprune.specs import Schedule as Schedule
 from depthprune.specs import Step
@@ -30,10 +31,12 @@ class TrainingData:
     Args:
         rows: `input_ids`, `attention_mask`, …, `length`, and `labels` where there are any (`tasks.encoding.encode`).
         tokenizer: pads them.
+        on_progress: called with the name of what else than a training takes time, and how far it is.
     """
 
     rows: "Dataset"
     tokenizer: "PreTrainedTokenizerBase"
+    on_progress: Callable[[str, int, int], None] = no_progress
 
     @property
     def labelled(self) -> bool:
@@ -131,10 +134,12 @@ class Healed:
     Args:
         model: a plain one; the one that was given, or another.
         trainings: a report for each training, none where nothing was trained.
+        notes: what a reader of the record should know, a sentence each.
     """
 
     model: "PreTrainedModel"
     trainings: tuple[HealReport, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 # (model, data, options, *, schedule, seed, cut, teacher, on_step) to what came of it

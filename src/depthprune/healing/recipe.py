@@ -129,6 +129,7 @@ def _carry_out(
     on_step: OnStep | None,
 ) -> Healed:
     trainings: list[HealReport] = []
+    notes: list[str] = []
     for step in recipe:
         name = step.healer.name
         if step.healer.needs_teacher and teacher is None:
@@ -147,7 +148,8 @@ def _carry_out(
             raise UserError(f"the healing method '{name}' returned a {type(healed).__name__}; it has to return Healed")
         model = healed.model
         trainings += healed.trainings
-    return Healed(model, tuple(trainings))
+        notes += healed.notes
+    return Healed(model, tuple(trainings), tuple(notes))
 
 
 def together(reports: Sequence[HealReport]) -> HealReport:

@@ -104,9 +104,7 @@ def distill(
         numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
         report = train(model, numbered, schedule, loss=loss, seed=seed, on_step=on_step)
     seconds = report.seconds + asked
-    report = replace(
-        report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds
-    )
+    report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
     return Healed(model, (report,), (f"the teacher's answers: {how}",))
 
 

@@ -18,7 +18,9 @@ def logits_loss(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> T
     if student_BC.shape[-1] == 1:
         return F.mse_loss(student_BC.float(), teacher_BC.float())
     student_BC, teacher_BC = student_BC.float() / temperature, teacher_BC.float() / temperature
-    divergence = F.kl_div(student_BC.log_softmax(-1), teacher_BC.log_softmax(-1), reduction="batchmean", log_target=True)
+    divergence = F.kl_div(
+        student_BC.log_softmax(-1), teacher_BC.log_softmax(-1), reduction="batchmean", log_target=True
+    )
     return divergence * temperature**2
 
 
