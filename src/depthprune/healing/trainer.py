@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import Trainer, TrainerCallback
 
@@ -59,7 +58,7 @@ class HealingTrainer(Trainer):
             )
         return loss
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self._lengths is None:
             return super()._get_train_sampler(train_dataset)
         generator = torch.Generator().manual_seed(self.args.seed)

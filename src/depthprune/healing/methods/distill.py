@@ -93,7 +93,7 @@ def distill(
     wanted = Wanted(
         tuple(aim for _, aim in pairs),
         every_token=options.tokens == "all",
-        sentence=data.tokenizer.cls_token_id,
+        sentence=_sentence(data),
         precision=schedule.precision,
     )
     started = time.perf_counter()
@@ -106,6 +106,11 @@ def distill(
     seconds = report.seconds + asked
     report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
     return Healed(model, (report,), (f"the teacher's answers: {how}",))
+
+
+def _sentence(data: TrainingData) -> int | None:
+    found = data.tokenizer.cls_token_id
+    return found if isinstance(found, int) else None
 
 
 PATIENT_KD = {"alpha": 0.5, "temperature": 10.0, "beta": 100.0, "normalise": True, "states": INNER, "warmup": 0.1}

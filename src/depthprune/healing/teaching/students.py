@@ -28,7 +28,8 @@ def check_pair(student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden
     Raises:
         UserError: the teacher has another vocabulary, other outputs, or for hidden states another size or depth.
     """
-    mine, other = student.config, teacher.config
+    mine: Any = student.config
+    other: Any = teacher.config
     if mine.vocab_size != other.vocab_size:
         raise UserError(
             f"the teacher has a vocabulary of {other.vocab_size:,} tokens and the model one of {mine.vocab_size:,}, so "
