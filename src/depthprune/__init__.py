@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from depthprune.experiments.analyses.analyse import AnalysisResult as AnalysisResult
     from depthprune.experiments.analyses.analyse import probe as probe
     from depthprune.experiments.analyses.analyse import similarity as similarity
-    from depthprune.experiments.as_given import Evaluation as Evaluation
-    from depthprune.experiments.as_given import Inspection as Inspection
-    from depthprune.experiments.as_given import evaluate as evaluate
-    from depthprune.experiments.as_given import finetune as finetune
-    from depthprune.experiments.as_given import inspect as inspect
     from depthprune.experiments.choosing.engine import Engine as Engine
     from depthprune.experiments.choosing.score import score_layers as score
     from depthprune.experiments.choosing.search import SearchOptions as SearchOptions
     from depthprune.experiments.choosing.search import search_layers as search
     from depthprune.experiments.comparison import Comparison as Comparison
     from depthprune.experiments.comparison import compare as run
+    from depthprune.experiments.comparison import finetune as finetune
+    from depthprune.experiments.evaluate import Evaluation as Evaluation
+    from depthprune.experiments.evaluate import evaluate as evaluate
+    from depthprune.experiments.inspect import Inspection as Inspection
+    from depthprune.experiments.inspect import inspect as inspect
     from depthprune.experiments.sweeps.auto import Answer as Answer
     from depthprune.experiments.sweeps.auto import auto as auto
     from depthprune.experiments.sweeps.sweep import SweepResult as SweepResult
@@ -56,10 +56,10 @@ _HOMES = {
     "Decision": ("checkpoints.drop", "Decision"),
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
-    "Evaluation": ("experiments.as_given", "Evaluation"),
+    "Evaluation": ("experiments.evaluate", "Evaluation"),
     "Exported": ("exporting", "Exported"),
     "HealSpec": ("specs", "HealSpec"),
-    "Inspection": ("experiments.as_given", "Inspection"),
+    "Inspection": ("experiments.inspect", "Inspection"),
     "LayerPlan": ("plan", "LayerPlan"),
     "SearchOptions": ("experiments.choosing.search", "SearchOptions"),
     "SweepResult": ("experiments.sweeps.sweep", "SweepResult"),
@@ -69,11 +69,11 @@ _HOMES = {
     "bypassed": ("surgery.bypass", "bypassed"),
     "drop_checkpoint": ("checkpoints.drop", "drop_checkpoint"),
     "drop_layers": ("surgery.drop", "drop_layers"),
-    "evaluate": ("experiments.as_given", "evaluate"),
+    "evaluate": ("experiments.evaluate", "evaluate"),
     "export": ("exporting", "export"),
     "find_stacks": ("surgery.modules", "find_stacks"),
-    "finetune": ("experiments.as_given", "finetune"),
-    "inspect": ("experiments.as_given", "inspect"),
+    "finetune": ("experiments.comparison", "finetune"),
+    "inspect": ("experiments.inspect", "inspect"),
     "probe": ("experiments.analyses.analyse", "probe"),
     "read_scores": ("scores", "read_scores"),
     "report": ("reporting.written", "report"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.chosen import check_alone, check_strategy, plan_from_file
+from depthprune.cli.plan_files import check_alone, check_strategy, plan_from_file
 from depthprune.plan import LayerPlan, format_layers
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ def evaluate(
     """Score a checkpoint that has a trained head, without training."""
     quiet_libraries()
     from depthprune.cli.display import console, metrics_line, progress
-    from depthprune.experiments.as_given import evaluate as score
+    from depthprune.experiments.evaluate import evaluate as score
 
     said = task_options(
         *(dataset, text_columns, label_column, eval_split),

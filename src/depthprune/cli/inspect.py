@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from depthprune.cli import options
 
 if TYPE_CHECKING:
-    from depthprune.experiments.as_given import InspectedStack
+    from depthprune.experiments.inspect import InspectedStack
 
 
 def inspect(
@@ -15,7 +15,7 @@ def inspect(
 ) -> None:
     """Show a model's stacks, each layer's parameters, and what each strategy would drop at each count."""
     from depthprune.cli.display import console
-    from depthprune.experiments.as_given import inspect as look_into
+    from depthprune.experiments.inspect import inspect as look_into
 
     found = look_into(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     console.print(

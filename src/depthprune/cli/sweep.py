@@ -122,10 +122,10 @@ def sweep(
         return
     how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device}
     how |= {"retry_failed": retry_failed, "profile": not no_profile}
-    _carry_out(expansion, runs, how)
+    _run_and_show(expansion, runs, how)
 
 
-def _carry_out(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> None:
+def _run_and_show(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> None:
     """Carry out the runs, saying how far they are, and what came of them in the end.
 
     Raises:

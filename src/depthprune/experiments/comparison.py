@@ -1,4 +1,4 @@
-"""From what a person says to the values that a run takes. The Python API's `run` lives here."""
+"""From what a person says to the values that a run takes. The Python API's `run` and `finetune` live here."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -8,12 +8,14 @@ from pathlib import Path
 from depthprune import processes
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
+from depthprune.experiments.kept_checkpoints import hand_over
 from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth
 from depthprune.experiments.store import DEFAULT_STORE, Store
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
+from depthprune.output import check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
@@ -149,6 +151,69 @@ def compare(
     teaches = not heal.teacher and any(step.healer.needs_teacher for step in recipe)
     full = one(dataclasses.replace(plan, dropped=()), "full model", teaches)
     return Comparison(full, one(plan, "pruned model", save))
+
+
+@checked("finetune")
+def finetune(
+    model: str | Path,
+    task: str,
+    *,
+    options: TaskOptions | None = None,
+    heal: HealSpec | None = None,
+    output: Path | str | None = None,
+    max_length: int = 128,
+    seed: int = 42,
+    store: Path | str = DEFAULT_STORE,
+    device: str = "auto",
+    force: bool = False,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+    on_progress: Progress = no_progress,
+) -> Result:
+    """Fine-tune a checkpoint as it is, such as one that was cut, and score it. This is `depthprune.finetune`.
+
+    It is a run that drops nothing: one that the store has is not run again.
+
+    Args:
+        model: a local folder or a Hub id.
+        task: one of `depthprune list`: a GLUE task, `docstrings`, or `custom`.
+        options: where the task's data lies, and its columns.
+        heal: epochs, learning rate, batch size; the paper's example by default.
+        output: where the checkpoint goes; it stays in the store without it.
+        max_length: tokens to which an example is cut.
+        seed: of the fresh head, of dropout, of the order of the rows.
+        store: the folder of runs.
+        device: `auto`, `cpu` or `cuda`.
+        force: run again what the store has.
+        on_progress: called with the stage's name and how far it is.
+
+    Returns:
+        The run: `.score`, `.outcome`, and the checkpoint at `.model`.
+
+    Raises:
+        UserError: anything a user can cause, in one line.
+    """
+    if output is not None:
+        check_target(Path(output))
+    result = compare(
+        model,
+        task,
+        options=options,
+        heal=heal,
+        max_length=max_length,
+        seed=seed,
+        store=store,
+        device=device,
+        force=force,
+        allow_pickle=allow_pickle,
+        trust_remote_code=trust_remote_code,
+        on_progress=on_progress,
+    ).full
+    return (
+        result
+        if output is None
+        else dataclasses.replace(result, model=hand_over(Store(store), result.digest, Path(output)))
+    )
 
 
 def check_plan_early(source: ModelSource, plan: LayerPlan, data: TaskData) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
 from depthprune.errors import UserError
-from depthprune.experiments import environment as provenance
+from depthprune.experiments.environment import checkpoint_provenance, environment
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import FullModel, load_model
@@ -269,7 +269,7 @@ def _save(
         model,
         folder,
         source=source,
-        provenance=provenance.checkpoint_provenance(source, plan, task=data.task.name, run=spec.digest()),
+        provenance=checkpoint_provenance(source, plan, task=data.task.name, run=spec.digest()),
         name=f"{source.title}-{data.task.name}",
         parameters=sizes if all(sizes) else None,
         training=_training(spec.heal, data.task.name, spec.seed) if spec.heal.trains else None,
@@ -287,7 +287,7 @@ def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, 
     import torch
 
     return {
-        **provenance.environment(device_name(device), torch.get_num_threads()),
+        **environment(device_name(device), torch.get_num_threads()),
         "model": source.title,
         "model_type": source.config.get("model_type"),
         "data": data.options.given() if data.options is not None else {},

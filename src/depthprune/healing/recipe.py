@@ -107,7 +107,7 @@ def heal(
     """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        healed = _carry_out(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
+        healed = _run_steps(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
@@ -118,7 +118,7 @@ def heal(
     return healed
 
 
-def _carry_out(
+def _run_steps(
     model: "PreTrainedModel",
     data: TrainingData,
     recipe: Sequence[PlannedStep],

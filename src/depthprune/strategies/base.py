@@ -10,7 +10,7 @@ from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan, parse_layers
 from depthprune.registry import Registry, first_line
 
-Choice = Callable[[int, int], tuple[int, ...]]
+StrategyFunction = Callable[[int, int], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Strategy:
     """
 
     name: str
-    function: Choice
+    function: StrategyFunction
     paper: str
 
     @property
@@ -36,10 +36,10 @@ class Strategy:
 registry: Registry[Strategy] = Registry("strategy", "depthprune.strategies")
 
 
-def strategy(name: str, *, paper: str) -> Callable[[Choice], Choice]:
+def strategy(name: str, *, paper: str) -> Callable[[StrategyFunction], StrategyFunction]:
     """Register a strategy by position; the function itself is returned unchanged."""
 
-    def register(function: Choice) -> Choice:
+    def register(function: StrategyFunction) -> StrategyFunction:
         registry.add(name, Strategy(name, function, paper))
         return function
 

@@ -15,7 +15,7 @@ from depthprune.plan import LayerPlan
 from depthprune.registry import Registry, first_line
 from depthprune.strategies.evaluator import Evaluator
 
-Found = dict[int, LayerPlan]
+PlansByCount = dict[int, LayerPlan]
 MOST_PLANS = 20_000  # of an exhaustive search
 OFFSPRING, SURVIVORS, SHARES = 16, (4, 2, 1), (1 / 16, 1 / 4, 1.0)  # of the evolutionary search
 
@@ -67,7 +67,7 @@ class Method:
     """A named search."""
 
     name: str
-    function: Callable[[Evaluator, Space], Found]
+    function: Callable[[Evaluator, Space], PlansByCount]
     paper: str | None
 
     @property
@@ -82,7 +82,7 @@ methods: Registry[Method] = Registry("search", "depthprune.strategies")
 def method(name: str, *, paper: str | None = None) -> Callable[[Callable], Callable]:
     """Register a search; the function itself is returned unchanged."""
 
-    def register(function: Callable[[Evaluator, Space], Found]) -> Callable:
+    def register(function: Callable[[Evaluator, Space], PlansByCount]) -> Callable:
         methods.add(name, Method(name, function, paper))
         return function
 
@@ -104,12 +104,12 @@ def trials(name: str, space: Space) -> int | None:
 
 
 @method("greedy", paper="https://arxiv.org/abs/2402.09025")
-def greedy(evaluator: Evaluator, space: Space) -> Found:
+def greedy(evaluator: Evaluator, space: Space) -> PlansByCount:
     """Take away, one at a time, the layer that costs least, and score all the others again.
 
     SLEB (Song et al., 2024) with perplexity; Greedy Layer Pruning (Peer et al., 2021) with the fine-tuned score.
     """
-    found: Found = {}
+    found: PlansByCount = {}
     current = LayerPlan(space.depth, ())
     for count in range(1, max(space.counts) + 1):
         evaluator.warm(current)
@@ -141,9 +141,9 @@ def _promising_first(evaluator: Evaluator, plans: list[LayerPlan], base: LayerPl
 
 
 @method("beam")
-def beam(evaluator: Evaluator, space: Space) -> Found:
+def beam(evaluator: Evaluator, space: Space) -> PlansByCount:
     """Like greedy, but go on from the best few plans of each size (--width) instead of one."""
-    found: Found = {}
+    found: PlansByCount = {}
     beams = [LayerPlan(space.depth, ())]
     for count in range(1, max(space.counts) + 1):
         values: dict[LayerPlan, float] = {}
@@ -166,7 +166,7 @@ def beam(evaluator: Evaluator, space: Space) -> Found:
 
 
 @method("exhaustive")
-def exhaustive(evaluator: Evaluator, space: Space) -> Found:
+def exhaustive(evaluator: Evaluator, space: Space) -> PlansByCount:
     """Try every plan: the true optimum, where there are few enough.
 
     Raises:
@@ -178,7 +178,7 @@ def exhaustive(evaluator: Evaluator, space: Space) -> Found:
             f"an exhaustive search would try {total:,} plans, more than {MOST_PLANS:,}; "
             "give --method greedy or evolutionary, or a smaller --count"
         )
-    found: Found = {}
+    found: PlansByCount = {}
     for count in space.counts:
         plans = [LayerPlan(space.depth, dropped) for dropped in itertools.combinations(space.free, count)]
         best = None
@@ -193,7 +193,7 @@ def exhaustive(evaluator: Evaluator, space: Space) -> Found:
 
 
 @method("evolutionary", paper="https://arxiv.org/abs/2410.14649")
-def evolutionary(evaluator: Evaluator, space: Space) -> Found:
+def evolutionary(evaluator: Evaluator, space: Space) -> PlansByCount:
     """Switch a dropped layer for a kept one, and let the fittest survive in steps on more and more data.
 
     EvoPress (Sieberling et al., 2024): a (1 + λ) evolution with level-switch mutation, where offspring are thinned out

@@ -15,7 +15,7 @@ from depthprune.experiments.choosing.search import SearchOptions, search_layers
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.strategies.evaluator import Evaluator, read_trace
-from depthprune.strategies.found import read_found
+from depthprune.strategies.search_result import read_search_result
 from depthprune.strategies.searched import Space, methods
 from depthprune.tasks.calibration import CalibrationOptions
 from tiny_models import DEPTH, tiny_checkpoint, tiny_decoder, words
@@ -117,13 +117,13 @@ def test_a_search_is_a_file_that_is_read_again(decoder, text, tmp_path):
     trace = tmp_path / "t.jsonl"
     found = search_layers(decoder, "greedy", sample(text), SearchOptions((1, 2)), trace=trace)
     (tmp_path / "f.json").write_text(json.dumps(found.to_dict()))
-    assert read_found(tmp_path / "f.json") == found
+    assert read_search_result(tmp_path / "f.json") == found
     assert len(read_trace(trace)) == found.trials == 1 + 12 + 11
     assert found.plan(2) == LayerPlan(DEEP, found.plans[2][0])
     with pytest.raises(UserError, match="no plan for --count 3; it has 1, 2"):
         found.plan(3)
     with pytest.raises(UserError, match="is not the file of a search"):
-        read_found(trace)
+        read_search_result(trace)
 
 
 def test_a_search_that_is_killed_goes_on_where_it_was(decoder, text, tmp_path):

@@ -10,7 +10,7 @@ from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.sources import locate
-from depthprune.strategies.found import Found
+from depthprune.strategies.search_result import SearchResult
 from depthprune.tasks import TaskOptions, load_task
 from depthprune.tasks.calibration import CalibrationOptions
 from tiny_models import tiny_checkpoint, words
@@ -106,5 +106,7 @@ def test_a_count_that_no_search_serves_is_refused_before_anything_is_loaded(mode
 
 
 def test_layers_of_a_plan_that_is_no_nesting_of_smaller_ones_still_have_an_order():
-    found = Found({}, "layers", 6, "exhaustive", {}, {1: ((2,), 0.1), 2: ((0, 4), 0.2), 3: ((0, 1, 2), 0.3)}, 0.0, {})
+    found = SearchResult(
+        {}, "layers", 6, "exhaustive", {}, {1: ((2,), 0.1), 2: ((0, 4), 0.2), 3: ((0, 1, 2), 0.3)}, 0.0, {}
+    )
     assert found.order(3) == (2, 0, 1) and found.order(2) == (4, 0)

@@ -77,7 +77,7 @@ def test_only_the_answers_checkpoint_is_kept_of_those_made_now_and_a_record_with
     (store.folder(now) / "record.json").rename(store.root / "later.json")
     asked = []
 
-    def carry_out(jobs, store, *, redo, save, **_):
+    def run_jobs(jobs, store, *, redo, save, **_):
         for digest in jobs.jobs:
             if not (store.folder(digest) / "record.json").exists():
                 (store.root / "later.json").rename(store.folder(digest) / "record.json")
@@ -87,7 +87,7 @@ def test_only_the_answers_checkpoint_is_kept_of_those_made_now_and_a_record_with
                 asked.append(digest)
             yield digest, "done", ""
 
-    monkeypatch.setattr(auto, "carry_out", carry_out)
+    monkeypatch.setattr(auto, "run_jobs", run_jobs)
     assert find(expansion(), store, Bounds(0.01)).digest == recorded
     assert asked == [recorded], "only the answer is run again for its checkpoint"
     assert sorted(folder.parent.name for folder in store.root.glob("*/model")) == sorted([before, recorded])

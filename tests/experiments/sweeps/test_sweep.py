@@ -20,7 +20,7 @@ from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import combined, expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.experiments.sweeps.rows import estimate, remember, stored_rows
-from depthprune.experiments.sweeps.runner import Work, carry_out, do
+from depthprune.experiments.sweeps.runner import Work, do, run_jobs
 from depthprune.experiments.sweeps.status import best_plans, tally
 from tiny_models import tiny_checkpoint, words
 
@@ -94,12 +94,12 @@ def test_a_dry_run_takes_no_scores(here, tmp_path):
 def test_every_run_is_done_once_and_the_second_time_nothing_is_run(here, tmp_path):
     store = Store(tmp_path)
     expansion = expand(grid(here, strategies=["top", "bottom"], counts=[1, 2]), scorer(tmp_path))
-    states = list(carry_out(expansion, store, executor="local"))
+    states = list(run_jobs(expansion, store, executor="local"))
     assert Counter(state for _, state, _ in states) == {"done": 5}
     records = {d: readable_record(store.folder(d) / "record.json") for d in expansion.jobs}
     assert all(records.values())
     times = {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs}
-    assert len(list(carry_out(expansion, store))) == 5
+    assert len(list(run_jobs(expansion, store))) == 5
     assert {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs} == times
     remember(expansion, store)
     remember(expansion, store)
@@ -116,14 +116,14 @@ def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(he
     text = rows.read_text()
     try:
         rows.unlink()
-        states = {state for _, state, _ in carry_out(expansion, store)}
+        states = {state for _, state, _ in run_jobs(expansion, store)}
         assert states == {"failed"}
     finally:
         rows.write_text(text)
     digest = next(iter(expansion.jobs))
     assert "rows.csv" in json.loads((store.folder(digest) / "failure.json").read_text())["traceback"]
-    assert {state for _, state, _ in carry_out(expansion, store)} == {"failed"}
-    assert {state for _, state, _ in carry_out(expansion, store, retry_failed=True)} == {"done"}
+    assert {state for _, state, _ in run_jobs(expansion, store)} == {"failed"}
+    assert {state for _, state, _ in run_jobs(expansion, store, retry_failed=True)} == {"done"}
     assert not (store.folder(digest) / "failure.json").exists()
     assert tally(store, list(expansion.jobs)).failed == []
 
@@ -166,7 +166,7 @@ def test_each_run_has_a_gpu_of_its_own_where_there_are_any(device, gpus, here, t
     noting = lambda do, items, resources: asked.append(resources) or ()  # noqa: E731
     monkeypatch.setitem(executors._parts, "noting", noting)
     expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
-    assert list(carry_out(expansion, Store(tmp_path), executor="noting", device=device)) == []
+    assert list(run_jobs(expansion, Store(tmp_path), executor="noting", device=device)) == []
     assert [resources.gpus for resources in asked] == [gpus]
 
 
@@ -201,7 +201,7 @@ def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):
         store.folder(digest).mkdir()
         content = {"owner": "somebody", "beat": 3, "host": "elsewhere", "pid": 1, "start": None}
         (store.folder(digest) / CLAIM_FILE).write_text(json.dumps(content))
-    states = list(carry_out(expansion, store, pause=0.2, dead_after=0.5))
+    states = list(run_jobs(expansion, store, pause=0.2, dead_after=0.5))
     assert sorted(states) == sorted((digest, "done", "") for digest in expansion.jobs)
 
 
@@ -216,7 +216,7 @@ def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path,
         (folder / "record.json").write_text(json.dumps(record) if content == "another run's" else content)
     before = (store.folder(pruned) / "record.json").read_bytes()
     assert estimate(expansion, store) is None, "what cannot be read stops nobody"
-    states = {digest: (state, line) for digest, state, line in carry_out(expansion, store)}
+    states = {digest: (state, line) for digest, state, line in run_jobs(expansion, store)}
     assert states[full] == ("done", "") and states[pruned][0] == "failed"
     assert str(store.folder(pruned) / "record.json") in states[pruned][1]
     assert (store.folder(pruned) / "record.json").read_bytes() == before

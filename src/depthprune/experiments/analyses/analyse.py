@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
 from depthprune.errors import LoadError, OutputError, UserError
-from depthprune.experiments import environment as provenance
 from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, look_at
+from depthprune.experiments.environment import environment
 from depthprune.experiments.store import DEFAULT_STORE, write_json
 from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly
@@ -261,7 +261,7 @@ def _record(
         "values": values,
         "examples": examples,
         "seed": seed,
-        "environment": provenance.environment(named, torch.get_num_threads()),
+        "environment": environment(named, torch.get_num_threads()),
     }
 
 

@@ -120,7 +120,7 @@ def prepare(
     return prepared
 
 
-def open_store(engine: Engine) -> Any:
+def open_states(engine: Engine) -> Any:
     import tempfile
 
     from depthprune.scores.states import StateStore

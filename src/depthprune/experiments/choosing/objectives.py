@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.choosing.calibrate import Prepared, open_store
+from depthprune.experiments.choosing.calibrate import Prepared, open_states
 from depthprune.plan import LayerPlan
 from depthprune.registry import unknown
 from depthprune.specs import HealSpec
@@ -22,7 +22,7 @@ OUTPUT = "output"  # whichever says how far the output is from the full model's:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class NamedObjective:
     """An objective by name.
 
     Args:
@@ -43,7 +43,7 @@ def objective_names() -> list[str]:
     return sorted([*registry.names(), METRIC, FINETUNED, OUTPUT])
 
 
-def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
+def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
     """Return an objective that the model can have; what fits it where `name` is None.
 
     Raises:
@@ -66,18 +66,18 @@ def choose_objective(prepared: Prepared, name: str | None) -> Chosen:
         if name == METRIC:
             prepared.fit_labels()
         task = prepared.calibration.task
-        return Chosen(name, None, f"1 − {task.primary}")
+        return NamedObjective(name, None, f"1 − {task.primary}")
     if name not in registry.names():
         raise unknown("objective", name, objective_names())
     cost = registry.get(name)
     cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
     if cost.labels:
         prepared.fit_labels()
-    return Chosen(name, cost, cost.unit)
+    return NamedObjective(name, cost, cost.unit)
 
 
 @contextmanager
-def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) -> Iterator[BatchObjective]:
+def opened_objective(prepared: Prepared, chosen: NamedObjective, *, reuse: bool = True) -> Iterator[BatchObjective]:
     """Open an objective on a model: it is run in part until the context ends.
 
     Args:
@@ -92,7 +92,7 @@ def opened_objective(prepared: Prepared, chosen: Chosen, *, reuse: bool = True) 
     sample = batches[0].inputs
     with (
         partial_model(prepared.model, prepared.stack, sample) as runner,
-        open_store(prepared.engine) if reuse else StateStore(prepared.engine.cache_memory) as store,
+        open_states(prepared.engine) if reuse else StateStore(prepared.engine.cache_memory) as store,
     ):
         runner.resumes = runner.resumes and reuse
         leftout = LeftOut(runner, batches, chosen.cost or registry.get("kl"), store)

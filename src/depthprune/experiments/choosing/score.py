@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.arguments import checked
 from depthprune.errors import CannotDropError, UserError
-from depthprune.experiments import environment as provenance
-from depthprune.experiments.choosing.calibrate import Prepared, open_store, prepare
+from depthprune.experiments.choosing.calibrate import Prepared, open_states, prepare
 from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.scores.base import LayerScores, Metric, Scores, registry
@@ -92,7 +92,7 @@ def score_layers(
         metrics=metrics,
         calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
         token=token,
-        environment=provenance.environment(str(prepared.model.device), torch.get_num_threads()),
+        environment=environment(str(prepared.model.device), torch.get_num_threads()),
     )
 
 
@@ -108,7 +108,7 @@ def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[s
     if prepared.pieces is None:
         sums = similarity_pass(prepared.model, prepared.stack, inputs, token=token, on_step=step)
     else:
-        with open_store(prepared.engine) as store:
+        with open_states(prepared.engine) as store:
             sums = similarity_by_layer(prepared.pieces, inputs, store, token=token, on_step=step)
     return {name: part.function(sums) for name, part in registry.items() if part.needs == "pass"}
 
@@ -126,7 +126,7 @@ def _objective_scores(
     if prepared.pieces is not None:
         if objective.cost is None:
             raise UserError(f"--layerwise cannot take the objective '{objective.name}'; give loss, kl or perplexity")
-        with open_store(prepared.engine) as store:
+        with open_states(prepared.engine) as store:
             scores = loss_by_layer(
                 prepared.pieces,
                 prepared.batches(predict=True),

@@ -8,16 +8,16 @@ from typing import Any
 
 from depthprune.arguments import checked
 from depthprune.errors import UserError
-from depthprune.experiments import environment as provenance
 from depthprune.experiments.choosing.calibrate import Prepared, prepare
 from depthprune.experiments.choosing.engine import Engine
+from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
 from depthprune.strategies.evaluator import Evaluator, read_trace
-from depthprune.strategies.found import Found
 from depthprune.strategies.scored import parse_protected
+from depthprune.strategies.search_result import SearchResult
 from depthprune.strategies.searched import Space, methods, trials
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
@@ -70,7 +70,7 @@ def search_layers(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = no_progress,
-) -> Found:
+) -> SearchResult:
     """Search for the layers to drop. This is `depthprune.search`.
 
     Args:
@@ -129,7 +129,7 @@ def search_layers(
             plans, evaluator = look(opened)
     import torch
 
-    return Found(
+    return SearchResult(
         model=prepared.describe(),
         stack=prepared.stack.name,
         depth=space.depth,
@@ -141,7 +141,7 @@ def search_layers(
         settings=header["settings"],
         trials=evaluator.trials,
         seconds=sum(entry["seconds"] for entry in read_trace(trace)) if trace else time.perf_counter() - started,
-        environment=provenance.environment(str(prepared.model.device), torch.get_num_threads()),
+        environment=environment(str(prepared.model.device), torch.get_num_threads()),
     )
 
 

@@ -15,8 +15,8 @@ from depthprune.experiments.choosing.engine import Engine
 from depthprune.quiet import no_progress
 from depthprune.result_file import write_json
 from depthprune.sources import ModelSource
-from depthprune.strategies.found import Found, read_found
 from depthprune.strategies.scored import parse_protected
+from depthprune.strategies.search_result import SearchResult, read_search_result
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import training_sample
 
@@ -38,7 +38,7 @@ def task_search(
     device: str,
     take: bool = True,
     on_progress: Progress = no_progress,
-) -> Found | None:
+) -> SearchResult | None:
     """Return the plans that a search finds for some counts, from the store where it has them.
 
     Args:
@@ -59,7 +59,7 @@ def task_search(
         wanted = set(range(1, max(wanted) + 1))
     file = search_file(store, source, method, data, protect, max_length)
     if file.is_file():
-        known = read_found(file)
+        known = read_search_result(file)
         if wanted <= set(known.plans):
             return known
         wanted |= set(known.plans)

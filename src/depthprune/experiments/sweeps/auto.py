@@ -23,7 +23,7 @@ from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import at_a_time, gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
-from depthprune.experiments.sweeps.runner import carry_out
+from depthprune.experiments.sweeps.runner import run_jobs
 from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
 from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec
@@ -199,7 +199,7 @@ def find(
     def carry(digests: Iterable[str], *, redo: bool = False) -> None:
         jobs = Expansion({digest: expansion.jobs[digest] for digest in digests})
         how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo, "profile": profile}
-        with closing(carry_out(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
+        with closing(run_jobs(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
             for digest, state, line in outcomes:
                 on_end(digest, state, line)
                 if state == "failed":

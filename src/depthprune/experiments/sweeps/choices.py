@@ -12,7 +12,7 @@ from depthprune.experiments.choosing.task_search import task_search
 from depthprune.quiet import no_progress
 from depthprune.scores import Scores, read_scores
 from depthprune.sources import ModelSource
-from depthprune.strategies.found import Found
+from depthprune.strategies.search_result import SearchResult
 from depthprune.strategies.searched import methods
 from depthprune.tasks import TaskData
 
@@ -27,7 +27,7 @@ def stored_scorer(store: Path, device: str, *, take: bool, on_progress: Any = no
 
     def scores_of(
         source: ModelSource, strategy: Any, data: TaskData, max_length: int, counts: Sequence[int] = ()
-    ) -> Scores | Found | None:
+    ) -> Scores | SearchResult | None:
         if strategy.name in methods.names():
             how: dict[str, Any] = {"protect": strategy.protect, "max_length": max_length, "store": store}
             how |= {"device": device, "take": take, "on_progress": on_progress}

@@ -234,14 +234,14 @@ def _possible(
 def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) -> tuple[LayerPlan, tuple[int, ...]]:
     """Return the plan of a strategy, by what is known of the layers where it goes by that, and the layers' order."""
     from depthprune.strategies import choose, removal_order
-    from depthprune.strategies.found import Found
     from depthprune.strategies.scored import plan_scored, scored_order
+    from depthprune.strategies.search_result import SearchResult
 
     if known is None:
         assert count is not None
         plan = choose(strategy.name, depth, count)
         return plan, removal_order(plan, strategy.name)
-    if isinstance(known, Found):
+    if isinstance(known, SearchResult):
         assert count is not None
         return known.plan(count), known.order(count)
     plan = plan_scored(known, metric=strategy.name, count=count, threshold=strategy.threshold, protect=strategy.protect)

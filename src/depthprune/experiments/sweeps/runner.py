@@ -146,7 +146,7 @@ def failure_line(folder: Path) -> str:
     return lines[-1] if lines else "failed"
 
 
-def carry_out(
+def run_jobs(
     expansion: Expansion,
     store: Store,
     *,

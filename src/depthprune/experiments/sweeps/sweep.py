@@ -14,7 +14,7 @@ from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.expansion import Expansion, Row, combined, expand
 from depthprune.experiments.sweeps.grid import SweepSpec, parse_sweep, read_sweep
 from depthprune.experiments.sweeps.rows import remember
-from depthprune.experiments.sweeps.runner import DONE, carry_out
+from depthprune.experiments.sweeps.runner import DONE, run_jobs
 from depthprune.quiet import no_progress, quietly
 
 
@@ -126,10 +126,10 @@ def run_sweep(
 
     Args:
         on_end: see `sweep`.
-        how: executor, resources and more, as `carry_out` takes them.
+        how: executor, resources and more, as `run_jobs` takes them.
     """
     records, failed = {}, {}
-    with closing(carry_out(expansion, store, **how)) as outcomes:
+    with closing(run_jobs(expansion, store, **how)) as outcomes:
         for digest, state, line in outcomes:
             on_end(digest, state, line)
             record = readable_record(store.folder(digest) / "record.json") if state == DONE else None

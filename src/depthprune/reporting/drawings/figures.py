@@ -10,7 +10,7 @@ from typing import Any
 from depthprune.errors import OutputError
 from depthprune.optional import require
 from depthprune.scores.base import LayerScores, Scores
-from depthprune.strategies.found import Found
+from depthprune.strategies.search_result import SearchResult
 
 FORMATS = (".svg", ".png")
 BLUE, RED, GREY = "#1f6fb4", "#c0392b", "#b5bcc4"
@@ -74,7 +74,7 @@ def _triangle(figure: Any, axis: Any, windows: Mapping[int, Sequence[float]], na
     figure.colorbar(image, ax=axis, label=name)
 
 
-def draw_search(found: Found, trace: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_search(found: SearchResult, trace: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw every plan that a search evaluated: its value against the number of layers dropped, the best joined up."""
     figure, (axis,) = _figure(1)
     # A plan may stand in several entries, each with more of the data; the last says most.

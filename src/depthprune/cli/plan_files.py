@@ -72,13 +72,13 @@ def plan_from_file(
         UserError: the file is of another model, or has no such plan.
     """
     from depthprune.scores import read_scores
-    from depthprune.strategies.found import read_found
     from depthprune.strategies.scored import plan_scored
+    from depthprune.strategies.search_result import read_search_result
 
     if search is not None:
         if threshold is not None or select is not None or protect is not None or strategy is not None:
             raise PlanError("--search goes with --count alone: the search has chosen already")
-        found = read_found(search)
+        found = read_search_result(search)
         found.check_model(source.identity)
         count = _count(counts, found.stack)
         if count is None:

@@ -13,7 +13,7 @@ FORMAT = "depthprune-search/1"
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """The outcome of a search.
 
     Args:
@@ -93,7 +93,7 @@ class Found:
         }
 
 
-def read_found(path: Path | str) -> Found:
+def read_search_result(path: Path | str) -> SearchResult:
     """Read what a search found.
 
     Raises:
@@ -106,7 +106,7 @@ def read_found(path: Path | str) -> Found:
         plans = {int(k): (tuple(entry["dropped"]), float(entry["value"])) for k, entry in content["plans"].items()}
         names = ("model", "stack", "depth", "method", "objective", "full", "calibration")
         more = ("settings", "trials", "seconds", "environment")
-        return Found(plans=plans, **{name: content[name] for name in (*names, *more)})
+        return SearchResult(plans=plans, **{name: content[name] for name in (*names, *more)})
     except OSError as error:
         raise LoadError(f"the search '{path}' cannot be read ({error.strerror}); run depthprune search") from None
     except (ValueError, KeyError, TypeError, AttributeError):
