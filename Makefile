@@ -1,6 +1,7 @@
 # make quickstart   the main job on a real model, a few minutes on two cores
 # make test         what CI runs
 # make check        format, lint and types (part of make test)
+# make reproduce    the paper's own grid on a GPU, with models and data from the Hub; resumed where it was stopped
 #
 # PyTorch comes in its CPU build where there is no NVIDIA GPU, and as pip would install it where there is one;
 # make TORCH=cpu or TORCH=default decides otherwise.
@@ -11,7 +12,7 @@ CPU_INDEX = https://download.pytorch.org/whl/cpu
 TORCH ?= $(shell if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then echo cpu; else echo default; fi)
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test check reproduce clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/depthprune quickstart
@@ -23,6 +24,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+# Options of the sweep: make reproduce SWEEP='--gpus 0.25'
+reproduce: $(VENV)/.quickstart
+	$(BIN)/pip install --quiet -e '.[metrics,report,sentencepiece]'
+	$(BIN)/depthprune sweep examples/paper/*.yaml --store paper $(SWEEP)
+	$(BIN)/depthprune report paper --output paper.html
 
 # --no-deps: only the wheel comes from PyTorch's own index, its dependencies with everything else.
 # Where the index is out of reach, pip goes on with whatever else it has been set up with, and the version, whose

@@ -91,12 +91,15 @@ def expand(
     *,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
+    find: Callable[..., ModelSource] = locate,
+    load: Callable[[str, TaskOptions], TaskData] = load_task,
 ) -> Expansion:
     """Return the runs of a sweep.
 
     Args:
         scores_of: `(source, strategy, data, max_length, counts)` to the scores of a model's layers, or to what a
             search found, or None where neither is to be made now.
+        find, load: look a model and a task's rows up; several sweeps of the same ones give functions that remember.
 
     Raises:
         UserError: a model or a task that cannot be read, or nothing that was asked for is possible.
@@ -104,7 +107,7 @@ def expand(
     from depthprune.experiments.specification import make_spec, stack_depth
 
     found = Expansion()
-    loaded = {task: load_task(task, _task_options(spec)) for task in spec.tasks}
+    loaded = {task: load(task, _task_options(spec)) for task in spec.tasks}
 
     def add(model: str, source: ModelSource, data: TaskData, cell: Cell, depth: int) -> None:
         for seed in spec.seeds:
@@ -121,7 +124,7 @@ def expand(
                     found.rows.append(row)
 
     for model in (*spec.models, *spec.baselines):
-        source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        source = find(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
         depth = stack_depth(source)
         _check_recipes(spec, source, depth)
         for data in loaded.values():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from depthprune.experiments.sweeps.grid import SweepSpec, parse_sweep, read_swee
 from depthprune.experiments.sweeps.rows import remember
 from depthprune.experiments.sweeps.runner import DONE, run_jobs
 from depthprune.quiet import no_progress, quietly
+from depthprune.sources import locate
+from depthprune.tasks import load_task
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,9 @@ def plan_sweep(
     if not dry:
         store.check_writable()
     scorer = stored_scorer(store.root, device, take=not dry, on_progress=on_progress)
-    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-    expansions = [expand(grid, scorer, **trust) for grid in grids]
+    how: dict[str, Any] = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    how |= {"find": cache(locate), "load": cache(load_task)}  # hashing weights and reading rows takes time
+    expansions = [expand(grid, scorer, **how) for grid in grids]
     for expansion in () if dry else expansions:
         remember(expansion, store)
     return combined(expansions)
