@@ -131,9 +131,9 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
         if key not in known:
             raise UserError(f"{where(key)}there is no entry '{key}'{_near(key, known)} (known: {', '.join(known)})")
     missing = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
-    # Models that are only compared with need neither strategies nor counts.
-    missing = [name for name in missing if not content.get(name) and (name == "tasks" or not _alone(content))]
-    if missing:
+    if content.get("baselines") and not any(map(content.get, ("models", "strategies", "counts"))):
+        missing = ["tasks"]  # models that are only compared with need no more
+    if missing := [name for name in missing if not content.get(name)]:
         raise UserError(f"{where(missing[0])}a sweep needs '{missing[0]}'")
     values: dict[str, Any] = {"names": {}, "models": (), "strategies": (), "counts": ()}
     for key, value in content.items():
@@ -145,11 +145,6 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
         except _Wrong as wrong:
             raise UserError(f"{where(key)}{key}: {wrong}") from None
     return SweepSpec(**values)
-
-
-def _alone(content: Mapping[str, Any]) -> bool:
-    """Tell whether a sweep is of baselines alone."""
-    return bool(content.get("baselines")) and not any(content.get(name) for name in ("models", "strategies", "counts"))
 
 
 class _Wrong(Exception):
@@ -300,6 +295,5 @@ def _text(value: Any) -> str | None:
 _PARSERS = {
     "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds, "heal": _heal,
     "max_length": _length, "dataset": _text, "text_columns": _texts, "label_column": _text, "eval_split": _text,
-    "kind": _text, "metric": _text,
-    "baselines": _texts,
+    "kind": _text, "metric": _text, "baselines": _texts,
 }  # fmt: skip
