@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
 
 from depthprune.errors import UserError
 from depthprune.experiments.comparison import compare
@@ -18,7 +19,7 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
 from depthprune.tasks import TaskOptions, load_task
-from tiny_models import tiny_checkpoint, words
+from tiny_models import tiny_checkpoint, tiny_tokenizer, words
 
 HEAD = "classifier.weight"
 
@@ -99,3 +100,51 @@ def test_a_named_recipe_of_distillation_is_a_run_like_any_other(here, tmp_path):
     (said,) = (stage for stage in dict.fromkeys(seen) if stage.startswith("the teacher's answers"))
     assert said == "the teacher's answers (computed once; its states take 0.0 MB on the disk)"
     assert any(note.startswith("the teacher's answers: computed once") for note in result.outcome["notes"])
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A model that gives every row of its data the right label, and the data."""
+    folder = tmp_path_factory.mktemp("fine-tuned")
+    tiny_checkpoint(folder / "model", "bert", "classification", 3)
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "model")
+    lines = words(64 * 6, line=6).splitlines()[:64]
+    batch = tiny_tokenizer()(lines, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        lead = model(**batch).logits[:, 1] - model(**batch).logits[:, 0]
+        model.classifier.bias[1] -= lead.median() + 1e-4
+    model.save_pretrained(folder / "model")
+    labels = (lead > lead.median() + 1e-4).int().tolist()
+    rows = [f"{line},{label}" for line, label in zip(lines, labels, strict=True)]
+    (folder / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    flipped = [f"{line},{1 - label}" for line, label in zip(lines, labels, strict=True)]
+    (folder / "flipped.csv").write_text("text,label\n" + "\n".join(flipped) + "\n")
+    return folder
+
+
+def test_a_model_that_is_fine_tuned_already_is_scored_as_it_is_and_teaches(classifier, tmp_path):
+    heal = HealSpec(num_epochs=2, batch_size=16, learning_rate=1e-3, precision="float32", steps=parse_recipe("distill"))
+    more = {"options": options_of(classifier), "max_length": 16, "store": tmp_path / "runs", "device": "cpu"}
+    found = compare(str(classifier / "model"), "custom", layers="1", heal=heal, profile=False, **more)
+    assert found.full.score == 1 and found.full.outcome["heal"]["steps"] == 0 and found.full.model is None
+    assert found.full.record["spec"]["heal"] == {**HealSpec(num_epochs=0).__dict__, "steps": [], "freeze_layers": []}
+    assert found.pruned.record["spec"]["heal"]["fine_tuned"] and found.pruned.outcome["heal"]["steps"] == 8
+    assert any("as it was given" in note for note in found.pruned.outcome["notes"])
+    assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2
+    plain = HealSpec(num_epochs=0, fine_tuned=True)
+    again = compare(str(classifier / "model"), "custom", layers="1", heal=plain, profile=False, **more)
+    assert again.full.stored and again.full.digest == found.full.digest
+
+
+def test_a_model_that_has_a_head_and_has_not_learned_the_task_teaches_nothing(classifier, here, tmp_path):
+    more = {"max_length": 16, "store": tmp_path / "runs", "device": "cpu", "profile": False, "layers": "1"}
+    taught = HealSpec(steps=parse_recipe("distill"))
+    options = TaskOptions(str(classifier / "flipped.csv"), ("text",), "label")
+    with pytest.raises(
+        UserError, match=r"has a head for 'custom', but as it is scores accuracy 0.00, and knowing nothing"
+    ):
+        compare(str(classifier / "model"), "custom", heal=taught, options=options, **more)
+    with pytest.raises(UserError, match="has no trained head for 'custom', so it is not fine-tuned on it"):
+        compare(str(here / "model"), "custom", heal=HealSpec(fine_tuned=True), options=options_of(here), **more)
+    with pytest.raises(UserError, match=r"has no trained 'classifier.bias' for 2 outputs; give one that is fine-tuned"):
+        compare(str(here / "model"), "custom", heal=taught, teacher=here / "model", options=options_of(here), **more)

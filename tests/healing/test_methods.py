@@ -38,7 +38,7 @@ OTHER_ENTRIES = {
     "freeze_embeddings": ({}, True),
     "steps": ({}, (Step("finetune"), Step("finetune"))),
 }
-TAUGHT = {"teacher"}  # tests/experiments/test_teacher.py
+TAUGHT = {"teacher", "fine_tuned"}  # tests/experiments/test_teacher.py
 # Another value of every option of every method, in a recipe that ends in a training, and the options it needs.
 OTHER_OPTIONS = {
     "distill": {

@@ -114,7 +114,7 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     from depthprune.cli.display import console, lost_line, metrics_line, results_table, speed_line
     from depthprune.experiments.resampling import lost_interval
 
-    for note in result.full.outcome["notes"]:
+    for note in dict.fromkeys([*result.full.outcome["notes"], *result.pruned.outcome["notes"]]):
         console.print(note, highlight=False)
     rows = [{"name": "full", "dropped": "", "result": result.full}]
     dropped = result.pruned.outcome["plan"]["dropped"]

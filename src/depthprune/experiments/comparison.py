@@ -11,7 +11,7 @@ from depthprune.devices import resolve_device
 from depthprune.experiments.kept_checkpoints import hand_over
 from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
-from depthprune.experiments.specification import make_spec, stack_depth
+from depthprune.experiments.specification import make_spec, needs_teacher, stack_depth, with_given_head
 from depthprune.experiments.store import DEFAULT_STORE, Store
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
@@ -84,7 +84,8 @@ def compare(
         protect: with a score: layers that stay, such as `"0,-1"`.
         options: where the task's data lies, and its columns.
         heal: epochs, learning rate, batch size, steps; the paper's example by default.
-        teacher: a fine-tuned model, for recipes that need one; the full model's own run if None.
+        teacher: a fine-tuned model, for recipes that need one. If None, the model itself as it is, where it has a
+            trained head for the task, and else the full model's own run.
         max_length: tokens to which an example is cut.
         seed: of the fresh head, of dropout, of the order of the rows.
         store: the folder of runs.
@@ -108,7 +109,7 @@ def compare(
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     teaching = None if teacher is None else locate(teacher, **trust)
     heal = heal if teaching is None else dataclasses.replace(heal, teacher=teaching.identity)
-    recipe = resolve(heal)
+    resolve(heal)
     Store(store).check_writable()
     source = locate(model, **trust)
     depth = stack_depth(source)
@@ -148,7 +149,7 @@ def compare(
         full = one(plan, "full model", save)
         return Comparison(full, full)
     check_plan_early(source, plan, data)
-    teaches = not heal.teacher and any(step.healer.needs_teacher for step in recipe)
+    teaches = not heal.teacher and needs_teacher(heal) and not with_given_head(source, data, heal).fine_tuned
     full = one(dataclasses.replace(plan, dropped=()), "full model", teaches)
     return Comparison(full, one(plan, "pruned model", save))
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from depthprune.errors import UserError
 from depthprune.loading import load_classifier
 from depthprune.sources import ModelSource
 
@@ -44,8 +45,17 @@ class FullModel:
         return self._source.identity
 
     def model(self) -> Any:
-        """Return the whole model, in evaluation mode and without gradients, where the student is."""
+        """Return the whole model, in evaluation mode and without gradients, where the student is.
+
+        Raises:
+            UserError: its head is not trained.
+        """
         if self._model is None:
-            model, _ = load_classifier(self._source, self._num_outputs)
+            model, fresh = load_classifier(self._source, self._num_outputs)
+            if fresh:
+                raise UserError(
+                    f"the teacher '{self._source.name}' has no trained '{fresh[0]}' for {self._num_outputs} outputs; "
+                    "give one that is fine-tuned on the task"
+                )
             self._model = model.to(self._device).eval().requires_grad_(False)
         return self._model

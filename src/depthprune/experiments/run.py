@@ -15,6 +15,7 @@ from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import FullModel, load_model
 from depthprune.experiments.predictions import Predictions, write_predictions
+from depthprune.experiments.specification import needs_teacher
 from depthprune.experiments.store import Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.recipe import heal, resolve, show, together
@@ -28,7 +29,7 @@ from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
 Progress = Callable[[str, int, int], None]
-FullRun = Callable[[RunSpec], "Result"]
+FullRun = Callable[[RunSpec, bool], "Result"]  # (its spec, whether its checkpoint is kept)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def run(
         wait: where another process does this run now, wait until it is done, and go on if it dies.
         profile: measure latencies; otherwise the record has None in their place.
         teacher: the model that `spec.heal.teacher` names. A recipe that needs a teacher and names none is taught by the
-            full model, fine-tuned on the task: a run of its own, whose checkpoint the store keeps for all such recipes.
+            full model, fine-tuned on the task: a run of its own, whose checkpoint the store keeps for all such recipes;
+            or by the model as it is, where it is fine-tuned already.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
@@ -105,8 +107,8 @@ def run(
         now.update(stage=stage, done=done, total=total)
         on_progress(stage, done, total)
 
-    def run_full(full: RunSpec) -> Result:
-        how = {"store": store, "device": device, "save": True, "profile": profile}
+    def run_full(full: RunSpec, keep: bool) -> Result:
+        how = {"store": store, "device": device, "save": keep, "profile": profile}
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
         return run(source, data, full, LayerPlan(plan.depth, ()), **how, on_progress=said)
 
@@ -150,18 +152,37 @@ def _teacher(
     """Return the teacher that a recipe needs: the given one, or the full model's run; None where it needs none.
 
     Raises:
-        UserError: the given model is not the one that the recipe names.
+        UserError: the given model is not the one that the recipe names, or the full one has not learned the task.
     """
-    if not any(step.healer.needs_teacher for step in resolve(spec.heal)):
+    if not needs_teacher(spec.heal):
         return None
     if spec.heal.teacher != (given.identity if given is not None else ""):
         named = f"'{spec.heal.teacher[:19]}…'" if spec.heal.teacher else "none"
         raise UserError(f"the recipe names the teacher {named}, and another one is given; give the one that it names")
     if given is None:
-        taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()))
+        taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()), not spec.heal.fine_tuned)
+        if spec.heal.fine_tuned:
+            _check_taught(taught, source, data)
+            return FullModel(source, data.task.num_outputs, device)
         assert taught.model is not None, "a run that is saved has a checkpoint"
         given = locate(taught.model, trust_remote_code=source.trust_remote_code)
     return FullModel(given, data.task.num_outputs, device)
+
+
+def _check_taught(full: Result, source: ModelSource, data: TaskData) -> None:
+    """Refuse a model as the teacher that does no better as it is than always saying the largest class.
+
+    Raises:
+        UserError: it does not.
+    """
+    primary = full.outcome["primary"]
+    least = full.outcome.get("baseline", {}).get(primary, 0.0)
+    if full.score <= least:
+        raise UserError(
+            f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {100 * full.score:.2f}, "
+            f"and knowing nothing {100 * least:.2f}: it has not learned this task and cannot teach it; fine-tune it "
+            "first (depthprune finetune), or give --teacher"
+        )
 
 
 def _stages(
@@ -229,12 +250,14 @@ def _stages(
         "profile": profile,
         "heal": {**took, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(fresh, trainings), *healed.notes],
+        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(spec, fresh, trainings), *healed.notes],
     }
     return model, outcome, predictions
 
 
-def _warnings(fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:
+def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:
+    if spec.heal.fine_tuned:
+        return ["the model as it was given, whose head fits the task, counts as the full model and trained nothing"]
     if not fresh or any(training.steps for training in trainings):
         return []
     return [

@@ -1,6 +1,8 @@
 """From a model, the rows of a task and a plan to the spec of a run. No torch where config.json names the depth."""
 
-from depthprune.errors import PlanError
+from dataclasses import replace
+
+from depthprune.errors import PlanError, UserError
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
@@ -9,7 +11,7 @@ from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import removal_order
 from depthprune.surgery.config.depth import depth_keys
 from depthprune.tasks import TaskData
-from depthprune.tasks.heads import fit_to_head
+from depthprune.tasks.heads import fit_to_head, fits_head
 
 
 def stack_depth(source: ModelSource) -> int:
@@ -31,6 +33,29 @@ def stack_depth(source: ModelSource) -> int:
     return next(iter(stacks.values())).depth
 
 
+def with_given_head(source: ModelSource, data: TaskData, heal: HealSpec) -> HealSpec:
+    """Return the recipe for a model that may have learned the task already.
+
+    Where the recipe needs a teacher, names none, and the model brings a trained head for the task, the model is
+    `fine_tuned`: as it is, it is the full model that a cut is compared with, and the teacher.
+
+    Raises:
+        UserError: the recipe says that the model is fine-tuned, and it has no head for the task.
+    """
+    fits = fits_head(data, source.config, source.name)
+    if heal.fine_tuned and not fits:
+        raise UserError(
+            f"'{source.name}' has no trained head for '{data.task.name}', so it is not fine-tuned on it; leave "
+            "--fine-tuned out, or give a model that is"
+        )
+    return replace(heal, fine_tuned=True) if fits and not heal.teacher and needs_teacher(heal) else heal
+
+
+def needs_teacher(heal: HealSpec) -> bool:
+    """Tell whether a step of a recipe needs a teacher."""
+    return any(step.healer.needs_teacher for step in resolve(heal))
+
+
 def make_spec(
     source: ModelSource,
     data: TaskData,
@@ -45,7 +70,11 @@ def make_spec(
 
     Args:
         order: in which layers go where they go one by one; by default the one nearest the output first.
+
+    Raises:
+        UserError: the recipe says that the model is fine-tuned, and it has no head for the task.
     """
+    heal = with_given_head(source, data, heal)
     fitted = fit_to_head(data, source.config, source.name).task
     more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
     evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)

@@ -65,8 +65,8 @@ class HealSpec(Schedule):
     """How to heal what is left: a schedule, and what else than plain fine-tuning is done.
 
     `steps` says the recipe step by step (`healing.recipe`), in place of the other entries here. `teacher` is the model
-    by content, as in a run's spec, that methods imitate which need a teacher; the full model, fine-tuned on the task,
-    if empty.
+    by content, as in a run's spec, that methods imitate which need a teacher; the full model if empty, fine-tuned on
+    the task here unless it is `fine_tuned` already.
     """
 
     epochs_before: float = option(
@@ -123,6 +123,14 @@ class HealSpec(Schedule):
         later=True,
     )
 
+    fine_tuned: bool = option(
+        False,
+        "The model has learned the task: the full one is scored as it is, and teaches. Implied by recipes that need a "
+        "teacher, where the model's head fits the task and no --teacher is given.",
+        for_full=False,
+        later=True,
+    )
+
     @property
     def trains(self) -> bool:
         """Whether anything is trained."""
@@ -152,6 +160,10 @@ class HealSpec(Schedule):
             raise UserError("freeze_dropped is about the training before the drop; it needs epochs_before")
         if any(layer < 0 for layer in self.freeze_layers):
             raise UserError("freeze_layers are indices from 0 in the model that was given")
+        if self.fine_tuned and self.teacher:
+            raise UserError(
+                "a model that is fine_tuned is the teacher itself, and another is given; give one of the two"
+            )
         if self.steps and (instead := [name for name in AS_STEPS if getattr(self, name)]):
             raise UserError(f"{instead[0]} and steps exclude each other; write it as a step: {AS_STEPS[instead[0]]}")
 
@@ -159,11 +171,13 @@ class HealSpec(Schedule):
         """Return the recipe of the full model that a pruned one is compared with: what is about dropping means nothing.
 
         Where the pruned one is trained before the drop alone, the full one is trained as long. A recipe of steps is
-        compared with plain fine-tuning by the same schedule.
+        compared with plain fine-tuning by the same schedule; a model that is fine-tuned already, with itself as it is.
 
         >>> HealSpec(epochs_before=3, num_epochs=6).for_full() == HealSpec(num_epochs=6)
         True
         >>> HealSpec(epochs_before=3, num_epochs=0).for_full() == HealSpec(num_epochs=3)
+        True
+        >>> HealSpec(num_epochs=3, fine_tuned=True).for_full() == HealSpec(num_epochs=0)
         True
         """
         return _for_full(self)
@@ -176,6 +190,8 @@ AS_STEPS = {name: item.about.as_steps for name, item in options_of(HealSpec).ite
 
 @lru_cache(maxsize=256)  # a report asks for a few recipes a hundred thousand times
 def _for_full(heal: HealSpec) -> HealSpec:
+    if heal.fine_tuned:
+        return type(heal)(num_epochs=0)
     own = (value for step in heal.steps for name, value in step.options if name == "num_epochs")
     epochs = heal.num_epochs or heal.epochs_before or max(own, default=0.0)
     dropping = {name: item.default for name, item in options_of(type(heal)).items() if not item.about.for_full}

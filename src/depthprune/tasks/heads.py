@@ -55,6 +55,16 @@ def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed
     return replace(data, task=_fitted(task, order, names), notes=(*data.notes, note))
 
 
+def fits_head(data: TaskData, config: Mapping[str, Any], model: str) -> bool:
+    """Tell whether a model brings a trained head for a task, by its labels and the number of its outputs.
+
+    Raises:
+        LoadError: the labels and the outputs cannot be matched.
+    """
+    names = head_labels(config)
+    return names is not None and fit_to_head(data, config, model).task.num_outputs == len(names)
+
+
 def head_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names of a trained head's outputs in their order; None for a model without such a head."""
     if not any(str(name).endswith(CLASSIFIER) for name in config.get("architectures") or ()):
