@@ -40,6 +40,8 @@ OTHER_VALUES = {
     "heal.steps": (Step("finetune", (("num_epochs", 2.0),)),),
     "heal.teacher": "sha256:ff00",
     "heal.warmup": 0.1,
+    "heal.validation_fraction": 0.1,
+    "heal.patience": 2,
     "heal.fine_tuned": True,
     "drop.order": (2, 1),
 }

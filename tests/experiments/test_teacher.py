@@ -1,6 +1,7 @@
 """A method that needs a teacher gets the full model, fine-tuned once for all runs, or the one that is given."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,11 @@ def test_a_model_that_has_a_head_and_has_not_learned_the_task_teaches_nothing(cl
         compare(str(here / "model"), "custom", heal=HealSpec(fine_tuned=True), options=options_of(here), **more)
     with pytest.raises(UserError, match=r"has no trained 'classifier.bias' for 2 outputs; give one that is fine-tuned"):
         compare(str(here / "model"), "custom", heal=taught, teacher=here / "model", options=options_of(here), **more)
+    other = tiny_tokenizer()
+    other.add_tokens(["zzz"])
+    shutil.copytree(classifier / "model", tmp_path / "other")
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(UserError, match=r"the teacher '.*other' has another vocabulary than '.*model'"):
+        compare(
+            str(here / "model"), "custom", heal=taught, teacher=tmp_path / "other", options=options_of(here), **more
+        )

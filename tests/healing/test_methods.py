@@ -30,6 +30,8 @@ OTHER_ENTRIES = {
     "precision": ({}, "bfloat16"),
     "similar_lengths": ({}, True),
     "warmup": ({}, 0.5),
+    "validation_fraction": ({}, 0.25),
+    "patience": ({"validation_fraction": 0.25, "num_epochs": 3.0}, 1),
     "epochs_before": ({}, 1.0),
     "freeze_dropped": ({"epochs_before": 1.0}, True),
     "drop_every": ({}, 1.0),
@@ -70,7 +72,8 @@ def data(count: int = 32) -> TrainingData:
 
     texts = [("ba " if i % 2 else "be ") + " ".join(["da", "fu", "ki"][: i // 2 % 4]) for i in range(count)]
     rows = Dataset.from_dict({"text": texts, "label": [1 - i % 2 for i in range(count)]})
-    return TrainingData(encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"], tiny_tokenizer())
+    encoded, looks = encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"], iter((0.2, 0.1, 0.3))
+    return TrainingData(encoded, tiny_tokenizer(), measure=lambda model, held_out: next(looks, 0.0))
 
 
 def healed_by(recipe, seed: int = 0, on_step=None, teacher=Full()) -> Healed:

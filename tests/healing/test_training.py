@@ -200,6 +200,64 @@ def test_the_learning_rate_rises_over_the_steps_of_the_warm_up():
     assert torch.equal(with_it, start) and not torch.equal(without, start)
 
 
+def chosen(scores, loss=None, rows=None, **options):
+    """Train with an epoch chosen by made-up scores; returns the model, the report and the weights after each look."""
+    model, looks, seen = tiny_model("bert", "classification", depth=2), iter(scores), []
+
+    def measure(trained, held_out):
+        seen.append({"rows": held_out["row"][:], "weight": trained.classifier.weight.detach().clone()})
+        return next(looks)
+
+    rows = rows or encoded().add_column("row", list(range(64)))
+    schedule = Schedule(**{"num_epochs": 4, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32",
+                           "validation_fraction": 0.25, **options})  # fmt: skip
+    data = TrainingData(rows, tiny_tokenizer(), measure=measure)
+    return model, train_model(model, data, schedule, loss=loss, seed=3), seen
+
+
+def test_the_weights_of_the_best_epoch_on_rows_that_are_held_out_are_kept():
+    trained_on = []
+
+    def loss(model, batch):
+        trained_on.extend(batch.pop("row").tolist())
+        return model(**batch).loss
+
+    model, report, seen = chosen((0.3, 0.6, 0.5, 0.6), loss)
+    assert (report.best_step, report.validation_score, report.steps) == (12, 0.6, 24) and len(seen) == 4
+    assert torch.equal(model.classifier.weight, seen[1]["weight"]) and not torch.equal(
+        seen[3]["weight"], seen[1]["weight"])  # fmt: skip
+    held_out = seen[0]["rows"]
+    assert len(held_out) == 16 and not set(held_out) & set(trained_on) and len(set(trained_on)) == 48
+    assert all(look["rows"] == held_out for look in seen)
+
+
+def test_a_training_ends_after_so_many_epochs_without_a_better_one():
+    model, report, seen = chosen((0.3, 0.6, 0.5, 0.4), patience=1)
+    assert (report.steps, report.best_step, len(seen)) == (18, 12, 3)
+    assert report.examples_per_second == pytest.approx(3 * 48 / report.seconds)
+    assert torch.equal(model.classifier.weight, seen[1]["weight"])
+
+
+def test_where_a_training_diverges_the_best_epoch_so_far_is_kept():
+    steps = []
+
+    def loss(model, batch):
+        steps.append(batch.pop("row"))
+        value = model(**batch).loss
+        return value / 0.0 if len(steps) == 14 else value
+
+    model, report, seen = chosen((0.3, 0.6), loss)
+    assert (report.diverged_step, report.best_step) == (14, 12) and 0 < report.loss < 5
+    assert torch.equal(model.classifier.weight, seen[1]["weight"])
+
+
+def test_an_epoch_is_chosen_only_where_there_are_rows_and_a_metric():
+    with pytest.raises(UserError, match=r"a validation_fraction of 0.01 of 32 training rows holds out 0"):
+        chosen((), rows=encoded(32), validation_fraction=0.01)
+    with pytest.raises(UserError, match="no metric to choose an epoch by"):
+        train(num_epochs=1, validation_fraction=0.5)
+
+
 def mean_loss(model) -> float:
     batch = tiny_tokenizer().pad(encoded().remove_columns("length")[:], return_tensors="pt")
     with torch.no_grad():

@@ -1,12 +1,20 @@
 """The models of a run: the one that is cut, and the full one as a teacher."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.loading import load_classifier
-from depthprune.sources import ModelSource
+from depthprune.experiments.specification import needs_teacher
+from depthprune.healing.base import Teacher
+from depthprune.loading import load_classifier, load_tokenizer
+from depthprune.sources import ModelSource, locate
+from depthprune.specs import DropSpec, RunSpec
+from depthprune.tasks import TaskData
+from depthprune.tasks.heads import fit_to_head
 
+FullRun = Callable[[RunSpec, bool], Any]  # (its spec, whether its checkpoint is kept) to its result
 KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
 _loaded: dict[tuple[str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
 
@@ -59,3 +67,62 @@ class FullModel:
                 )
             self._model = model.to(self._device).eval().requires_grad_(False)
         return self._model
+
+
+def teacher_of(
+    source: ModelSource, data: TaskData, spec: RunSpec, given: ModelSource | None, device: str, run_full: FullRun
+) -> Teacher | None:
+    """Return the teacher that a recipe needs: the given one, or the full model's run; None where it needs none.
+
+    Raises:
+        UserError: the given model is not the one that the recipe names, or the full one has not learned the task.
+    """
+    if not needs_teacher(spec.heal):
+        return None
+    if spec.heal.teacher != (given.identity if given is not None else ""):
+        named = f"'{spec.heal.teacher[:19]}…'" if spec.heal.teacher else "none"
+        raise UserError(f"the recipe names the teacher {named}, and another one is given; give the one that it names")
+    if given is None:
+        taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()), not spec.heal.fine_tuned)
+        if spec.heal.fine_tuned:
+            _check_taught(taught, source, data)
+            return FullModel(source, data.task.num_outputs, device)
+        assert taught.model is not None, "a run that is saved has a checkpoint"
+        given = locate(taught.model, trust_remote_code=source.trust_remote_code)
+    else:
+        _check_given(given, source, data)
+    return FullModel(given, data.task.num_outputs, device)
+
+
+def _check_given(given: ModelSource, source: ModelSource, data: TaskData) -> None:
+    """Refuse a teacher that reads other token ids, or whose outputs mean something else.
+
+    Raises:
+        UserError: one of these.
+    """
+    if load_tokenizer(given).get_vocab() != load_tokenizer(source).get_vocab():
+        raise UserError(
+            f"the teacher '{given.name}' has another vocabulary than '{source.name}', so it cannot read the same rows; "
+            "give a teacher with the same tokenizer"
+        )
+    if fit_to_head(data, given.config, given.name).task.outputs != data.task.outputs:
+        raise UserError(
+            f"the outputs of the teacher '{given.name}' stand in another order than those of '{source.name}'; give the "
+            "teacher itself as the model, or one with the same order"
+        )
+
+
+def _check_taught(full: Any, source: ModelSource, data: TaskData) -> None:
+    """Refuse a model as the teacher that does no better as it is than always saying the largest class.
+
+    Raises:
+        UserError: it does not.
+    """
+    primary = full.outcome["primary"]
+    least = full.outcome.get("baseline", {}).get(primary, 0.0)
+    if full.score <= least:
+        raise UserError(
+            f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {100 * full.score:.2f}, "
+            f"and knowing nothing {100 * least:.2f}: it has not learned this task and cannot teach it; fine-tune it "
+            "first (depthprune finetune), or give --teacher"
+        )

@@ -3,33 +3,30 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
-from depthprune.errors import UserError
 from depthprune.experiments.environment import checkpoint_provenance, environment
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.measured import Measuring, device_name
-from depthprune.experiments.models import FullModel, load_model
+from depthprune.experiments.models import load_model, teacher_of
 from depthprune.experiments.predictions import Predictions, write_predictions
-from depthprune.experiments.specification import needs_teacher
 from depthprune.experiments.store import Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.recipe import heal, resolve, show, together
 from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
-from depthprune.sources import ModelSource, locate
-from depthprune.specs import DropSpec, HealSpec, RunSpec
+from depthprune.sources import ModelSource
+from depthprune.specs import HealSpec, RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
 Progress = Callable[[str, int, int], None]
-FullRun = Callable[[RunSpec, bool], "Result"]  # (its spec, whether its checkpoint is kept)
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def run(
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
         return run(source, data, full, LayerPlan(plan.depth, ()), **how, on_progress=said)
 
-    teaching = _teacher(source, data, spec, teacher, device, run_full)
+    teaching = teacher_of(source, data, spec, teacher, device, run_full)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
     with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
         # Whoever had the claim a moment ago may have done it.
@@ -146,45 +143,6 @@ def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
     return Result(digest, record, model, stored=True)
 
 
-def _teacher(
-    source: ModelSource, data: TaskData, spec: RunSpec, given: ModelSource | None, device: str, run_full: FullRun
-) -> Teacher | None:
-    """Return the teacher that a recipe needs: the given one, or the full model's run; None where it needs none.
-
-    Raises:
-        UserError: the given model is not the one that the recipe names, or the full one has not learned the task.
-    """
-    if not needs_teacher(spec.heal):
-        return None
-    if spec.heal.teacher != (given.identity if given is not None else ""):
-        named = f"'{spec.heal.teacher[:19]}…'" if spec.heal.teacher else "none"
-        raise UserError(f"the recipe names the teacher {named}, and another one is given; give the one that it names")
-    if given is None:
-        taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()), not spec.heal.fine_tuned)
-        if spec.heal.fine_tuned:
-            _check_taught(taught, source, data)
-            return FullModel(source, data.task.num_outputs, device)
-        assert taught.model is not None, "a run that is saved has a checkpoint"
-        given = locate(taught.model, trust_remote_code=source.trust_remote_code)
-    return FullModel(given, data.task.num_outputs, device)
-
-
-def _check_taught(full: Result, source: ModelSource, data: TaskData) -> None:
-    """Refuse a model as the teacher that does no better as it is than always saying the largest class.
-
-    Raises:
-        UserError: it does not.
-    """
-    primary = full.outcome["primary"]
-    least = full.outcome.get("baseline", {}).get(primary, 0.0)
-    if full.score <= least:
-        raise UserError(
-            f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {100 * full.score:.2f}, "
-            f"and knowing nothing {100 * least:.2f}: it has not learned this task and cannot teach it; fine-tune it "
-            "first (depthprune finetune), or give --teacher"
-        )
-
-
 def _stages(
     source: ModelSource,
     data: TaskData,
@@ -201,7 +159,7 @@ def _stages(
     from transformers import set_seed
 
     from depthprune.evaluation.baseline import balance_note, majority_baseline
-    from depthprune.evaluation.classification import evaluate
+    from depthprune.evaluation.classification import evaluate, predict, score
     from depthprune.tasks.encoding import encode
 
     on_progress("tokenising", 0, 1)
@@ -218,9 +176,13 @@ def _stages(
     precision = processes.agree(precision)
     assert precision is not None
 
+    def measure(model: Any, rows: Any) -> float:
+        predicted, expected = predict(model, tokenizer, data.task, rows)
+        return score(data.task, expected, predicted)[data.task.metrics[0]]
+
     healed = heal(
         model,
-        TrainingData(encoded["train"], tokenizer, on_progress),
+        TrainingData(encoded["train"], tokenizer, on_progress, measure),
         resolve(spec.heal, precision=precision.precision),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
@@ -256,10 +218,18 @@ def _stages(
 
 
 def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:
+    found = [
+        f"the training diverged at step {training.diverged_step}; the weights are those of step {training.best_step}"
+        for training in trainings
+        if training.diverged_step is not None
+    ]
     if spec.heal.fine_tuned:
-        return ["the model as it was given, whose head fits the task, counts as the full model and trained nothing"]
+        return [
+            *found,
+            "the model as it was given, whose head fits the task, counts as the full model and trained nothing",
+        ]
     if not fresh or any(training.steps for training in trainings):
-        return []
+        return found
     return [
         f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
         "mean nothing; give a fine-tuned model, or more than 0 epochs"

@@ -32,11 +32,13 @@ class TrainingData:
         rows: `input_ids`, `attention_mask`, …, `length`, and `labels` where there are any (`tasks.encoding.encode`).
         tokenizer: pads them.
         on_progress: called with the name of what else than a training takes time, and how far it is.
+        measure: returns what a model scores on rows such as these, higher being better; needed to choose among epochs.
     """
 
     rows: "Dataset"
     tokenizer: "PreTrainedTokenizerBase"
     on_progress: Callable[[str, int, int], None] = no_progress
+    measure: "Callable[[PreTrainedModel, Dataset], float] | None" = None
 
     @property
     def labelled(self) -> bool:
@@ -115,6 +117,9 @@ class HealReport:
         steps: optimiser steps.
         loss: mean training loss; None where nothing was trained.
         precision: what was used, `float32` or `bfloat16`.
+        best_step: the step whose weights were kept, where they were chosen among epochs.
+        validation_score: what they scored on the training rows that were held out.
+        diverged_step: the step at which the loss was not finite, where earlier weights were kept.
     """
 
     seconds: float
@@ -122,6 +127,9 @@ class HealReport:
     steps: int
     loss: float | None
     precision: str
+    best_step: int | None = None
+    validation_score: float | None = None
+    diverged_step: int | None = None
 
 
 UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")

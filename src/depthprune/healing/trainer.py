@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 Loss = Callable[["nn.Module", dict[str, Tensor]], Tensor]
 
 
+class DivergedError(UserError):
+    """The loss of a training is not finite.
+
+    Args:
+        step: the one whose loss it is, counted from 1; the model is as the step before left it.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 class HealingTrainer(Trainer):
     """Trains with the model's own loss unless it is given another; see `healing.training.train`.
 
@@ -34,6 +46,7 @@ class HealingTrainer(Trainer):
     ):
         super().__init__(**more)
         self._loss, self._lengths, self._examples_a_step = loss, lengths, examples_a_step
+        self._sum_of_losses: Tensor | float = 0.0
         if loss is not None:
             self.loss_is_scaled_for_ga = False  # it is a mean over a batch
 
@@ -47,16 +60,23 @@ class HealingTrainer(Trainer):
         """Do one step, and return its loss.
 
         Raises:
-            UserError: the loss is not finite; the step has not changed the model.
+            DivergedError: the loss is not finite; the step has not changed the model.
         """
         loss = super().training_step(*args, **more)
         # Trainer would go on, and report the mean of the other losses in its place.
         if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item():g} at step {self.state.global_step + 1} of {self.state.max_steps}: the "
-                "training diverged; lower --learning-rate, or give --precision float32"
+            step = self.state.global_step + 1
+            raise DivergedError(
+                f"the loss is {loss.item():g} at step {step} of {self.state.max_steps}: the training diverged; lower "
+                "--learning-rate, or give --precision float32",
+                step,
             )
+        self._sum_of_losses = self._sum_of_losses + loss
         return loss
+
+    def mean_loss(self) -> float:
+        """Return the mean loss of the steps so far; Trainer's own is known at the end alone."""
+        return float(self._sum_of_losses) / max(self.state.global_step, 1)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self._lengths is None:

@@ -8,6 +8,7 @@ The defaults are the example of the paper's authors: AdamW, linear decay, no war
 import copy
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,8 @@ from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
 from depthprune.healing.precision import faster_precision
-from depthprune.healing.trainer import HealingTrainer, Loss, Steps
+from depthprune.healing.selection import BestEpoch, split_rows
+from depthprune.healing.trainer import DivergedError, HealingTrainer, Loss, Steps
 from depthprune.scratch import scratch_folder
 from depthprune.specs import PRECISIONS
 
@@ -46,13 +48,13 @@ def train(
             trainings decides once for all (`experiments.measured`).
         loss: called with the model, in training mode, and a padded batch; returns the batch's loss, a scalar. The
             model's own loss if None.
-        seed: of the order of the rows and of dropout.
+        seed: of the order of the rows, of dropout, and of which rows are held out.
         events: (step, what to do to the model after it), such as dropping a layer.
         on_step: called after each optimiser step.
 
     Raises:
         UserError: a precision that does not exist, a batch that the processes of a torchrun cannot share, or a loss
-            that is not finite; the message names the step.
+            that is not finite, where no better epoch was kept; the message names the step.
     """
     precision, rows, tokenizer, batch_size = schedule.precision, data.rows, data.tokenizer, schedule.batch_size
     if precision not in PRECISIONS:
@@ -61,6 +63,9 @@ def train(
         raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
     if schedule.num_epochs == 0:
         return UNTRAINED
+    best = None
+    if schedule.validation_fraction:
+        rows, best = _best_epoch(model, data, schedule, seed, events)
     collator = DataCollatorWithPadding(tokenizer)
     with scratch_folder("training") as scratch:
         if precision == "auto":
@@ -92,18 +97,59 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Steps(on_step, events))
+        if best is not None:
+            trainer.add_callback(best)
         started = time.perf_counter()
-        result = trainer.train()
+        loss_value, diverged_step = _run(trainer, best)
         seconds = time.perf_counter() - started
         if trained is not model:
             _take_weights(model, trainer)
         else:
             # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    losses: Any = trainer.accelerator.gather(torch.tensor([result.training_loss], device=trainer.args.device))
-    return HealReport(
-        seconds, len(rows) * schedule.num_epochs / seconds, result.global_step, losses.mean().item(), precision
-    )
+    losses: Any = trainer.accelerator.gather(torch.tensor([loss_value], device=trainer.args.device))
+    steps = trainer.state.global_step
+    examples = len(rows) * schedule.num_epochs * steps / trainer.state.max_steps
+    report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), precision)
+    if best is None:
+        return report
+    return replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)
+
+
+def _run(trainer: HealingTrainer, best: BestEpoch | None) -> tuple[float, int | None]:
+    """Train; return the mean loss, and the step at which it was not finite, where the best epoch's weights make up.
+
+    Raises:
+        DivergedError: the loss was not finite, and there are no such weights.
+    """
+    diverged_step = None
+    try:
+        loss = trainer.train().training_loss
+    except DivergedError as error:
+        if best is None or best.step is None:
+            raise
+        loss, diverged_step = trainer.mean_loss(), error.step
+    if best is not None:
+        best.restore()
+    return loss, diverged_step
+
+
+def _best_epoch(
+    model: "PreTrainedModel", data: TrainingData, schedule: Schedule, seed: int, events: Sequence[tuple[int, Any]]
+) -> tuple[Dataset, BestEpoch]:
+    """Return the rows to train on without those that are held out, and what chooses an epoch by these.
+
+    Raises:
+        UserError: nothing is measured on such rows, there are too few, or FSDP takes the model apart.
+    """
+    measure = data.measure
+    if measure is None:
+        raise UserError("there is no metric to choose an epoch by; leave --validation-fraction out")
+    if processes.uses_fsdp():
+        raise UserError("an epoch cannot be chosen while FSDP shards the model; leave --validation-fraction out")
+    rows, held_out = split_rows(data.rows, schedule.validation_fraction, seed)
+    last = max((step for step, _ in events), default=0)
+    return rows, BestEpoch(model, lambda trained: measure(trained, held_out), schedule.patience, last)
 
 
 def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> TrainingArguments:

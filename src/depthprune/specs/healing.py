@@ -58,6 +58,19 @@ class Schedule:
     warmup: float = option(
         0.0, "Fraction of the steps in which the learning rate rises from zero.", minimum=0, below=1, later=True
     )
+    validation_fraction: float = option(
+        0.0,
+        "Fraction of the training rows that is held out, to keep the epoch's weights that score best on it.",
+        minimum=0,
+        below=1,
+        later=True,
+    )
+    patience: int = option(
+        0,
+        "With --validation-fraction: end after so many epochs without a better one; never if 0.",
+        minimum=0,
+        later=True,
+    )
 
 
 @dataclass(frozen=True)
