@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub.constants import HF_HUB_CACHE
+from safetensors.torch import load_file, save_file
 
+from depthprune.checkpoints.save import save_checkpoint
 from depthprune.errors import LoadError
 from depthprune.loading import load_classifier, load_model
 from depthprune.sources import locate
@@ -109,3 +111,15 @@ def test_names_that_are_no_models_are_not_taken_for_the_class(tmp_path, named):
     (folder / "config.json").write_text(json.dumps(config))
 
     assert type(load_model(locate(str(folder)))).__name__ == "BertModel"
+
+
+def test_a_checkpoint_without_a_pooler_is_loaded_and_saved_again_without_one(tmp_path):
+    folder = tiny_checkpoint(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+    save_checkpoint(load_model(locate(str(folder))), tmp_path / "again")
+
+    assert load_file(tmp_path / "again" / "model.safetensors").keys() == kept.keys()

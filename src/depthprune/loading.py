@@ -3,6 +3,7 @@
 The libraries are imported when a function is called.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError, UserError
@@ -58,7 +59,8 @@ def load_model(source: ModelSource) -> "PreTrainedModel":
     """Load the whole checkpoint, with the head it was saved with, in the dtype it was saved in.
 
     The class is the one that config.json names; where the checkpoint holds more than that class takes (a
-    pre-training head, a pooler), the class of the architecture that takes all of it.
+    pre-training head, a pooler), the class of the architecture that takes all of it. A checkpoint that lacks a pooler
+    is loaded without one.
 
     Raises:
         LoadError: no class takes every tensor, or the checkpoint lacks some: saving it again would lose or invent
@@ -68,6 +70,9 @@ def load_model(source: ModelSource) -> "PreTrainedModel":
     for candidate in _candidate_classes(source):
         model, info = from_pretrained(candidate, source)
         missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+        if missing and not unexpected and _only_a_pooler(candidate, missing):
+            model, info = from_pretrained(candidate, source, add_pooling_layer=False)
+            missing = sorted(info["missing_keys"])
         if not missing and not unexpected:
             return model
         first = first or (candidate.__name__, missing, unexpected)
@@ -78,6 +83,12 @@ def load_model(source: ModelSource) -> "PreTrainedModel":
         f"'{source.name}' {what} ({len(missing)} tensors missing, {len(unexpected)} left over), so saving it again "
         "would change it; name the class it was saved with in 'architectures' of its config.json"
     )
+
+
+def _only_a_pooler(candidate: Any, missing: list[str]) -> bool:
+    """Tell whether a checkpoint lacks a pooler alone, and the class can be built without one."""
+    takes = "add_pooling_layer" in inspect.signature(candidate.__init__).parameters
+    return takes and all(POOLER in name.split(".") for name in missing)
 
 
 def model_class(source: ModelSource) -> tuple[Any, Any]:
