@@ -1,8 +1,14 @@
-"""Write a single result file, so that a reader sees the old one or the whole new one."""
+"""The one writer of files: a reader sees the old file or the whole new one.
 
+`replace_json` and `replace_text` raise what the disk says. `write_json` and `write_text` are for a file that somebody
+named as an output, and say so in a line.
+"""
+
+import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +31,72 @@ def check_file(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON into a file, whole or not at all.
+    """Write JSON into a file that was named as an output.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, _json(value))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text into a file, whole or not at all.
+    """Write text into a file that was named as an output.
 
     Raises:
         OutputError: it cannot be written.
     """
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        raise OutputError(f"the output '{path}' cannot be written ({error.strerror}); choose another") from None
+
+
+def replace_json(path: Path, value: Any, *, compact: bool = False) -> None:
+    """Write JSON into a file.
+
+    Args:
+        compact: in one line, without spaces.
+
+    Raises:
+        OSError: a full disk, for example; an old file is as it was.
+    """
+    replace_text(path, _json(value, compact=compact))
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write text into a file.
+
+    Raises:
+        OSError: a full disk, for example; an old file is as it was.
+    """
+    with _written_beside(path, text) as partial:
+        os.replace(partial, path)
+
+
+def write_once(path: Path, value: Any) -> None:
+    """Write JSON unless the file is there: of several processes that try at once, the first one's stays."""
+    with _written_beside(path, _json(value)) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
+            os.replace(partial, path)  # a disk without hard links
+
+
+@contextmanager
+def _written_beside(path: Path, text: str) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
+        yield partial
+    finally:
         with suppress(OSError):  # of a disk that is read-only, this fails as well
             partial.unlink(missing_ok=True)
-        raise OutputError(f"the output '{path}' cannot be written ({error.strerror}); choose another") from None
+
+
+def _json(value: Any, *, compact: bool = False) -> str:
+    how: dict[str, Any] = {"separators": (",", ":")} if compact else {"indent": 2}
+    return json.dumps(value, ensure_ascii=False, **how) + "\n"

@@ -9,10 +9,11 @@ from depthprune.experiments.comparison import compare
 from depthprune.experiments.measured import decide_precision
 from depthprune.experiments.run import run
 from depthprune.experiments.specification import make_spec
-from depthprune.experiments.store import MEASURED, Store, write_once
+from depthprune.experiments.store import MEASURED, Store
 from depthprune.experiments.sweeps.status import tally
 from depthprune.healing.precision import Probe
 from depthprune.plan import LayerPlan
+from depthprune.result_file import write_once
 from depthprune.sources import locate
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions, load_task

@@ -192,8 +192,3 @@ def shown(value: Any) -> str:
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = 100
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write a JSON file of a checkpoint as the Hub's are written."""
-    file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

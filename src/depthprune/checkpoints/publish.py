@@ -10,8 +10,8 @@ from typing import Any
 
 from depthprune.checkpoints.card import CARD_FILE, model_card
 from depthprune.checkpoints.companions import beside, card_of, copy_files, copy_others
-from depthprune.checkpoints.header import write_json
 from depthprune.checkpoints.history import PROVENANCE_FILE
+from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource
 
 
@@ -53,7 +53,7 @@ def write_beside_weights(
         copy_others(root, folder, transformer=source.path, python=python)
     if root != source.path:  # else these are among the others
         copy_files(source.path, inside, beside(source.path, python=python))
-    write_json(inside / PROVENANCE_FILE, history)
+    replace_json(inside / PROVENANCE_FILE, history)
     source_card = card_of(whole)
     proof = prove()
     card = model_card(

@@ -13,13 +13,13 @@ from transformers import PreTrainedModel
 
 from depthprune.arguments import checked
 from depthprune.checkpoints.companions import MODULES_FILE
-from depthprune.checkpoints.header import write_json
 from depthprune.checkpoints.history import PROVENANCE_FILE
 from depthprune.checkpoints.layout import file_inside
 from depthprune.checkpoints.publish import write_beside_weights
 from depthprune.errors import CannotDropError
 from depthprune.loading import POOLER
 from depthprune.output import whole_folder
+from depthprune.result_file import replace_json
 from depthprune.sources import TOKENIZER_FILES, ModelSource
 from depthprune.surgery.modules import REFUSALS, first_line
 
@@ -54,7 +54,7 @@ def save_checkpoint(
             if tokenizer_from is not None and (Path(tokenizer_from) / name).is_file():
                 shutil.copyfile(file_inside(Path(tokenizer_from), name), partial / name)
         if provenance is not None:
-            write_json(partial / PROVENANCE_FILE, provenance)
+            replace_json(partial / PROVENANCE_FILE, provenance)
         prove_reload(model, partial)
     return target
 

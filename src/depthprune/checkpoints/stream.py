@@ -18,7 +18,7 @@ from typing import Any
 from depthprune.checkpoints.companions import beside, check_beside, copy_files
 from depthprune.checkpoints.copying import compare_file, layout, write_file
 from depthprune.checkpoints.cut import Cut, stacks_in_plain_sight
-from depthprune.checkpoints.header import parse_config, readable, write_json
+from depthprune.checkpoints.header import parse_config, readable
 from depthprune.checkpoints.layout import (
     INDEX_FILE,
     Checkpoint,
@@ -30,6 +30,7 @@ from depthprune.checkpoints.layout import (
 from depthprune.checkpoints.proof.client import SOURCES_FILE, Prover
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.output import sync_file, sync_folder
+from depthprune.result_file import replace_json
 from depthprune.scratch import scratch_folder
 from depthprune.sources import ModelSource
 from depthprune.surgery.config.depth import depth_keys, edited_generation, holder
@@ -110,7 +111,7 @@ def proving(
         write_configs(given.source, cut, scratch)
         copy_files(given.source.path, scratch, beside(given.source.path, python=given.source.trust_remote_code))
         # In a file, since a pipe holds less and the copy would wait until the child has read it.
-        write_json(scratch / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
+        replace_json(scratch / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
         request = {"do": "prove", **_named(given.source), "new": str(scratch), "plans": _asked(cut), "cache": cache}
         given.prover.ask(request)
 
@@ -119,7 +120,7 @@ def proving(
             if answer.get("say"):
                 for name, value in answer["say"].items():
                     holder(cut.config, name)[name.rpartition(".")[2]] = value
-                write_json(scratch / "config.json", cut.config)
+                replace_json(scratch / "config.json", cut.config)
                 given.prover.ask(request)
                 answer = given.prover.answer()
                 if answer.get("say"):  # an alias of the same entry goes before it
@@ -198,19 +199,19 @@ def write_index(folder: Path, cut: Cut, files: dict[str, list[str]]) -> None:
     if len(files) > 1:
         weight_map = {name: file for file, names in files.items() for name in names}
         index = {"metadata": {"total_size": cut.kept_bytes}, "weight_map": weight_map}
-        write_json(folder / INDEX_FILE, index)
+        replace_json(folder / INDEX_FILE, index)
 
 
 def write_configs(source: ModelSource, cut: Cut, folder: Path) -> None:
     """Write config.json, and generation_config.json where the source has one."""
-    write_json(folder / "config.json", cut.config)
+    replace_json(folder / "config.json", cut.config)
     if (source.path / GENERATION).is_file():
         file = file_inside(source.path, GENERATION)
         with readable(file):
             generation = parse_config(file.read_bytes(), f"'{file}'")
         if not isinstance(generation, dict):
             raise LoadError(f"'{file}' is not an object; fetch the model again")
-        write_json(folder / GENERATION, edited_generation(generation, cut.plans))
+        replace_json(folder / GENERATION, edited_generation(generation, cut.plans))
 
 
 def _named(source: ModelSource) -> dict[str, Any]:

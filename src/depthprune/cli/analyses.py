@@ -1,13 +1,18 @@
 """`depthprune probe` and `depthprune similarity`: what each layer knows, and what fine-tuning changed."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.options import quiet_libraries, task_options
+from depthprune.cli.fields import Fields
+from depthprune.cli.options import quiet_libraries
+from depthprune.specs import EvalSpec
+from depthprune.tasks import TaskOptions
 
+TaskFields = Annotated[TaskOptions, Fields(without=("kind", "metric"))]
 Before = Annotated[
     str, typer.Argument(metavar="BEFORE", help="The pre-trained model: a folder, or a Hub id.", show_default=False)
 ]
@@ -30,14 +35,11 @@ File = Annotated[
 def probe(
     model: options.Model,
     task: options.TaskName,
-    dataset: options.Dataset = None,
+    data: TaskFields = TaskOptions(),
     token: Token = None,
     samples: TrainingRows = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
     seed: Seed = 42,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = EvalSpec.max_length,
     batch_size: options.ForwardBatch = 32,
     output: File = None,
     store: options.StoreFolder = Path("runs"),
@@ -55,7 +57,7 @@ def probe(
         result = analyse(
             model,
             task,
-            options=task_options(dataset, text_columns, label_column, eval_split),
+            options=data,
             token=token,
             samples=samples,
             max_length=max_length,
@@ -75,13 +77,10 @@ def similarity(
     before: Before,
     after: After,
     task: options.TaskName,
-    dataset: options.Dataset = None,
+    data: TaskFields = TaskOptions(),
     token: Token = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
     seed: HoldOutSeed = 42,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = EvalSpec.max_length,
     batch_size: options.ForwardBatch = 32,
     output: File = None,
     store: options.StoreFolder = Path("runs"),
@@ -100,7 +99,7 @@ def similarity(
             before,
             after,
             task,
-            options=task_options(dataset, text_columns, label_column, eval_split, seed=seed),
+            options=replace(data, seed=seed),
             token=token,
             max_length=max_length,
             seed=seed,

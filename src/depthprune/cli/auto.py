@@ -1,12 +1,15 @@
 """`depthprune auto`: the smallest model within a bound."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from depthprune.cli import options
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.tasks import TaskOptions
 
 MaxLoss = Annotated[
     str | None, typer.Option("--max-loss", help="Below the full model: 1.0 is a point, 1% a share of its score.")
@@ -36,18 +39,10 @@ def auto(
     budget: Budget = None,
     strategy: Strategies = None,
     report: Report = None,
-    dataset: options.Dataset = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
-    regression: options.Regression = False,
-    classification: options.Classification = False,
-    metric: options.TaskMetric = None,
-    epochs: options.Epochs = 3,
-    learning_rate: options.LearningRate = 2e-5,
-    batch_size: options.BatchSize = 32,
-    max_length: options.MaxLength = 128,
-    seed: options.Seed = 42,
+    data: options.TaskFields = TaskOptions(),
+    heal: options.HealFields = HealSpec(),
+    max_length: options.MaxLength = EvalSpec.max_length,
+    seed: options.Seed = RunSpec.seed,
     store: options.StoreFolder = Path("runs"),
     workers: Workers = None,
     no_profile: options.NoProfile = False,
@@ -64,7 +59,6 @@ def auto(
     from depthprune.experiments.sweeps.bounds import make_bounds
     from depthprune.output import check_target
     from depthprune.reporting.written import check_page
-    from depthprune.specs import HealSpec
 
     bounds = make_bounds(max_loss, max_parameters, max_latency_ms, speedup, timed=not no_profile)
     if output is not None:
@@ -83,13 +77,9 @@ def auto(
         expansion = plans_for(
             *(model, task),
             strategies=strategy or STRATEGIES,
-            options=options.task_options(
-                *(dataset, text_columns, label_column, eval_split),
-                regression=regression,
-                classification=classification,
-                metric=metric,
-            ),
-            heal=HealSpec(epochs, batch_size, learning_rate),
+            options=data,
+            heal=replace(heal, teacher=""),  # of which a spec has the content
+            teacher=heal.teacher or None,
             max_length=max_length,
             seed=seed,
             store=runs,

@@ -1,21 +1,19 @@
 """`depthprune evaluate`: score a fine-tuned checkpoint."""
 
+from dataclasses import replace
+
 from depthprune.cli import options
-from depthprune.cli.options import quiet_libraries, task_options
+from depthprune.cli.options import quiet_libraries
+from depthprune.specs import EvalSpec
+from depthprune.tasks import TaskOptions
 
 
 def evaluate(
     model: options.Model,
     task: options.TaskName,
-    dataset: options.Dataset = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
-    regression: options.Regression = False,
-    classification: options.Classification = False,
-    metric: options.TaskMetric = None,
-    max_length: options.MaxLength = 128,
-    batch_size: options.BatchSize = 32,
+    data: options.TaskFields = TaskOptions(),
+    max_length: options.MaxLength = EvalSpec.max_length,
+    batch_size: options.ForwardBatch = 32,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -25,18 +23,11 @@ def evaluate(
     from depthprune.cli.display import console, metrics_line, progress
     from depthprune.experiments.evaluate import evaluate as score
 
-    said = task_options(
-        *(dataset, text_columns, label_column, eval_split),
-        regression=regression,
-        classification=classification,
-        metric=metric,
-        scoring_only=True,
-    )
     with progress() as show:
         found = score(
             model,
             task,
-            options=said,
+            options=replace(data, scoring_only=True),
             max_length=max_length,
             batch_size=batch_size,
             device=device,

@@ -6,27 +6,20 @@ from typing import Annotated
 import typer
 
 from depthprune.cli import options
+from depthprune.cli.fields import Fields
 from depthprune.cli.run import run
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.tasks import TaskOptions
 
 
 def finetune(
     model: options.Model,
     task: options.TaskName,
     output: Annotated[Path, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)],
-    dataset: options.Dataset = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
-    regression: options.Regression = False,
-    classification: options.Classification = False,
-    metric: options.TaskMetric = None,
-    seed: options.Seed = 42,
-    epochs: options.Epochs = 3,
-    learning_rate: options.LearningRate = 2e-5,
-    batch_size: options.BatchSize = 32,
-    max_length: options.MaxLength = 128,
-    precision: options.Precision = "auto",
-    similar_lengths: options.SimilarLengths = False,
+    data: options.TaskFields = TaskOptions(),
+    seed: options.Seed = RunSpec.seed,
+    max_length: options.MaxLength = EvalSpec.max_length,
+    heal: Annotated[HealSpec, Fields(full=True)] = HealSpec(),
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
     no_profile: options.NoProfile = False,
@@ -39,20 +32,10 @@ def finetune(
     run(
         model,
         task,
-        dataset=dataset,
-        text_columns=text_columns,
-        label_column=label_column,
-        eval_split=eval_split,
-        regression=regression,
-        classification=classification,
-        metric=metric,
+        data=data,
         seed=seed,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
         max_length=max_length,
-        precision=precision,
-        similar_lengths=similar_lengths,
+        heal=heal,
         output=output,
         store=store,
         force=force,

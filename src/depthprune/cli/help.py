@@ -1,7 +1,7 @@
 """Help as a person reads it: options in groups, plain words for types, the terminal's width, and an example.
 
-Plain text: rich's help takes half as long again to come up. What a group of options is, is said here once, by name, for
-all commands that share them. No torch.
+Plain text: rich's help takes half as long again to come up. The group of an option that is the field of a dataclass is
+said there (`specs.options`), that of the others here, by name, for all commands that share them. No torch.
 """
 
 import re
@@ -16,19 +16,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "strategy", "count", "layers", "keep", "threshold", "protect", "select", "scores", "search", "stack",
         "original_indices", "method", "objective", "token", "race", "no_reuse", "width", "generations", "adapter",
     ),
-    "Data": (
-        "task", "data", "dataset", "config", "split", "text_column", "text_columns", "label_column", "eval_split",
-        "regression", "classification", "metric", "samples", "length", "max_length",
-    ),
+    "Data": ("task", "data", "config", "split", "text_columns", "label_column", "task_metric", "samples", "length"),
     "Bounds": ("max_loss", "max_parameters", "max_latency_ms", "speedup", "budget"),
-    "Training": (
-        "epochs", "learning_rate", "weight_decay", "batch_size", "precision", "similar_lengths", "epochs_before",
-        "freeze_dropped", "drop_every", "drop_every_steps", "freeze_layers", "freeze_embeddings", "heal", "teacher",
-        "baseline",
-    ),
+    "Training": ("heal", "baseline"),
     "Running": (
         "device", "dtype", "layerwise", "cache_memory", "cache_dir", "workers", "cpus", "gpus", "executor", "address",
-        "store", "force", "seed", "dry_run", "retry_failed", "verify", "no_profile", "quiet",
+        "store", "force", "seed", "batch_size", "dry_run", "retry_failed", "verify", "no_profile", "quiet",
     ),
     "Output": ("output", "report", "figure", "plot", "format_name", "option", "claims", "markdown"),
     "Trust": ("allow_pickle", "trust_remote_code"),
@@ -85,17 +78,12 @@ def sorted_commands(functions: dict[str, Any]) -> list[tuple[str, Any]]:
     return sorted(functions.items(), key=lambda item: [*SHORT, item[0]].index(item[0]))
 
 
-def group_of(name: str, *, required: bool, trains: bool) -> str:
-    """Return the group that an option is shown in.
-
-    >>> group_of("epochs", required=False, trains=True), group_of("task", required=True, trains=True)
-    ('Training', 'Required')
-    """
-    if required:
+def group_of(param: Any) -> str:
+    """Return the group that an option is shown in: its own, or the one that has its name."""
+    if param.required:
         return "Required"
-    if name == "batch_size" and not trains:
-        return "Running"
-    return next((group for group, names in GROUPS.items() if name in names), "Options")
+    own = getattr(param, "rich_help_panel", None)
+    return own or next((group for group, names in GROUPS.items() if param.name in names), "Options")
 
 
 def plain_type(name: str) -> str:
@@ -127,7 +115,6 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options in groups, and an example."""
         params = self.get_params(ctx)
-        trains = any(param.name == "epochs" for param in params)
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Required": [], "Options": []}
         for param in params:
             record = param.get_help_record(ctx)
@@ -136,8 +123,7 @@ class Command(TyperCommand):
             if param.param_type_name == "argument":
                 groups["Arguments"].append((record[0].split()[0], plain_range(record[1])))
                 continue
-            group = group_of(param.name or "", required=param.required, trains=trains)
-            groups.setdefault(group, []).append((plain_type(record[0]), plain_range(record[1])))
+            groups.setdefault(group_of(param), []).append((plain_type(record[0]), plain_range(record[1])))
         order = ["Arguments", "Required", *GROUPS, "Options"]
         for group in order:
             if groups.get(group):

@@ -27,6 +27,7 @@ from depthprune.cli import (
     search,
     sweep,
 )
+from depthprune.cli.fields import spread
 from depthprune.cli.help import SHORT, Command, settings, sorted_commands
 from depthprune.cli.stopping import last_words, stoppable
 from depthprune.errors import UserError
@@ -62,7 +63,7 @@ COMMANDS = {
     "quickstart": quickstart.quickstart,
 }
 for _name, _function in sorted_commands(COMMANDS):
-    app.command(_name, cls=Command, context_settings=settings(), short_help=SHORT.get(_name))(_function)
+    app.command(_name, cls=Command, context_settings=settings(), short_help=SHORT.get(_name))(spread(_function))
 
 
 def _version(show: bool) -> None:

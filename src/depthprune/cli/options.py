@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from depthprune.cli.fields import Fields, of
 from depthprune.quiet import quiet_libraries as quiet_libraries
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.tasks import TaskOptions
+from depthprune.tasks.base import CLASSIFICATION, REGRESSION
 
 if TYPE_CHECKING:
-    from depthprune.tasks import TaskOptions
     from depthprune.tasks.calibration import CalibrationOptions
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
@@ -21,76 +24,17 @@ Strategy = Annotated[str | None, typer.Option("--strategy", help="How to choose 
 Count = Annotated[int | None, typer.Option("--count", help="How many layers to drop (the paper's K).")]
 Layers = Annotated[str | None, typer.Option("--layers", help="Layers to drop, from 0: 8,9-11. Instead of --strategy.")]
 Keep = Annotated[str | None, typer.Option("--keep", help="Layers to keep, in the same form.")]
-Dataset = Annotated[
-    str | None,
-    typer.Option("--dataset", help="Hub id or folder of the data; nyu-mll/glue for the GLUE tasks if left out."),
-]
-TextColumns = Annotated[
-    str | None,
-    typer.Option("--text-columns", help="One or two columns, with a comma between (--task custom)."),
-]
-LabelColumn = Annotated[str | None, typer.Option("--label-column", help="The column to predict (--task custom).")]
-EvalSplit = Annotated[
-    str | None,
-    typer.Option(
-        "--eval-split", help="Split to be scored on; else validation, test, or 10 % held out (--task custom)."
-    ),
-]
-Regression = Annotated[bool, typer.Option("--regression", help="The label is an amount, whatever it looks like.")]
-Classification = Annotated[bool, typer.Option("--classification", help="The label is a class, though it is a number.")]
-TaskMetric = Annotated[
-    str | None,
-    typer.Option(
-        "--metric",
-        help="Primary metric: accuracy, balanced_accuracy, f1, f1_macro or matthews; pearson or spearman of a "
-        "regression.",
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Of the fresh head, dropout and the order of the rows.")]
-Epochs = Annotated[float, typer.Option("--epochs", help="Passes over the training rows; 0 trains nothing.", min=0.0)]
-LearningRate = Annotated[float, typer.Option("--learning-rate", help="At the start; decays linearly to zero.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Examples a step.", min=1)]
-WeightDecay = Annotated[float, typer.Option("--weight-decay", help="AdamW's.", min=0.0)]
-MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens to which an example is cut.", min=4)]
-Precision = Annotated[
-    str, typer.Option("--precision", help="float32, bfloat16, or auto: what a short probe finds faster.")
-]
-SimilarLengths = Annotated[
-    bool,
-    typer.Option("--similar-lengths", help="Batches of like length: about 1.4 times faster, and can cost score."),
-]
-EpochsBefore = Annotated[
-    float, typer.Option("--epochs-before", help="Fine-tune the full model so long first, then drop.", min=0.0)
-]
-Heal = Annotated[
-    str | None,
-    typer.Option(
-        "--heal",
-        help="The recipe: a name, or steps such as 'freeze(layers=0-2)+finetune'; see depthprune list.",
-        show_default=False,
-    ),
-]
-Teacher = Annotated[
-    str | None,
-    typer.Option(
-        "--teacher",
-        help="For recipes that need a teacher: a fine-tuned model; the full model, fine-tuned here, if left out.",
-        show_default=False,
-    ),
-]
-FreezeDropped = Annotated[
-    bool, typer.Option("--freeze-dropped", help="With --epochs-before: layers that will go learn nothing then.")
-]
-DropEvery = Annotated[
-    float, typer.Option("--drop-every", help="Drop layers one by one, each after so many epochs.", min=0.0)
-]
-DropEverySteps = Annotated[
-    int, typer.Option("--drop-every-steps", help="Drop layers one by one, each after so many steps.", min=0)
-]
-FreezeLayers = Annotated[
-    str | None, typer.Option("--freeze-layers", help="Layers that learn nothing, as 0-3, of the model as given.")
-]
-FreezeEmbeddings = Annotated[bool, typer.Option("--freeze-embeddings", help="The embeddings learn nothing.")]
+Dataset = Annotated[str | None, of(TaskOptions, "dataset")]
+LabelColumn = Annotated[str | None, of(TaskOptions, "label_column")]
+Regression = Annotated[bool, of(TaskOptions, "kind", REGRESSION)]
+Classification = Annotated[bool, of(TaskOptions, "kind", CLASSIFICATION)]
+MaxLength = Annotated[int, of(EvalSpec, "max_length")]
+Precision = Annotated[str, of(HealSpec, "precision")]
+BatchSize = Annotated[int, of(HealSpec, "batch_size")]
+Seed = Annotated[int, of(RunSpec, "seed")]
+# Parameters that stand for an option for each field (`cli.fields.spread`).
+TaskFields = Annotated[TaskOptions, Fields()]
+HealFields = Annotated[HealSpec, Fields()]
 Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
 StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Run again what the store has.")]
@@ -195,38 +139,6 @@ def parse_columns(text: str | None) -> tuple[str, ...]:
     return tuple(column.strip() for column in (text or "").split(",") if column.strip())
 
 
-def task_options(
-    dataset: str | None,
-    text_columns: str | None,
-    label_column: str | None,
-    eval_split: str | None,
-    *,
-    regression: bool = False,
-    classification: bool = False,
-    metric: str | None = None,
-    scoring_only: bool = False,
-    seed: int | None = None,
-) -> "TaskOptions":
-    """Return `TaskOptions` from the text of the options.
-
-    Raises:
-        UserError: a label that is both an amount and a class.
-    """
-    from depthprune.tasks import TaskOptions
-    from depthprune.tasks.base import HOLD_OUT_SEED
-
-    return TaskOptions(
-        dataset,
-        parse_columns(text_columns),
-        label_column,
-        eval_split,
-        HOLD_OUT_SEED if seed is None else seed,
-        kind=task_kind(regression=regression, classification=classification),
-        metric=metric,
-        scoring_only=scoring_only,
-    )
-
-
 def sample_options(
     data: str,
     dataset: str | None,
@@ -269,19 +181,3 @@ def task_kind(*, regression: bool, classification: bool) -> str | None:
     if regression and classification:
         raise UserError("--regression and --classification exclude each other; give one")
     return "regression" if regression else "classification" if classification else None
-
-
-def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
-    """Refuse numbers that cannot train anything.
-
-    Raises:
-        UserError: one of them is out of range.
-    """
-    from depthprune.errors import UserError
-
-    if epochs < 0:
-        raise UserError(f"--epochs {epochs:g} is below 0; give 0 to train nothing, or more")
-    if not 0 < learning_rate < 1:
-        raise UserError(f"--learning-rate {learning_rate:g} is out of range; 2e-5 to 5e-4 are usual")
-    if precision not in ("auto", "float32", "bfloat16"):
-        raise UserError(f"there is no precision '{precision}'; it is one of auto, float32, bfloat16")

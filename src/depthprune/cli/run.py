@@ -1,10 +1,13 @@
 """`depthprune run`: drop, fine-tune, score beside the full model, save."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from depthprune.cli import options
-from depthprune.cli.options import check_healing, quiet_libraries, task_options
-from depthprune.plan import format_layers, parse_layers
+from depthprune.cli.options import quiet_libraries
+from depthprune.plan import format_layers
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.tasks import TaskOptions
 
 
 def run(
@@ -16,29 +19,10 @@ def run(
     keep: options.Keep = None,
     threshold: options.Threshold = None,
     protect: options.Protect = None,
-    dataset: options.Dataset = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
-    regression: options.Regression = False,
-    classification: options.Classification = False,
-    metric: options.TaskMetric = None,
-    seed: options.Seed = 42,
-    epochs: options.Epochs = 3,
-    learning_rate: options.LearningRate = 2e-5,
-    batch_size: options.BatchSize = 32,
-    weight_decay: options.WeightDecay = 0.0,
-    max_length: options.MaxLength = 128,
-    precision: options.Precision = "auto",
-    similar_lengths: options.SimilarLengths = False,
-    epochs_before: options.EpochsBefore = 0.0,
-    freeze_dropped: options.FreezeDropped = False,
-    drop_every: options.DropEvery = 0.0,
-    drop_every_steps: options.DropEverySteps = 0,
-    freeze_layers: options.FreezeLayers = None,
-    freeze_embeddings: options.FreezeEmbeddings = False,
-    heal: options.Heal = None,
-    teacher: options.Teacher = None,
+    data: options.TaskFields = TaskOptions(),
+    seed: options.Seed = RunSpec.seed,
+    max_length: options.MaxLength = EvalSpec.max_length,
+    heal: options.HealFields = HealSpec(),
     output: options.Output = None,
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
@@ -53,17 +37,6 @@ def run(
     Both runs are recorded in the store, and a recorded run is not run again. Under torchrun the processes share the
     training, and the first one records.
     """
-    from depthprune.healing.recipe import parse_recipe
-    from depthprune.specs import HealSpec
-
-    check_healing(epochs, learning_rate, precision)
-    frozen = tuple(sorted(set(parse_layers(freeze_layers)))) if freeze_layers else ()
-    spec = HealSpec(
-        epochs, batch_size, learning_rate, weight_decay, precision=precision, similar_lengths=similar_lengths,
-        epochs_before=epochs_before, freeze_dropped=freeze_dropped, drop_every=drop_every,
-        drop_every_steps=drop_every_steps, freeze_layers=frozen,
-        freeze_embeddings=freeze_embeddings, steps=parse_recipe(heal) if heal else (),
-    )  # fmt: skip
     if output is not None:
         from depthprune.output import check_target
 
@@ -86,14 +59,9 @@ def run(
             keep=keep,
             threshold=threshold,
             protect=protect,
-            options=task_options(
-                *(dataset, text_columns, label_column, eval_split),
-                regression=regression,
-                classification=classification,
-                metric=metric,
-            ),
-            heal=spec,
-            teacher=teacher,
+            options=data,
+            heal=replace(heal, teacher=""),  # of which a spec has the content
+            teacher=heal.teacher or None,
             max_length=max_length,
             seed=seed,
             store=store,

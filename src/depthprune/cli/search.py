@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.options import check_healing, engine_options, quiet_libraries
+from depthprune.cli.fields import Fields
+from depthprune.cli.options import engine_options, quiet_libraries
+from depthprune.specs import HealSpec
 
 Method = Annotated[str, typer.Option("--method", help="greedy, beam, evolutionary or exhaustive.")]
 Counts = Annotated[str, typer.Option("--count", help="How many layers to drop: 3, or 1-4 for each of these.")]
@@ -54,8 +56,7 @@ def search(
     dtype: options.Dtype = "auto",
     cache_memory: options.CacheMemory = "2GB",
     cache_dir: options.CacheDir = None,
-    epochs: options.Epochs = 3,
-    learning_rate: options.LearningRate = 2e-5,
+    heal: Annotated[HealSpec, Fields(("num_epochs", "learning_rate"))] = HealSpec(),
     store: options.StoreFolder = Path("runs"),
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -71,7 +72,6 @@ def search(
     from depthprune.strategies.searched import methods
 
     methods.get(method)
-    check_healing(epochs, learning_rate, "auto")
     engine = engine_options(batch_size, device, dtype, cache_memory, cache_dir)
     check_file(output)
     if figure is not None:
@@ -79,7 +79,6 @@ def search(
 
         check_figure(figure)
     from depthprune.experiments.choosing.search import SearchOptions, search_layers
-    from depthprune.specs import HealSpec
 
     sample = options.sample_options(
         *(data, dataset, config, split, samples, length, seed),
@@ -91,7 +90,7 @@ def search(
     )
     chosen = SearchOptions(
         parse_counts(count), objective, protect, race, not no_reuse, width, generations, seed,
-        HealSpec(epochs, learning_rate=learning_rate), store,
+        heal, store,
     )  # fmt: skip
     trace = output.with_suffix(".trace.jsonl")
     quiet_libraries()

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from depthprune.cli import options
+from depthprune.cli.fields import Fields, given_entries, parameter_names
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs.options import options_of
+from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
     from depthprune.experiments.store import Store
@@ -22,7 +26,11 @@ Strategies = Annotated[
 ]
 Baselines = Annotated[Names, typer.Option("--baseline", help="A model to compare with as it is; can be given again.")]
 Recipes = Annotated[
-    Names, typer.Option("--heal", help="A recipe as in a file: {name: slow, drop_every: 1}; can be given again.")
+    Names,
+    typer.Option(
+        "--heal",
+        help="A recipe: its name, its steps, or as in a file: {name: slow, drop_every: 1}; can be given again.",
+    ),
 ]
 Counts = Annotated[Names, typer.Option("--count", help="Layers to drop: 2, 1-4 or 1..L-1; can be given again.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be given again.")]
@@ -37,11 +45,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
 
 
+TRAINING = Fields(without=("steps",))  # the recipes are given by --heal, again and again
 # What a file says whole: beside one, these would change nothing.
 OF_THE_GRID = (
-    "model", "task", "strategy", "count", "seed", "baseline", "heal", "dataset", "text_columns", "label_column",
-    "eval_split", "regression", "classification", "metric", "epochs", "learning_rate", "batch_size", "max_length",
-)  # fmt: skip
+    *("model", "task", "strategy", "count", "seed", "baseline", "heal", "max_length"),
+    *parameter_names(options_of(TaskOptions)),
+    *parameter_names(TRAINING.chosen(HealSpec)),
+)
 
 
 def sweep(
@@ -54,17 +64,9 @@ def sweep(
     seed: Seeds = None,
     baseline: Baselines = None,
     heal: Recipes = None,
-    dataset: options.Dataset = None,
-    text_columns: options.TextColumns = None,
-    label_column: options.LabelColumn = None,
-    eval_split: options.EvalSplit = None,
-    regression: options.Regression = False,
-    classification: options.Classification = False,
-    metric: options.TaskMetric = None,
-    epochs: options.Epochs = 3,
-    learning_rate: options.LearningRate = 2e-5,
-    batch_size: options.BatchSize = 32,
-    max_length: options.MaxLength = 128,
+    data: options.TaskFields = TaskOptions(),
+    training: Annotated[HealSpec, TRAINING] = HealSpec(),
+    max_length: options.MaxLength = EvalSpec.max_length,
     store: options.StoreFolder = Path("runs"),
     executor: ExecutorName = "local",
     workers: Workers = None,
@@ -95,15 +97,10 @@ def sweep(
         _refuse_beside(context, spec)
         grids = [read_sweep(file) for file in spec]
     else:
-        plain = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-        recipes = [plain | recipe if isinstance(recipe, dict) else recipe for recipe in _as_in_a_file(heal) or [{}]]
-        asked: dict[str, Any] = {"models": model, "tasks": task, "counts": _counts(count)}
-        asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [42]}
-        asked |= {"heal": recipes, "max_length": max_length, "dataset": dataset, "label_column": label_column}
-        kind = options.task_kind(regression=regression, classification=classification)
-        asked |= {"eval_split": eval_split, "metric": metric, "kind": kind}
-        columns = options.parse_columns(text_columns)
-        grids = [parse_sweep(asked | ({"text_columns": columns} if columns else {}))]
+        asked: dict[str, Any] = {"models": model, "tasks": task, "counts": _counts(count), "max_length": max_length}
+        asked |= {"strategies": _as_in_a_file(strategy), "baselines": baseline or [], "seeds": seed or [RunSpec.seed]}
+        asked |= given_entries(data) | given_entries(training) | {"heal": _as_in_a_file(heal) or {}}
+        grids = [parse_sweep(asked)]
     options.quiet_libraries()
     from depthprune.cli.display import console
     from depthprune.cli.live import expansion_lines
@@ -174,7 +171,8 @@ def _refuse_beside(context: typer.Context, specs: list[Path]) -> None:
     """
     from depthprune.errors import UserError
 
-    beside = [f"--{name.replace('_', '-')}" for name in OF_THE_GRID if _is_given(context, name)]
+    parameters = {parameter.name: parameter for parameter in context.command.params}
+    beside = [parameters[name].opts[0] for name in OF_THE_GRID if _is_given(context, name)]
     if beside:
         raise UserError(
             f"'{specs[0]}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthprune.experiments.kept_checkpoints import MOVED_FILE
+from depthprune.experiments.kept_checkpoints import MOVED_FILE, TEACHES_FILE
 from depthprune.experiments.leases import Watch, claim_files, running
 from depthprune.experiments.predictions import FILE as PREDICTIONS_FILE
 from depthprune.experiments.records import score_of
 from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
-OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, "model"}  # beside claims and half-written files
+OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # beside claims and half-written files
 CHECKPOINT, LEFTOVER, CACHE = "checkpoint", "left by a run that was killed", "cache"
 
 

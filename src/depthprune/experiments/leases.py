@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import OutputError, UserError
+from depthprune.result_file import replace_json
 
 CLAIM_FILE = "claim.json"
 HEARTBEAT = 5.0  # seconds
@@ -214,12 +215,8 @@ def _beat(file: Path, owner: str, stop: threading.Event, heartbeat: float, progr
         beat += 1
         if (running(file.parent) or {}).get("owner") != owner:
             return  # taken up by somebody who thought us dead; both will write the same record
-        partial = file.with_name(f"{CLAIM_FILE}.{owner}.partial")
-        try:
-            partial.write_text(json.dumps(_content(owner, beat, dict(progress))), encoding="utf-8")
-            os.replace(partial, file)
-        except OSError:
-            partial.unlink(missing_ok=True)  # a full disk is reported by what writes the record
+        with suppress(OSError):  # a full disk is reported by what writes the record
+            replace_json(file, _content(owner, beat, dict(progress)), compact=True)
 
 
 def _read(file: Path) -> dict[str, Any] | None:

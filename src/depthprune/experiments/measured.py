@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.experiments.records import records
-from depthprune.experiments.store import Store, write_json, write_once
+from depthprune.experiments.store import Store
+from depthprune.result_file import replace_json, write_once
 from depthprune.specs import DropSpec, RunSpec
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def plan_speed(
         return {**json.loads(file.read_text(encoding="utf-8"))["speed"], "timed": "in an earlier run"}
     speed = _timed(model, plan, batches)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"key": key, "speed": speed})
+    replace_json(file, {"key": key, "speed": speed})
     return speed
 
 

@@ -6,9 +6,10 @@ kept to six digits. Older runs have none.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from depthprune.result_file import replace_json
 
 FILE = "predictions.json"
 
@@ -21,13 +22,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         prefix: {name: [_short(value) for value in values] for name, values in split.items()}
         for prefix, split in predictions.items()
     }
-    partial = folder / f"{FILE}.{os.getpid()}.partial"
-    try:
-        partial.write_text(json.dumps(rounded, separators=(",", ":")) + "\n", encoding="utf-8")
-        os.replace(partial, folder / FILE)
-    except OSError:
-        partial.unlink(missing_ok=True)  # a full disk
-        raise
+    replace_json(folder / FILE, rounded, compact=True)
 
 
 def _short(value: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
 from depthprune.experiments.environment import checkpoint_provenance, environment
-from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint
+from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import load_model, teacher_of
 from depthprune.experiments.predictions import Predictions, write_predictions
@@ -65,6 +65,7 @@ def run(
     store: Store,
     device: str = "cpu",
     save: bool = False,
+    teaches: bool = False,
     force: bool = False,
     wait: bool = True,
     profile: bool = True,
@@ -79,6 +80,7 @@ def run(
         plan: the layers to drop; `spec.drop` has their indices.
         device: `cpu` or `cuda`.
         save: keep the checkpoint in the store. A stored run without one, there or where it was moved, is run again.
+        teaches: keep the checkpoint in the store for the runs that it teaches, until a sweep has done the last of them.
         force: run again in any case. A checkpoint that was kept is then replaced, asked for or not: beside the new
             record it would be another model's.
         wait: where another process does this run now, wait until it is done, and go on if it dies.
@@ -94,10 +96,11 @@ def run(
     """
     data = fit_to_head(data, source.config, source.name)
     digest, now = spec.digest(), dict[str, Any]()
-    if not force and (stored := _stored(store, digest, save=save)) is not None:
+    needs = {"save": save, "teaches": teaches}
+    if not force and (stored := _stored(store, digest, **needs)) is not None:
         return stored
 
-    if save:
+    if save or teaches:
         check_travelling(source.path)
 
     def tell(stage: str, done: int, total: int) -> None:
@@ -105,25 +108,27 @@ def run(
         on_progress(stage, done, total)
 
     def run_full(full: RunSpec, keep: bool) -> Result:
-        how = {"store": store, "device": device, "save": keep, "profile": profile}
+        how = {"store": store, "device": device, "teaches": keep, "profile": profile}
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
         return run(source, data, full, LayerPlan(plan.depth, ()), **how, on_progress=said)
 
-    teaching = teacher_of(source, data, spec, teacher, device, run_full)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
     with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
         # Whoever had the claim a moment ago may have done it.
-        if not force and (stored := _stored(store, digest, save=save)) is not None:
+        if not force and (stored := _stored(store, digest, **needs)) is not None:
             return stored
-        save = save or processes.agree(store.model_folder(digest).is_dir())
+        kept_before = processes.agree(store.model_folder(digest).is_dir())
+        teaching = teacher_of(source, data, spec, teacher, device, run_full)
         started = time.perf_counter()
         measuring = Measuring(store, device, profile, anew=force)
         model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, tell)
         record = None
         if claimed is not None:
             outcome["seconds"] = time.perf_counter() - started
-            if save:
+            if save or teaches or kept_before:
                 tell("saving", 0, 1)
+                if teaches and not save and not kept_before:
+                    keep_for_teaching(claimed)
                 _save(model, data, source, plan, claimed / "model", spec, outcome["profile"])
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
             write_predictions(claimed, predictions)
@@ -131,15 +136,20 @@ def run(
             store.finish(digest, record)
         record = processes.agree(record)
         assert record is not None
-    return Result(digest, record, store.model_folder(digest) if save else None, stored=False)
+    if save:
+        keep(store.folder(digest))
+    kept = save or teaches or kept_before
+    return Result(digest, record, store.model_folder(digest) if kept else None, stored=False)
 
 
-def _stored(store: Store, digest: str, *, save: bool) -> Result | None:
+def _stored(store: Store, digest: str, *, save: bool, teaches: bool) -> Result | None:
     """Return what the store has of a run, alike in all processes; None where it, or its checkpoint, is to be made."""
     record = processes.agree(store.record(digest))
     model = processes.agree(checkpoint(store, digest))
-    if record is None or (save and model is None):
+    if record is None or ((save or teaches) and model is None):
         return None
+    if save:
+        keep(store.folder(digest))
     return Result(digest, record, model, stored=True)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from depthprune.errors import PlanError, UserError
-from depthprune.healing.recipe import resolve
+from depthprune.healing.recipe import as_recorded, resolve
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
@@ -74,7 +74,7 @@ def make_spec(
     Raises:
         UserError: the recipe says that the model is fine-tuned, and it has no head for the task.
     """
-    heal = with_given_head(source, data, heal)
+    heal = as_recorded(with_given_head(source, data, heal))
     fitted = fit_to_head(data, source.config, source.name).task
     more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
     evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
@@ -84,3 +84,10 @@ def make_spec(
     elif any(step.healer.one_by_one for step in resolve(heal)):
         drop = DropSpec(plan.dropped, order or removal_order(plan))
     return RunSpec(model=source.identity, evaluation=evaluation, drop=drop, heal=heal, seed=seed)
+
+
+def teacher_run(spec: RunSpec) -> RunSpec | None:
+    """Return the run of the full model whose checkpoint teaches a run; None where a model teaches it that is there."""
+    if spec.heal.teacher or spec.heal.fine_tuned or not needs_teacher(spec.heal):
+        return None
+    return replace(spec, drop=DropSpec(), heal=spec.heal.for_full())

@@ -22,6 +22,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.experiments.leases import BusyError, Watch, claim_files, claimed, owner_line, running, unwritable
+from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")
@@ -112,14 +113,14 @@ class Store:
             _remove(left)
         before = set(os.listdir(folder))  # looked at under the claim: nobody else adds anything
         try:
-            write_json(folder / "spec.json", spec.to_dict())
+            replace_json(folder / "spec.json", spec.to_dict())
         except OSError as error:
             raise unwritable(self.root, error) from None
         try:
             yield
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, UserError) and not disk_is_full(error):
-                write_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
+                replace_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
             elif before <= claim_files(folder):
                 for entry in set(os.listdir(folder)) - claim_files(folder):
                     _remove(folder / entry)  # the claim's end removes the folder, if it has made it
@@ -128,7 +129,7 @@ class Store:
     def finish(self, digest: str, record: dict[str, Any]) -> None:
         """Write the record of a run, which makes it done."""
         folder = self.folder(digest)
-        write_json(folder / "record.json", record)
+        replace_json(folder / "record.json", record)
         (folder / "failure.json").unlink(missing_ok=True)
 
 
@@ -157,38 +158,11 @@ def _read_record(file: Path) -> tuple[dict[str, Any] | None, str]:
     return record, ""
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the whole new one."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, file)
-    except OSError:
-        partial.unlink(missing_ok=True)  # a full disk
-        raise
-
-
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def write_once(file: Path, value: Any) -> None:
-    """Write JSON unless the file is there: of several processes that try at once, the first one's stays."""
-    partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.link(partial, file)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
-            raise
-        os.replace(partial, file)  # a disk without hard links
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def disk_is_full(error: BaseException) -> bool:

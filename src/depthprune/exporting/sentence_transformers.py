@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.checkpoints.card import CARD_FILE, card_for_library
 from depthprune.checkpoints.companions import MODULES_FILE, beside, card_of, copy_files
-from depthprune.checkpoints.header import write_json
 from depthprune.checkpoints.history import PROVENANCE_FILE
 from depthprune.checkpoints.layout import INDEX_FILE, file_inside
 from depthprune.errors import CannotExportError, UserError
 from depthprune.exporting.base import Exported, exporter
 from depthprune.optional import require
+from depthprune.result_file import replace_json
 from depthprune.sources import VOCABULARY_FILES, locate
 
 if TYPE_CHECKING:
@@ -80,11 +80,11 @@ def _write_modules(target: Path, options: SentenceOptions, *, size: int) -> None
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for index, (path, kind) in enumerate(kinds.items())
     ]
-    write_json(target / MODULES_FILE, modules)
+    replace_json(target / MODULES_FILE, modules)
     for path in (path for path in kinds if path):
         (target / path).mkdir()
     modes = {entry: name == options.pooling for name, entry in ENTRIES.items()}
-    write_json(target / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
+    replace_json(target / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
 
 
 def _expected(checkpoint: Path, options: SentenceOptions) -> "list[Tensor]":

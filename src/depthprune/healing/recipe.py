@@ -8,7 +8,7 @@ Entries of older recipes (`epochs_before`, `drop_every`, `freeze_*`) stand for s
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -57,6 +57,42 @@ def parse_recipe(value: str | Iterable[str | Step | Mapping[str, Any]]) -> tuple
         else:
             raise UserError(f"{item!r} is not a step; write a method's name, or {{method: NAME, num_epochs: 2}}")
     return tuple(steps)
+
+
+def read_recipe(
+    values: Mapping[str, Any], said: Callable[[str], str] = str, kind: type[HealSpec] = HealSpec
+) -> HealSpec:
+    """Return a recipe from plain values, as a sweep's file or the command line has them.
+
+    >>> read_recipe({"num_epochs": 2, "steps": "two-step"}).steps == parse_recipe("finetune+drop+finetune")
+    True
+
+    Args:
+        values: name of a field of `HealSpec` → its value, as itself or as text.
+        said: from the name of a field to what complaints call it.
+        kind: the class of the recipe.
+
+    Raises:
+        UserError: no such field, a value of another kind or out of bounds, or no such method.
+    """
+    known, read = options_of(kind), {}
+    for name, value in values.items():
+        if name not in known:
+            raise unknown("entry of a recipe", str(name), list(known))
+        if name == "steps":
+            read[name] = parse_recipe(value if isinstance(value, str | list | tuple) else [value])
+        else:
+            read[name] = known[name].read(value, said(name))
+    return kind(**read)
+
+
+def as_recorded(heal: HealSpec) -> HealSpec:
+    """Return a recipe as a run's spec has it: one that is written as the step `finetune` is plain fine-tuning.
+
+    >>> as_recorded(HealSpec(steps=parse_recipe("finetune"))) == HealSpec()
+    True
+    """
+    return replace(heal, steps=()) if heal.steps in ((Step("finetune"),), (Step("drop"), Step("finetune"))) else heal
 
 
 def resolve(heal: HealSpec, *, precision: str | None = None) -> tuple[PlannedStep, ...]:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.plan import LayerPlan, format_layers
 from depthprune.specs import EvalSpec, HealSpec
+from depthprune.specs.options import as_text, options_of
 from depthprune.strategies import removal_order, same_choice
+from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
     from depthprune.reporting.values import Run
 
 COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
+SHOWN = ("num_epochs", "learning_rate")  # in every command
 KNOWN = ("model", "evaluation", "drop", "heal", "seed")  # parts of a spec
 DIGITS = 6  # of a fingerprint, to tell two of them apart
 DEFAULTS = {item.name: item.default for item in fields(EvalSpec) if item.default is not MISSING}
@@ -32,22 +35,14 @@ def healing_words(heal: HealSpec) -> str:
     '3 epochs, learning rate 2e-05, batch 32, epochs before 3, freeze dropped'
     """
     parts = [f"{heal.num_epochs:g} epochs", f"learning rate {heal.learning_rate:g}", f"batch {heal.batch_size}"]
-    return ", ".join([*parts, *(f"{name.replace('_', ' ')} {shown}".strip() for name, shown in _unusual(heal))])
+    return ", ".join([*parts, *(f"{name} {shown}".strip() for name, shown in _unusual(heal))])
 
 
 def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
-    for item in fields(HealSpec):
-        value = getattr(heal, item.name)
-        if item.name == "steps" and value:
-            yield "heal", "+".join(map(str, value))
-        elif item.name == "teacher" and value:
-            yield "teacher", value
-        elif item.name not in COMMON and value != item.default:
-            is_layers, is_number = isinstance(value, tuple), isinstance(value, int | float)
-            yield (
-                item.name,
-                ("" if value is True else format_layers(value) if is_layers else f"{value:g}" if is_number else value),
-            )
+    for name, item in options_of(HealSpec).items():
+        value = getattr(heal, name)
+        if name not in COMMON and value != item.default:
+            yield item.flag.removeprefix("--").replace("-", " "), "" if value is True else as_text(value)
 
 
 def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
@@ -98,25 +93,18 @@ def _data_options(run: "Run") -> Iterator[str]:
     given = dict(run.data_options)
     if run.task == "custom":
         given = {"dataset": "DATA", "text_columns": ["TEXT"], "label_column": "LABEL"} | given
-    if "kind" in given:
-        given |= {str(given.pop("kind")): True}  # --classification or --regression
-    given.pop("scoring_only", None)  # which trains nothing, and is no run
-    for name, value in given.items():
-        option = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            yield from [option] if value else []
-        else:
-            yield from (option, ",".join(value) if isinstance(value, list | tuple) else str(value))
+    for name, item in options_of(TaskOptions).items():
+        if name in given:
+            yield from item.words(item.read(given[name]))
 
 
 @lru_cache(maxsize=256)
 def _options(heal: HealSpec, max_length: int) -> str:
     """Return the options that repeat a fine-tuning."""
-    parts = [f"--epochs {heal.num_epochs:g}", f"--learning-rate {heal.learning_rate:g}"]
-    parts += [f"--batch-size {heal.batch_size}"] if heal.batch_size != 32 else []
-    parts += [f"--max-length {max_length}"] if max_length != 128 else []
-    more = ((name, shown if name != "teacher" else "TEACHER") for name, shown in _unusual(heal))
-    parts += [
-        " ".join([f"--{name.replace('_', '-')}", *([shlex.quote(shown)] if shown else [])]) for name, shown in more
-    ]
-    return " ".join(parts)
+    recipe = options_of(HealSpec)
+    words = [word for name in SHOWN for word in (recipe[name].flag, as_text(getattr(heal, name)))]
+    for name, item in recipe.items():
+        value = "TEACHER" if name == "teacher" and heal.teacher else getattr(heal, name)
+        words += item.words(value) if name not in SHOWN else ()
+    words += options_of(EvalSpec)["max_length"].words(max_length)
+    return " ".join(map(shlex.quote, words))

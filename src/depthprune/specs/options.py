@@ -110,10 +110,16 @@ class Option:
             UserError: it is out of bounds.
         """
         about, usual = self.about, f"; {self.about.usual}" if self.about.usual else ""
-        if about.choices and value not in about.choices and value is not None:
+        if value is None:
+            return
+        if about.choices and value not in about.choices:
             raise UserError(f"there is no {self.name} '{value}'; it is one of {', '.join(about.choices)}")
-        low = about.minimum is not None and not value >= about.minimum
-        if low or (about.above is not None and not value > about.above) or (about.below and not value < about.below):
+        outside = (
+            (about.minimum is not None and not value >= about.minimum)
+            or (about.above is not None and not value > about.above)
+            or (about.below is not None and not value < about.below)
+        )
+        if outside:
             raise UserError(f"{said or self.name} {value:g} is out of range: it is {_range(about)}{usual}")
 
     def words(self, value: Any) -> Iterator[str]:

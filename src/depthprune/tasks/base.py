@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
+from depthprune.specs.options import Switch, option
 from depthprune.tasks.reading import require_columns
 
 if TYPE_CHECKING:
@@ -30,23 +31,36 @@ class TaskOptions:
     """What a person can say about a task's data.
 
     Args:
-        dataset: a Hub id or a folder in the task's own layout; the task's default if None.
-        text_columns: columns with text, one or two (`custom` only).
-        label_column: column with the answer (`custom` only).
-        eval_split: split to be scored on (`custom` only).
         seed: of a hold-out, where the data has no split to be scored on; it has nothing to do with that of training.
-        kind: `classification` or `regression`; as the label column looks if None (`custom` only).
-        metric: the primary metric, on which retention stands; the task's own if None.
         scoring_only: nothing is trained, so that all rows that are given are scored, and none are held out.
     """
 
-    dataset: str | None = None
-    text_columns: tuple[str, ...] = ()
-    label_column: str | None = None
-    eval_split: str | None = None
+    dataset: str | None = option(
+        None, "Hub id or folder of the data; nyu-mll/glue for the GLUE tasks if left out.", group="Data"
+    )
+    text_columns: tuple[str, ...] = option(
+        (), "One or two columns, with a comma between (--task custom).", group="Data"
+    )
+    label_column: str | None = option(None, "The column to predict (--task custom).", group="Data")
+    eval_split: str | None = option(
+        None, "Split to be scored on; else validation, test, or 10 % held out (--task custom).", group="Data"
+    )
     seed: int = HOLD_OUT_SEED
-    kind: str | None = None
-    metric: str | None = None
+    kind: str | None = option(
+        None,
+        "classification or regression; as the label column looks if left out (--task custom).",
+        group="Data",
+        choices=KINDS,
+        switches=(
+            Switch("--regression", REGRESSION, "The label is an amount, whatever it looks like."),
+            Switch("--classification", CLASSIFICATION, "The label is a class, though it is a number."),
+        ),
+    )
+    metric: str | None = option(
+        None,
+        "Primary metric: accuracy, balanced_accuracy, f1, f1_macro or matthews; pearson or spearman of a regression.",
+        group="Data",
+    )
     scoring_only: bool = False
 
     def given(self) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from depthprune.checkpoints.card import CARD_FILE, adapter_card
 from depthprune.checkpoints.companions import beside, copy_files
 from depthprune.checkpoints.copying import compare_file, write_file
 from depthprune.checkpoints.cut import Cut, Piece
-from depthprune.checkpoints.header import parse_config, read_file, write_json
+from depthprune.checkpoints.header import parse_config, read_file
 from depthprune.checkpoints.history import PROVENANCE_FILE
 from depthprune.checkpoints.layout import Checkpoint, file_inside, split_name
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.output import check_outside, whole_folder
 from depthprune.plan import LayerPlan
+from depthprune.result_file import replace_json
 from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
 
 CONFIG_FILE = "adapter_config.json"
@@ -63,9 +64,9 @@ def cut_adapter(
             place.mkdir(parents=True, exist_ok=True)
             write_file(place / WEIGHTS_FILE, list(cut.kept), cut)
             compare_file(place / WEIGHTS_FILE, list(cut.kept), cut)
-            write_json(place / CONFIG_FILE, cut.config)
+            replace_json(place / CONFIG_FILE, cut.config)
             if provenance is not None:
-                write_json(place / PROVENANCE_FILE, provenance)
+                replace_json(place / PROVENANCE_FILE, provenance)
             if (folder / name / CARD_FILE).is_file():
                 card = file_inside(folder / name, CARD_FILE).read_text(encoding="utf-8", errors="replace")
                 (place / CARD_FILE).write_text(adapter_card(card, base_model=base_model), encoding="utf-8")

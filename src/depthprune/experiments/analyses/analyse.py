@@ -20,9 +20,10 @@ from depthprune.devices import resolve_device
 from depthprune.errors import LoadError, OutputError, UserError
 from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, look_at
 from depthprune.experiments.environment import environment
-from depthprune.experiments.store import DEFAULT_STORE, write_json
+from depthprune.experiments.store import DEFAULT_STORE
 from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly
+from depthprune.result_file import replace_json
 from depthprune.sources import locate
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -290,7 +291,7 @@ def _once(
     record = {**compute(), "max_length": inputs["max_length"]}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, record)
+        replace_json(file, record)
     except OSError as error:
         raise OutputError(f"the store '{store}' cannot be written ({error.strerror}); choose another") from None
     return AnalysisResult(record, file, False, data.notes)

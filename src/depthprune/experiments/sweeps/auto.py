@@ -7,7 +7,7 @@ bound. Stored runs count; nothing is trained twice. No torch until a run starts.
 import shutil
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from depthprune.errors import UserError
 from depthprune.experiments.kept_checkpoints import checkpoint
 from depthprune.experiments.records import score_of
 from depthprune.experiments.resampling import lost_interval
+from depthprune.experiments.specification import teacher_run
 from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
 from depthprune.experiments.sweeps.budget import next_plans
@@ -83,6 +84,7 @@ def auto(
     strategies: Iterable[str] = STRATEGIES,
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
+    teacher: str | Path | None = None,
     max_length: int = 128,
     seed: int = 42,
     store: Path | str = DEFAULT_STORE,
@@ -109,6 +111,7 @@ def auto(
         strategies: how layers are chosen.
         options: where the task's data lies, and its columns.
         heal: how each plan is fine-tuned.
+        teacher: a fine-tuned model, for recipes that need one; the full model's own run if None.
         max_length: tokens to which an example is cut.
         seed: of all runs.
         store: the folder of runs; those that are there count.
@@ -127,6 +130,7 @@ def auto(
         strategies=strategies,
         options=options or TaskOptions(),
         heal=heal or HealSpec(),
+        teacher=None if teacher is None else str(teacher),
         max_length=max_length,
         seed=seed,
         store=runs,
@@ -146,6 +150,7 @@ def plans_for(
     strategies: Iterable[str],
     options: TaskOptions,
     heal: HealSpec,
+    teacher: str | None,
     max_length: int,
     seed: int,
     store: Store,
@@ -159,11 +164,14 @@ def plans_for(
     Raises:
         UserError: a model, a task or a strategy that cannot be.
     """
+    if heal.teacher:
+        raise UserError(
+            "heal.teacher is a model by content, which says not where it is; give the teacher as a folder or id"
+        )
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
-    asked |= {"heal": {k: v for k, v in asdict(heal).items() if v not in ((), [], "")}, "max_length": max_length}
-    asked |= {"dataset": options.dataset, "label_column": options.label_column, "eval_split": options.eval_split}
-    asked |= {"kind": options.kind, "metric": options.metric}
-    grid = parse_sweep(asked | ({"text_columns": options.text_columns} if options.text_columns else {}))
+    recipe = {item.name: getattr(heal, item.name) for item in fields(heal) if item.name != "teacher"}
+    asked |= {"heal": recipe, "teacher": teacher, "max_length": max_length}
+    grid = replace(parse_sweep(asked), options=options)
     on_progress("choose layers", 0, 1)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     return plan_sweep([grid], store, device=device, on_progress=on_progress, **trust)
@@ -209,6 +217,8 @@ def find(
                 records[digest] = record
 
     sure, todo = sure_runs(expansion, store)
+    if any(teacher_run(expansion.jobs[digest].spec) for digest in todo):
+        carry([sure[0]], redo=True)
     carry(sure if budget is not None else [*sure, *todo])  # what is recorded counts, with its checkpoint or without
     full_digest = next(digest for digest, job in expansion.jobs.items() if not job.plan.dropped)
     full, left = score_of(records[full_digest]), budget or 0

@@ -4,7 +4,7 @@ Two strategies that choose the same layers share a run, and the full model runs 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from depthprune.errors import PlanError, UserError
@@ -26,6 +26,7 @@ class Job:
         model: where the model is.
         depth: layers of its stack.
         options: where the task's data lies.
+        teacher: where the model is that `spec.heal.teacher` names; empty where it names none.
     """
 
     spec: RunSpec
@@ -34,6 +35,7 @@ class Job:
     options: TaskOptions
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    teacher: str = ""
 
     @property
     def plan(self) -> LayerPlan:
@@ -104,27 +106,33 @@ def expand(
     Raises:
         UserError: a model or a task that cannot be read, or nothing that was asked for is possible.
     """
-    from depthprune.experiments.specification import make_spec, stack_depth
+    from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
 
     found = Expansion()
-    loaded = {task: load(task, _task_options(spec)) for task in spec.tasks}
+    loaded = {task: load(task, spec.options) for task in spec.tasks}
+    trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    teachers = {model: find(model, **trust) for known in spec.teachers.values() for model in known.values()}
 
     def add(model: str, source: ModelSource, data: TaskData, cell: Cell, depth: int) -> None:
         for seed in spec.seeds:
             for recipe, heal in spec.heal.items():
+                teacher = spec.teacher_of(recipe, data.task.name)
+                if teacher is not None:
+                    heal = replace(heal, teacher=teachers[teacher].identity)
                 run = make_spec(
                     *(source, data, cell.plan), heal=heal, max_length=spec.max_length, seed=seed, order=cell.order
                 )
                 digest = run.digest()
                 if digest not in found.jobs:
-                    found.jobs[digest] = Job(run, model, depth, _task_options(spec), allow_pickle, trust_remote_code)
+                    named = teacher or "" if run.heal.teacher else ""
+                    found.jobs[digest] = Job(run, model, depth, spec.options, **trust, teacher=named)
                 name = spec.names.get(model, source.title)
                 row = Row(name, data.task.name, cell.strategy, cell.plan.count, seed, recipe, digest)
                 if row not in found.rows:
                     found.rows.append(row)
 
     for model in (*spec.models, *spec.baselines):
-        source = find(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+        source = find(model, **trust)
         depth = stack_depth(source)
         _check_recipes(spec, source, depth)
         for data in loaded.values():
@@ -138,11 +146,12 @@ def expand(
                 add(model, source, data, Cell(BASELINE, LayerPlan(depth, ()), ()), depth)
     if spec.models and not found.unscored and not any(row.count for row in found.rows):
         raise UserError(f"no layer can be dropped in any way that was asked for: {'; '.join(found.skipped[:3])}")
-    # The full models first: every other run is compared with one. Then a seed whole before the next one begins, and
-    # like runs beside each other, for the caches.
+    # The full models first: every other run is compared with one. Then a seed whole before the next one begins, like
+    # runs beside each other, for the caches, and last those that a full model teaches, which may still be in training.
     places = {seed: i for i, seed in enumerate(spec.seeds)}
     order = sorted(found.jobs.items(), key=lambda item: (
-        item[1].spec.drop.dropped != (), places[item[1].spec.seed], item[1].model))  # fmt: skip
+        item[1].spec.drop.dropped != (), places[item[1].spec.seed], item[1].model,
+        teacher_run(item[1].spec) is not None))  # fmt: skip
     found.jobs = dict(order)
     return found
 
@@ -249,8 +258,3 @@ def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) 
         return known.plan(count), known.order(count)
     plan = plan_scored(known, metric=strategy.name, count=count, threshold=strategy.threshold, protect=strategy.protect)
     return plan, scored_order(plan, known, strategy.name)
-
-
-def _task_options(spec: SweepSpec) -> TaskOptions:
-    where = (spec.dataset, spec.text_columns, spec.label_column, spec.eval_split)
-    return TaskOptions(*where, kind=spec.kind, metric=spec.metric)

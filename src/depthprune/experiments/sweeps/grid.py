@@ -7,7 +7,9 @@
     strategies: [top, symmetric, contribution, {name: contribution, threshold: 0.95}]
     counts: [1..L-1]                # or numbers
     seeds: [42]
-    heal: {num_epochs: 3, learning_rate: 2.0e-5}     # or several, each with a name; see HealSpec for their entries
+    heal: {num_epochs: 3, learning_rate: 2.0e-5}     # or several, each with a name or as steps; see HealSpec
+    learning_rate: 5.0e-5           # an entry of HealSpec beside `heal` holds for all recipes that do not say it
+    teacher: bert-mrpc              # of recipes that need one, or {TASK: MODEL}; the full model's run if left out
     max_length: 128
 
 Every entry is checked when the file is read, and a complaint names the line.
@@ -15,19 +17,22 @@ Every entry is checked when the file is read, and a complaint names the line.
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from depthprune.errors import PlanError, UserError
-from depthprune.healing.recipe import parse_recipe, resolve
-from depthprune.plan import parse_layers
-from depthprune.specs import HealSpec
+from depthprune.errors import UserError
+from depthprune.healing.recipe import read_recipe, resolve
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs.options import options_of
+from depthprune.tasks import TaskOptions
 
 ALL_COUNTS = "1..L-1"
 DEFAULT_RECIPE = "default"
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+NEEDED = ("models", "tasks", "strategies", "counts")
+ALL_TASKS = ""  # in a teacher's mapping
+Teacher = dict[str, str]  # task → model
 
 
 @dataclass(frozen=True)
@@ -59,33 +64,33 @@ class SweepSpec:
     Args:
         models: folders or Hub ids.
         tasks: names of tasks.
-        dataset: where the tasks' data lies.
         strategies: how layers are chosen.
         counts: how many layers to drop: numbers, or `1..L-1`.
         seeds: one run each.
-        heal: name → recipe.
+        heal: name → recipe. Of the file, entries of `HealSpec` beside it hold for all recipes.
         max_length: tokens to which an example is cut.
-        text_columns, label_column, eval_split, kind: of the task `custom`; kind is `classification` or `regression`.
-        metric: the primary metric, where it is not the task's own.
         baselines: folders or Hub ids of models to compare with, which lose no layers: a distilled one of the same size.
+        options: where the tasks' data lies, its columns, the metric. Of the file, each is an entry of its own.
         names: what tables call models; from `models: {NAME: MODEL}`.
+        teachers: name of a recipe → task, or `ALL_TASKS`, → folder or Hub id of the model that is to teach it.
     """
 
     models: tuple[str, ...]
     tasks: tuple[str, ...]
     strategies: tuple[StrategyEntry, ...]
     counts: tuple[int | str, ...]
-    dataset: str | None = None
-    seeds: tuple[int, ...] = (42,)
+    seeds: tuple[int, ...] = (RunSpec.seed,)
     heal: dict[str, HealSpec] = field(default_factory=lambda: {DEFAULT_RECIPE: HealSpec()})
-    max_length: int = 128
-    text_columns: tuple[str, ...] = ()
-    label_column: str | None = None
-    eval_split: str | None = None
-    kind: str | None = None
-    metric: str | None = None
+    max_length: int = EvalSpec.max_length
     baselines: tuple[str, ...] = ()
-    names: dict[str, str] = field(default_factory=dict, metadata={"derived": True})
+    options: TaskOptions = field(default_factory=TaskOptions, metadata={"key": False})
+    names: dict[str, str] = field(default_factory=dict, metadata={"key": False})
+    teachers: dict[str, Teacher] = field(default_factory=dict, metadata={"key": False})
+
+    def teacher_of(self, recipe: str, task: str) -> str | None:
+        """Return the model that was given to teach a recipe on a task; None where it is the full model's own run."""
+        teachers = self.teachers.get(recipe, {})
+        return teachers.get(task, teachers.get(ALL_TASKS))
 
     def counts_for(self, depth: int) -> tuple[int, ...]:
         """Return the counts for a stack of `depth` layers, ascending."""
@@ -126,29 +131,49 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
     Raises:
         UserError: an entry is unknown, missing or out of range.
     """
-    known = {item.name: item for item in fields(SweepSpec) if not item.metadata.get("derived")}
+    own = [item.name for item in fields(SweepSpec) if item.metadata.get("key", True)]
+    data, training = options_of(TaskOptions), options_of(HealSpec)
+    known = [*own, *data, *(name for name in training if name != "steps")]
     for key in content:
         if key not in known:
             raise UserError(f"{where(key)}there is no entry '{key}'{_near(key, known)} (known: {', '.join(known)})")
-    missing = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
-    if content.get("baselines") and not any(map(content.get, ("models", "strategies", "counts"))):
-        missing = ["tasks"]  # models that are only compared with need no more
-    if missing := [name for name in missing if not content.get(name)]:
+    # Models that are only compared with need neither strategies nor counts.
+    missing = [name for name in NEEDED if not content.get(name) and (name == "tasks" or not _alone(content))]
+    if missing:
         raise UserError(f"{where(missing[0])}a sweep needs '{missing[0]}'")
     values: dict[str, Any] = {"names": {}, "models": (), "strategies": (), "counts": ()}
-    for key, value in content.items():
+    for key in ("models", "baselines"):
+        if isinstance(given := content.get(key), Mapping):
+            values["names"] |= {model: str(name) for name, model in given.items() if isinstance(model, str)}
+            content = {**content, key: list(given.values())}
+
+    def read(key: str, parse: Callable[[Any], Any], named: bool = False) -> Any:
         try:
-            if key in ("models", "baselines") and isinstance(value, Mapping):
-                values["names"] |= {model: str(name) for name, model in value.items() if isinstance(model, str)}
-                value = list(value.values())
-            values[key] = _PARSERS[key](value)
-        except _Wrong as wrong:
-            raise UserError(f"{where(key)}{key}: {wrong}") from None
-    return SweepSpec(**values)
+            return parse(content[key])
+        except UserError as error:
+            raise UserError(f"{where(key)}{'' if named else f'{key}: '}{error}") from None
+
+    values |= {key: read(key, parse) for key, parse in _PARSERS.items() if content.get(key) not in (None, [], ())}
+    values["options"] = TaskOptions(**{key: read(key, item.read, True) for key, item in data.items() if key in content})
+    if "max_length" in content:
+        values["max_length"] = read("max_length", options_of(EvalSpec)["max_length"].read, True)
+    for key in training.keys() & content.keys() - {"teacher"}:
+        read(key, training[key].read, True)  # a complaint names its own line, and not that of `heal`
+    defaults = {key: content[key] for key in training if key in content}
+    told = "heal" if "heal" in content or "teacher" not in content else "teacher"
+    content = {"heal": {}, **content}
+    values["heal"], values["teachers"] = read(told, lambda _: _recipes(content["heal"], defaults))
+    spec = SweepSpec(**values)
+    for name, teachers in spec.teachers.items():
+        if left := [task for task in spec.tasks if spec.teacher_of(name, task) is None]:
+            raise UserError(f"{where('teacher')}the recipe '{name}' has teachers ({', '.join(teachers)}) and none for "
+                            f"the task '{left[0]}'; name one for each task")  # fmt: skip
+    return spec
 
 
-class _Wrong(Exception):
-    """A value that an entry cannot have."""
+def _alone(content: Mapping[str, Any]) -> bool:
+    """Tell whether a sweep is of baselines alone."""
+    return bool(content.get("baselines")) and not any(content.get(name) for name in ("models", "strategies", "counts"))
 
 
 def _near(name: Any, known: Iterable[str]) -> str:
@@ -163,7 +188,7 @@ def _list(value: Any) -> list[Any]:
 def _texts(value: Any) -> tuple[str, ...]:
     for item in _list(value):
         if not isinstance(item, str) or not item:
-            raise _Wrong(f"{item!r} is not a name")
+            raise UserError(f"{item!r} is not a name")
     return tuple(dict.fromkeys(_list(value)))
 
 
@@ -172,7 +197,7 @@ def _tasks(value: Any) -> tuple[str, ...]:
 
     for name in _texts(value):
         if name not in registry.names():
-            raise _Wrong(f"no task is named '{name}'{_near(name, registry.names())}")
+            raise UserError(f"no task is named '{name}'{_near(name, registry.names())}")
     return _texts(value)
 
 
@@ -186,22 +211,22 @@ def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
     for item in _list(value):
         entry = {"name": item} if isinstance(item, str) else item
         if not isinstance(entry, Mapping) or "name" not in entry:
-            raise _Wrong(f"{item!r} is not a strategy; write its name, or name and parameters")
+            raise UserError(f"{item!r} is not a strategy; write its name, or name and parameters")
         unknown = [key for key in entry if key not in ("name", "threshold", "protect")]
         if unknown:
-            raise _Wrong(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
+            raise UserError(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
         names = [*registry.names(), *metrics.names(), *methods.names()]
         if entry["name"] not in names:
-            raise _Wrong(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
+            raise UserError(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
         if len(entry) > 1 and entry["name"] in registry.names():
-            raise _Wrong(f"'{entry['name']}' goes by position and takes neither threshold nor protect")
+            raise UserError(f"'{entry['name']}' goes by position and takes neither threshold nor protect")
         threshold = entry.get("threshold")
         if threshold is not None and entry["name"] in methods.names():
-            raise _Wrong(f"'{entry['name']}' is a search and takes no threshold; give counts")
+            raise UserError(f"'{entry['name']}' is a search and takes no threshold; give counts")
         if threshold is not None and (not isinstance(threshold, int | float) or not -1 < threshold < 1):
-            raise _Wrong(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+            raise UserError(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
         if threshold is not None and entry["name"] not in ON_THE_COSINE:
-            raise _Wrong(f"'{entry['name']}' takes no threshold; {' and '.join(ON_THE_COSINE)} do. Give counts")
+            raise UserError(f"'{entry['name']}' takes no threshold; {' and '.join(ON_THE_COSINE)} do. Give counts")
         found.append(StrategyEntry(entry["name"], threshold, str(entry["protect"]) if "protect" in entry else None))
     return tuple(dict.fromkeys(found))
 
@@ -217,83 +242,56 @@ def _counts(value: Any) -> tuple[int | str, ...]:
         elif isinstance(item, int) and not isinstance(item, bool) and item >= 1:
             found.append(item)
         else:
-            raise _Wrong(f"{item!r} is not a number of layers; write 2, 1-4 or {ALL_COUNTS}")
+            raise UserError(f"{item!r} is not a number of layers; write 2, 1-4 or {ALL_COUNTS}")
     return tuple(dict.fromkeys(found))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
     for item in _list(value):
         if not isinstance(item, int) or isinstance(item, bool) or item < 0:
-            raise _Wrong(f"{item!r} is not a seed; write a number from 0")
+            raise UserError(f"{item!r} is not a seed; write a number from 0")
     return tuple(dict.fromkeys(_list(value)))
 
 
-def _heal(value: Any) -> dict[str, HealSpec]:
+def _recipes(value: Any, defaults: Mapping[str, Any]) -> tuple[dict[str, HealSpec], dict[str, Teacher]]:
+    """Return the recipes by name, and the teachers that those have which are taught by a model that is given."""
     found: dict[str, HealSpec] = {}
+    teachers: dict[str, Teacher] = {}
+    of_all = _teacher(defaults.get("teacher"))
     for item in _list(value):
-        if not isinstance(item, Mapping):
-            raise _Wrong(f"{item!r} is not a recipe; write its entries, such as {{num_epochs: 3}}")
-        recipe = dict(item)
+        if not isinstance(item, Mapping | str):
+            raise UserError(f"{item!r} is not a recipe; write its entries, such as {{num_epochs: 3}}, or its steps")
+        recipe = {"name": item, "steps": item} if isinstance(item, str) else dict(item)
         name = str(recipe.pop("name", DEFAULT_RECIPE))
         if name in found:
-            raise _Wrong(f"two recipes are named '{name}'; give each a name of its own")
-        found[name] = _recipe(recipe)
-    return found
+            raise UserError(f"two recipes are named '{name}'; give each a name of its own")
+        given = _teacher(recipe.pop("teacher", None))
+        heal = read_recipe({k: v for k, v in defaults.items() if k != "teacher"} | recipe)
+        taught = any(step.healer.needs_teacher for step in resolve(heal))
+        if given and not taught:
+            raise UserError(f"the recipe '{name}' names a teacher, and none of its steps needs one; leave it out")
+        if taught and (given := given or of_all):
+            teachers[name] = given
+        found[name] = heal
+    if of_all and not teachers:
+        raise UserError("a teacher is named, and no recipe has a step that needs one; leave it out")
+    return found, teachers
 
 
-def _recipe(recipe: dict[str, Any]) -> HealSpec:
-    known: dict[str, Any] = {item.name: item.type for item in fields(HealSpec) if item.name != "teacher"}
-    for key, value in recipe.items():
-        if key not in known:
-            raise _Wrong(f"a recipe has no '{key}'{_near(key, known)} (known: {', '.join(known)})")
-        if key == "steps":
-            continue
-        recipe[key] = _layers(value) if key == "freeze_layers" else _of_kind(known[key], key, value)
-    try:
-        if "steps" in recipe:
-            recipe["steps"] = parse_recipe(_list(recipe["steps"]))
-        heal = HealSpec(**recipe)
-        resolve(heal)
-    except UserError as error:
-        raise _Wrong(str(error)) from None
-    return heal
+def _teacher(value: Any) -> Teacher:
+    """Return task → teacher, from a model for all tasks or a mapping."""
+    from depthprune.tasks import registry
+
+    teachers = dict(value) if isinstance(value, Mapping) else {ALL_TASKS: value} if value is not None else {}
+    for task, model in teachers.items():
+        if task not in (ALL_TASKS, *registry.names()):
+            raise UserError(f"teacher: no task is named '{task}'{_near(task, registry.names())}")
+        if not isinstance(model, str) or not model:
+            raise UserError(f"teacher: {model!r} is not a model; write a folder or a Hub id")
+    return teachers
 
 
-def _of_kind(kind: Any, key: str, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, str):  # YAML reads 2e-5 as text
-        try:
-            return float(value)
-        except ValueError:
-            raise _Wrong(f"{key} is a number, not {value!r}") from None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _Wrong(f"{key} is {KINDS[kind]}, not {value!r}")
-    return value
-
-
-def _layers(value: Any) -> tuple[int, ...]:
-    text = ",".join(map(str, _list(value)))
-    try:
-        return tuple(sorted(set(parse_layers(text)))) if text else ()
-    except PlanError as error:
-        raise _Wrong(f"freeze_layers: {error}") from None
-
-
-def _length(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 4:
-        raise _Wrong(f"{value!r} is not a number of tokens; write 4 or more")
-    return value
-
-
-def _text(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise _Wrong(f"{value!r} is not text")
-    return value
-
-
-_PARSERS = {
-    "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds, "heal": _heal,
-    "max_length": _length, "dataset": _text, "text_columns": _texts, "label_column": _text, "eval_split": _text,
-    "kind": _text, "metric": _text, "baselines": _texts,
+_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "models": _texts, "tasks": _tasks, "strategies": _strategies, "counts": _counts, "seeds": _seeds,
+    "baselines": _texts,
 }  # fmt: skip

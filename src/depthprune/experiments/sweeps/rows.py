@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthprune.experiments.store import Store, write_json
+from depthprune.experiments.store import Store
+from depthprune.result_file import replace_json
 
 if TYPE_CHECKING:
     from depthprune.experiments.sweeps.expansion import Expansion
@@ -24,7 +25,7 @@ def remember(expansion: "Expansion", store: Store) -> Path:
     name = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
     file = store.root / SWEEPS / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, content)
+    replace_json(file, content)
     return file
 
 

@@ -9,18 +9,20 @@ import os
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.kept_checkpoints import checkpoint
+from depthprune.experiments.kept_checkpoints import checkpoint, release
 from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, claimed, is_held
-from depthprune.experiments.store import Store, disk_is_full, write_json
+from depthprune.experiments.specification import teacher_run
+from depthprune.experiments.store import Store, disk_is_full
 from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.executors.local import gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion, Job
+from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import run_spec_of
 from depthprune.tasks import TaskData, load_task
@@ -36,6 +38,7 @@ class Work:
         save: keep the checkpoint of a run that is done now.
         redo: run a recorded run again if its checkpoint was not kept.
         profile: measure latencies.
+        teaches: keep the checkpoint for the runs that it teaches.
     """
 
     job: Job
@@ -45,11 +48,12 @@ class Work:
     save: bool = False
     redo: bool = False
     profile: bool = True
+    teaches: bool = False
 
 
 _watch = Watch()
 _data: dict[Any, TaskData] = {}
-_identities: dict[str, str] = {}  # of models, by their files' names, times and sizes
+_sources: dict[str, ModelSource] = {}  # models and teachers, by their files' names, times and sizes
 
 
 def do(work: Work) -> tuple[str, str, str]:
@@ -65,6 +69,8 @@ def do(work: Work) -> tuple[str, str, str]:
         return known
     if (folder / "failure.json").exists() and not work.retry_failed:
         return digest, FAILED, failure_line(folder)
+    if not work.retry_failed and (line := _failed_teacher(store, job)) is not None:
+        return digest, FAILED, line
     try:
         return _run(work, store, digest)
     except BusyError:
@@ -76,7 +82,7 @@ def do(work: Work) -> tuple[str, str, str]:
     with claimed(folder, _watch) as ours:
         if not ours:
             return digest, BUSY, ""  # whoever has it now may have better luck
-        write_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
+        replace_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
     return digest, FAILED, failure_line(folder)
 
 
@@ -85,7 +91,7 @@ def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
     digest = work.job.spec.digest()
     try:
         record = store.record(digest)
-        if record is None or (work.redo and checkpoint(store, digest) is None):
+        if record is None or ((work.redo or work.teaches) and checkpoint(store, digest) is None):
             return None
         other = run_spec_of(record["spec"]).digest()
     except UserError as error:
@@ -97,6 +103,15 @@ def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
     return digest, DONE, ""
 
 
+def _failed_teacher(store: Store, job: Job) -> str | None:
+    """Return what to say where the run that teaches this one has failed; else None."""
+    full = teacher_run(job.spec)
+    folder = store.folder(full.digest()) if full is not None else None
+    if folder is None or not (folder / "failure.json").is_file() or (folder / "record.json").is_file():
+        return None
+    return f"the run of the full model that teaches it, {folder.name}, failed: {failure_line(folder)}"
+
+
 def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     from depthprune.devices import resolve_device
     from depthprune.experiments.run import run
@@ -104,29 +119,35 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
 
     quiet_libraries()
     job = work.job
-    source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
+    source, teacher = _located(job, job.model), None
+    if job.teacher:
+        teacher = _located(job, job.teacher)
     key = (job.spec.evaluation.task, job.options)
     if key not in _data:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
-    _check_unchanged(job, source, _data[key])
-    how = {"store": store, "device": resolve_device(work.device), "save": work.save, "profile": work.profile}
-    run(source, _data[key], job.spec, job.plan, **how, wait=False)
+    _check_unchanged(job, source, teacher, _data[key])
+    how = {"store": store, "device": resolve_device(work.device), "profile": work.profile, "teacher": teacher}
+    run(source, _data[key], job.spec, job.plan, **how, save=work.save, teaches=work.teaches, wait=False)
     return digest, DONE, ""
 
 
-def _check_unchanged(job: Job, source: ModelSource, data: TaskData) -> None:
+def _located(job: Job, model: str) -> ModelSource:
+    """Return a model, whose files are hashed once for all runs of this worker while they stay as they are."""
+    source = locate(model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
+    files = sorted(
+        (file.name, (at := file.stat()).st_mtime_ns, at.st_size, at.st_ino) for file in os.scandir(source.path)
+    )
+    return _sources.setdefault(str((model, files)), source)
+
+
+def _check_unchanged(job: Job, source: ModelSource, teacher: ModelSource | None, data: TaskData) -> None:
     """Refuse a run of files that are no longer those which the sweep was planned with, and its name stands for.
 
     Raises:
         UserError: the model or the data has changed.
     """
-    files = sorted(
-        (file.name, (at := file.stat()).st_mtime_ns, at.st_size, at.st_ino) for file in os.scandir(source.path)
-    )
-    key = str(files)
-    if key not in _identities:
-        _identities[key] = source.identity
-    changed = [f"the model '{job.model}'"] if _identities[key] != job.spec.model else []
+    changed = [f"the model '{job.model}'"] if source.identity != job.spec.model else []
+    changed += [f"the teacher '{job.teacher}'"] if teacher and teacher.identity != job.spec.heal.teacher else []
     if data.fingerprint != job.spec.evaluation.data:
         where = f" in '{job.options.dataset}'" if job.options.dataset else ""
         changed.append(f"the rows of the task '{data.task.name}'{where}")
@@ -162,6 +183,9 @@ def run_jobs(
 ) -> Generator[tuple[str, str, str], None, None]:
     """Carry out the runs of a sweep; yields (digest, `done` or `failed`, a line about a failure) as they end.
 
+    A full model that teaches other runs is trained once: its checkpoint is kept until the last of them is done, and
+    then removed unless somebody asked for it.
+
     Runs that another worker has are waited for, and taken up when it dies. Who may be interrupted closes the generator
     (`contextlib.closing`), which ends its workers.
 
@@ -175,15 +199,21 @@ def run_jobs(
     run_all = executors.get(executor)
     resources = resources or Resources(gpus=gpus_of_a_run(device))
     how = (str(store.root), device, retry_failed, save, redo, profile)
-    asked = [Work(job, *how) for job in expansion.jobs.values()]
-    before = [_known(store, work) for work in asked]
+    works = {digest: Work(job, *how) for digest, job in expansion.jobs.items()}
+    states = {digest: _known(store, work) for digest, work in works.items()}
+    taught = _taught(expansion)
+    for digest in set(taught) & set(works):
+        if any(states[run] is None for run in taught[digest]):
+            works[digest] = replace(works[digest], teaches=True)
+            states[digest] = _known(store, works[digest])
+    asked, before = list(works.values()), list(states.values())
     yield from (known for known in before if known is not None)
     waiting = [work for work, known in zip(asked, before, strict=True) if known is None]
     watch, held = Watch(dead_after), list[Work]()
     while waiting:
         busy = held
         for outcome in run_all(do, waiting, resources):
-            digest, state, line = _state(outcome)
+            digest, state, line = states[digest] = _state(outcome)
             if state == BUSY:
                 busy.append(outcome.item)
             else:
@@ -193,6 +223,18 @@ def run_jobs(
             time.sleep(pause)
             waiting = [work for work in busy if not is_held(store.folder(work.job.spec.digest()), watch)]
         held = [work for work in busy if work not in waiting]
+    done = {digest for digest, known in states.items() if known is not None and known[1] == DONE}
+    release(store, (digest for digest, runs in taught.items() if done.issuperset(runs)))
+
+
+def _taught(expansion: Expansion) -> dict[str, list[str]]:
+    """Return the runs of the full model that teach others of a sweep, each with the runs that it teaches."""
+    found: dict[str, list[str]] = {}
+    for digest, job in expansion.jobs.items():
+        full = teacher_run(job.spec)
+        if full is not None:
+            found.setdefault(full.digest(), []).append(digest)
+    return found
 
 
 def _state(outcome: Outcome) -> tuple[str, str, str]:
