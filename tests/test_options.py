@@ -85,6 +85,7 @@ def test_an_entry_of_a_recipe_is_an_option_a_key_of_a_sweep_and_in_the_digest_wh
     assert set(given_entries(heal)) == {name}
     for command in "run", "auto", "sweep":
         assert f"  {item.flag} " in help_of(command)
+    assert f"  {item.flag:<22} {name:<20} {item.about.help}\n" in CliRunner().invoke(app, ["list"]).output
     needs = {"teacher": {"steps": "distill"}}.get(name, {"epochs_before": 1} if name == "freeze_dropped" else {})
     grid = parse_sweep({**GRID, "heal": {**needs, name: other(item)}})
     if name == "teacher":
@@ -105,10 +106,8 @@ def test_what_is_said_of_a_tasks_data_is_an_option_and_a_key_of_a_sweep(name):
 
 
 def test_the_command_that_repeats_a_run_gives_the_same_recipe():
-    heal = HealSpec(
-        2.5, 8, 1e-4, 0.01, "float32", True, 0.1, freeze_layers=(0, 2), freeze_embeddings=True, epochs_before=1.5
-    )
-    assert set(options_of(Schedule)) <= set(given_entries(heal))
+    schedule = {name: item.read(other(item)) for name, item in options_of(Schedule).items()}
+    heal = HealSpec(**schedule, freeze_layers=(0, 2), freeze_embeddings=True, epochs_before=1.5)
     for recipe in heal, HealSpec(), HealSpec(steps=parse_recipe("freeze(layers=0-1)+two-step"), teacher="TEACHER"):
         (again,), _ = recipes_of_a_command(HealSpec, *shlex.split(_options(recipe, EvalSpec.max_length)))
         assert again == recipe

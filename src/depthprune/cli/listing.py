@@ -15,6 +15,8 @@ def list_parts(
     from depthprune.healing.base import recipes
     from depthprune.healing.base import registry as healers
     from depthprune.scores import registry as metrics
+    from depthprune.specs import HealSpec
+    from depthprune.specs.options import options_of
     from depthprune.strategies import registry as strategies
     from depthprune.strategies.searched import methods
     from depthprune.tasks import registry as tasks
@@ -37,6 +39,9 @@ def list_parts(
     print("recipes of several steps (run --heal):")
     for name, recipe in recipes.items():
         print(f"  {name:<16} {recipe.summary}")
+    print("entries of a recipe (options of run, auto and sweep; keys of a sweep's file):")
+    for name, item in options_of(HealSpec).items():
+        print(f"  {item.flag:<22} {name:<20} {item.about.help}")
     print("tasks (--task):")
     for name, task in tasks.items():
         print(f"  {name:<16} {task.summary}")
