@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "output",
         "result_file",
         "sources",
+        "specs",
         "surgery",
         "checkpoints",
     ),

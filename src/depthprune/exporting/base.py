@@ -14,9 +14,7 @@ from depthprune.errors import LoadError, UserError
 from depthprune.output import check_outside, check_target, whole_folder
 from depthprune.registry import Registry, first_line, unknown
 from depthprune.sources import locate
-
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+from depthprune.specs.options import read_value
 
 
 @dataclass(frozen=True)
@@ -128,20 +126,5 @@ def _options(part: Exporter, given: Mapping[str, Any]) -> Any:
             raise UserError(f"the exporter '{part.name}' has no options, so nothing can be set to '{name}'")
         if name not in kinds:
             raise unknown(f"option of the exporter '{part.name}'", str(name), sorted(kinds))
-    return part.options(**{name: _value(name, value, kinds[name]) for name, value in given.items()})
-
-
-def _value(name: str, value: Any, kind: Any) -> Any:
-    """Return a value in the type of its field.
-
-    >>> _value("normalize", "true", bool), _value("batch", "8", int)
-    (True, 8)
-    """
-    try:
-        if isinstance(value, str) and kind is not str:
-            value = TRUTHS[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError):
-        pass
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"the option '{name}' is {WORDS.get(kind, kind.__name__)}, not {value!r}")
-    return value
+    read = {name: read_value(kinds[name], f"the option '{name}'", value) for name, value in given.items()}
+    return part.options(**read)
