@@ -9,6 +9,7 @@ import typer
 from depthprune.cli.fields import Fields, of
 from depthprune.quiet import quiet_libraries as quiet_libraries
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs.options import options_of
 from depthprune.tasks import TaskOptions
 from depthprune.tasks.base import CLASSIFICATION, REGRESSION
 
@@ -181,3 +182,33 @@ def task_kind(*, regression: bool, classification: bool) -> str | None:
     if regression and classification:
         raise UserError("--regression and --classification exclude each other; give one")
     return "regression" if regression else "classification" if classification else None
+
+
+def task_options(
+    dataset: str | None,
+    text_columns: str | None,
+    label_column: str | None,
+    eval_split: str | None,
+    *,
+    regression: bool = False,
+    classification: bool = False,
+    metric: str | None = None,
+) -> TaskOptions:
+    """Return `TaskOptions` from the text of the options.
+
+    Raises:
+        UserError: a label that is both an amount and a class.
+    """
+    kind = task_kind(regression=regression, classification=classification)
+    return TaskOptions(dataset, parse_columns(text_columns), label_column, eval_split, kind=kind, metric=metric)
+
+
+def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
+    """Refuse numbers that cannot train anything.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    for name, value in {"num_epochs": epochs, "learning_rate": learning_rate, "precision": precision}.items():
+        item = options_of(HealSpec)[name]
+        item.check(value, item.flag)
