@@ -48,9 +48,10 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs agai
 TRAINING = Fields(without=("steps",))  # the recipes are given by --heal, again and again
 # What a file says whole: beside one, these would change nothing.
 OF_THE_GRID = (
-    *("model", "task", "strategy", "count", "seed", "baseline", "heal", "max_length"),
+    *("model", "task", "strategy", "count", "seed", "baseline", "heal"),
     *parameter_names(options_of(TaskOptions)),
     *parameter_names(TRAINING.chosen(HealSpec)),
+    "max_length",
 )
 
 
