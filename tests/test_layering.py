@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "strategies": ("errors", "arguments", "registry", "plan", "scores"),
     "tasks": ("errors", "registry", "optional", "specs"),
     "evaluation": ("errors", "optional", "tasks"),
-    "healing": ("errors", "quiet", "registry", "processes", "scratch", "plan", "specs", "surgery", "tasks"),
+    "healing": ("errors", "quiet", "optional", "registry", "processes", "scratch", "plan", "specs", "surgery", "tasks"),
     "profiling": ("errors",),
     "exporting": (
         "errors",
@@ -101,6 +101,8 @@ TORCH_FREE = (
     "depthprune.healing.methods.finetune",
     "depthprune.healing.methods.freeze",
     "depthprune.healing.methods.gradual",
+    "depthprune.healing.methods.lora",
+    "depthprune.healing.methods.theseus",
     "depthprune.experiments.choosing.engine",
     "depthprune.checkpoints.adapters.config",
     "depthprune.checkpoints.adapters.cut",

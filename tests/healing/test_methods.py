@@ -51,9 +51,17 @@ OTHER_OPTIONS = {
         "normalise": ("beta=1", "true"),
         "states": ("beta=1", "last"),
         "mapping": ("beta=1", "even"),
+        "lora_rank": ("", "4"),
     },
-    "freeze": {"layers": ("", "0"), "embeddings": ("", "true"), "dropped": ("", "true")},
+    "freeze": {
+        "layers": ("", "0"),
+        "embeddings": ("", "true"),
+        "dropped": ("", "true"),
+        "all_but_last": ("", "1"),
+    },
     "gradual": {"every": ("", "2"), "every_steps": ("", "1")},
+    "lora": {"rank": ("", "2"), "alpha": ("", "64"), "dropout": ("", "0.5"), "targets": ("", "query, key")},
+    "replace": {"base": ("", "0.9"), "rise": ("", "0.5")},
 }
 
 

@@ -1,6 +1,7 @@
 """Distillation: the student learns from the full model's logits and hidden states, beside the labels."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ class DistillOptions:
         normalise: compare states of length 1, as Patient-KD does.
         states: which of the student's states: `all`; `inner`, all but the first and the last; or `last`.
         mapping: which of the teacher's states a state is to match: `boundary` or `even`; see `teaching.mapping`.
+        lora_rank: train LoRA adapters of this rank and the head, and merge them (`lora`); all weights if 0.
     """
 
     alpha: float = 0.5
@@ -36,10 +38,11 @@ class DistillOptions:
     normalise: bool = False
     states: str = "all"
     mapping: str = BOUNDARY
+    lora_rank: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.beta < 0:
-            raise UserError("alpha is between 0 and 1, temperature above 0, and beta not below it")
+        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.beta < 0 or self.lora_rank < 0:
+            raise UserError("alpha is between 0 and 1, temperature above 0, and beta and lora_rank not below it")
         for name, known in {"tokens": TOKENS, "states": STATES, "mapping": MAPPINGS}.items():
             if getattr(self, name) not in known:
                 raise UserError(f"{name} of 'distill' is one of {', '.join(known)}, not '{getattr(self, name)}'")
@@ -77,6 +80,7 @@ def distill(
     Raises:
         UserError: the teacher is for other inputs or outputs, rows lack labels, or the disk has not enough room.
     """
+    from depthprune.healing.adapters import adapters
     from depthprune.healing.teaching.outputs import Wanted, outputs_of
     from depthprune.healing.teaching.students import check_pair, distillation_loss
     from depthprune.healing.training import train
@@ -102,7 +106,10 @@ def distill(
         asked = time.perf_counter() - started
         loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options)
         numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
-        report = train(model, numbered, schedule, loss=loss, seed=seed, on_step=on_step)
+        rank = options.lora_rank
+        trained = adapters(model, rank=rank, alpha=2.0 * rank, dropout=0.0, targets=(), seed=seed)
+        with trained if rank else nullcontext():
+            report = train(model, numbered, schedule, loss=loss, seed=seed, on_step=on_step)
     seconds = report.seconds + asked
     report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
     return Healed(model, (report,), (f"the teacher's answers: {how}",))

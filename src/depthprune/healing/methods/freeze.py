@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from depthprune.errors import PlanError
+from depthprune.errors import PlanError, UserError
 from depthprune.healing.base import Cut, Healed, OnStep, Schedule, Teacher, TrainingData, healer
 
 if TYPE_CHECKING:
@@ -19,11 +19,17 @@ class FreezeOptions:
         layers: by index in the model that was given.
         embeddings: the embeddings.
         dropped: the layers that a later step drops.
+        all_but_last: the embeddings, and every layer but so many nearest the output, of those that stay; none if 0.
     """
 
     layers: tuple[int, ...] = ()
     embeddings: bool = False
     dropped: bool = False
+    all_but_last: int = 0
+
+    def __post_init__(self) -> None:
+        if self.all_but_last < 0:
+            raise UserError(f"all_but_last of 'freeze' is a number of layers, not {self.all_but_last}")
 
 
 @healer("freeze", options=FreezeOptions, paper="https://arxiv.org/abs/2004.03844")
@@ -52,8 +58,12 @@ def freeze(
         modules = cut.modules(model, options.layers)
     except PlanError as error:
         raise PlanError(f"cannot freeze: {error}") from None
-    modules += embedding_modules(model) if options.embeddings else []
+    modules += embedding_modules(model) if options.embeddings or options.all_but_last else []
     modules += cut.modules(model, cut.pending) if options.dropped else []
+    if options.all_but_last:
+        staying = [layer for layer in cut.present if layer not in cut.pending]
+        learning = staying[-options.all_but_last :]
+        modules += cut.modules(model, [layer for layer in cut.present if layer not in learning])
     for module in modules:
         module.requires_grad_(False)
     return Healed(model)

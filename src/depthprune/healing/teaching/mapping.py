@@ -5,6 +5,7 @@ state s is what layer s - 1 puts out; a model of L layers has L + 1.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from depthprune.errors import UserError
 
@@ -44,3 +45,15 @@ def matched_states(
     aims = (*kept, depth) if mapping == BOUNDARY else tuple(round(state * depth / last) for state in range(last + 1))
     chosen = {ALL: range(last + 1), INNER: range(1, last), LAST: (last,)}[states]
     return tuple((state, aims[state]) for state in chosen)
+
+
+def layer_groups(kept: Sequence[int], depth: int) -> tuple[tuple[int, ...], ...]:
+    """Return for each kept layer the layers of the full model whose work it does: itself and those that went after it.
+
+    Those that went before the first kept layer are the first one's, too.
+
+    >>> layer_groups((1, 2, 4), depth=6)
+    ((0, 1), (2, 3), (4, 5))
+    """
+    starts = (0, *kept[1:], depth)
+    return tuple(tuple(range(start, end)) for start, end in pairwise(starts))

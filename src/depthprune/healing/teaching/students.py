@@ -1,16 +1,21 @@
-"""A student's loss beside a teacher, and whether the two fit.
+"""A student's loss beside a teacher, whether the two fit, and the teacher's weights for the student.
 
 Shapes: B sequences, S pairs of states, N vectors, D hidden size.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from depthprune.errors import UserError
+from depthprune.healing.base import Cut
 from depthprune.healing.teaching.losses import logits_loss, states_loss
 from depthprune.healing.teaching.outputs import Outputs, Wanted
+from depthprune.plan import LayerPlan
+from depthprune.surgery import drop_layers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,3 +86,35 @@ def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], o
         return total
 
     return loss
+
+
+def inherit_weights(student: "PreTrainedModel", teacher: "PreTrainedModel", cut: Cut) -> None:
+    """Give the student the teacher's weights: of the layers that it still has, and of everything outside the stack.
+
+    What is frozen in the student stays as it is.
+
+    Args:
+        student: changed in place.
+        teacher: of the same architecture and depth as the full model.
+        cut: which layers the student has.
+
+    Raises:
+        UserError: the teacher is another architecture, or has other sizes.
+    """
+    tensors = (*teacher.parameters(), *teacher.buffers())
+    shorter = copy.deepcopy(teacher, {id(tensor): tensor for tensor in tensors})  # shares its tensors
+    gone = tuple(layer for layer in range(cut.plan.depth) if layer not in cut.present)
+    if gone:
+        drop_layers(shorter, LayerPlan(cut.plan.depth, gone))
+    weights = dict(shorter.named_parameters()) | dict(shorter.named_buffers())
+    mine = dict(student.named_parameters()) | dict(student.named_buffers())
+    wrong = next((name for name, t in mine.items() if name not in weights or weights[name].shape != t.shape), None)
+    if wrong is not None:
+        raise UserError(
+            f"the teacher, a {type(teacher).__name__}, has no '{wrong}' of the model's size, so its weights cannot be "
+            "taken; give a teacher of the same architecture"
+        )
+    with torch.no_grad():
+        for name, tensor in mine.items():
+            if tensor.requires_grad or not isinstance(tensor, torch.nn.Parameter):
+                tensor.copy_(weights[name])

@@ -1,0 +1,74 @@
+"""A full model in which layers of the student stand in the places of its own, at random."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from depthprune.healing.base import Cut
+from depthprune.healing.teaching.mapping import layer_groups
+from depthprune.plan import LayerPlan
+from depthprune.surgery.bypass import hand_on
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from depthprune.healing.trainer import Loss
+
+
+@contextmanager
+def replacement_loss(
+    student: "PreTrainedModel", teacher: "PreTrainedModel", cut: Cut, options: Any, *, seed: int, precision: str
+) -> Iterator["Loss"]:
+    """Give the task's loss of the teacher with some groups of its layers replaced; gradients reach the student alone.
+
+    Args:
+        student: its layers are called, and get the gradients.
+        teacher: not changed; a copy that shares its tensors runs, with dropout, as in the paper's code.
+        cut: which layers the student has.
+        options: `base` and `rise` of the probability; see `methods.theseus`.
+        seed: of the choice.
+        precision: `bfloat16` for autocast.
+    """
+    tensors = (*teacher.parameters(), *teacher.buffers())
+    whole = copy.deepcopy(teacher, {id(tensor): tensor for tensor in tensors}).train()
+    depth = cut.plan.depth
+    layers = Cut(LayerPlan(depth, ())).modules(whole, range(depth))
+    mine = cut.modules(student, cut.present)
+    generator = torch.Generator().manual_seed(seed)
+    idle = next(parameter for parameter in student.parameters() if parameter.requires_grad)
+    replaced = [False] * len(mine)
+    step = 0
+
+    def hook(group: int, first: bool) -> Any:
+        def act(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+            if not replaced[group]:
+                return None
+            return mine[group](*args, **kwargs) if first else hand_on(module, args, kwargs, output)
+
+        return act
+
+    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
+        nonlocal step
+        chance = min(1.0, options.base + options.rise * step)
+        replaced[:] = (torch.rand(len(mine), generator=generator) < chance).tolist()
+        step += 1
+        bfloat16 = precision == "bfloat16"
+        with torch.autocast(whole.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            value = whole(**batch).loss.float()
+        # Where no layer that learns stands in its place, the step changes nothing.
+        return value if value.requires_grad else value + 0 * idle.sum()
+
+    handles = []
+    for number, group in enumerate(layer_groups(cut.present, depth)):
+        for layer in group:
+            act = hook(number, layer == group[0])
+            handles.append(layers[layer].register_forward_hook(act, with_kwargs=True, prepend=True))
+    try:
+        yield loss
+    finally:
+        for handle in handles:
+            handle.remove()
