@@ -89,7 +89,7 @@ TORCH_FREE = (
     "depthprune.strategies",
     "depthprune.strategies.searched",
     "depthprune.strategies.scored",
-    "depthprune.scores.metrics.angular",
+    "depthprune.scores.methods.angular",
     "depthprune.reporting.drawings.figures",
     "depthprune.reporting.page",
     "depthprune.reporting.analyses",

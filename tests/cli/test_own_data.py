@@ -19,7 +19,7 @@ def without_pooler(tmp_path_factory):
 
 def test_a_model_without_a_pooler_is_scored_and_searched_and_it_is_said(command, without_pooler, rows_csv):
     sample = ("--data", rows_csv, "--text-columns", "text", "--samples", 8)
-    answer = command("score", without_pooler, "--metric", "contribution", *sample)
+    answer = command("score", without_pooler, "--method", "contribution", *sample)
     assert answer.status == 0, answer.err
     assert "'pooler.dense.bias' is fresh: the checkpoint has no pooler (2 tensors)" in answer.out
     answer = command("search", without_pooler, *sample, "--count", 1, "--output", "found.json")
@@ -39,7 +39,7 @@ def test_own_labelled_pairs_are_scored_and_searched(command, rows_csv, tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path / "model")
     own = ("--data", rows_csv, "--text-columns", "text,other", "--label-column", "kind", "--samples", 20)
 
-    answer = command("score", "model", "--metric", "taylor", *own, "--output", "taylor.json")
+    answer = command("score", "model", "--method", "taylor", *own, "--output", "taylor.json")
     assert answer.status == 0, answer.err
     assert "by name: 0 is 'odd', 1 is 'even'" in answer.out and "split train" in answer.out
     answer = command("search", "model", *own, "--objective", "metric", "--task-metric", "matthews", "--count", 1,
@@ -47,7 +47,7 @@ def test_own_labelled_pairs_are_scored_and_searched(command, rows_csv, tmp_path)
     assert answer.status == 0, answer.err
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["objective"]["unit"] == "1 − matthews" and found["calibration"]["split"] == "train"
-    answer = command("score", "model", "--metric", "contribution", "--data", rows_csv, "--text-columns", "text,other")
+    answer = command("score", "model", "--method", "contribution", "--data", rows_csv, "--text-columns", "text,other")
     assert answer.status == 0, answer.err
 
 
@@ -64,7 +64,7 @@ def test_own_labelled_pairs_are_scored_and_searched(command, rows_csv, tmp_path)
     ],
 )
 def test_columns_that_cannot_be_are_one_line(command, bert, rows_csv, more, message):
-    answer = command("score", bert, "--metric", "contribution", "--data", rows_csv, *more)
+    answer = command("score", bert, "--method", "contribution", "--data", rows_csv, *more)
     assert answer.status == 2 and message in answer.err.splitlines()[-1], answer.err
 
 
@@ -79,7 +79,7 @@ def test_texts_longer_than_the_model_s_positions_are_one_line(command, tmp_path)
     for arguments in (
         ("evaluate", "model", "--task", "custom", *own),
         ("finetune", "model", "--task", "custom", *own, "--output", "out"),
-        ("score", "model", "--metric", "contribution", "--data", "long.csv", "--text-columns", "text", "--length", 64),
+        ("score", "model", "--method", "contribution", "--data", "long.csv", "--text-columns", "text", "--length", 64),
     ):
         answer = command(*arguments)
         assert answer.status == 2, answer

@@ -22,7 +22,7 @@ SAMPLE = ("--samples", 8, "--length", 24)
 def test_scores_are_shown_written_drawn_and_dropped_by(command, here, tmp_path):
     file, picture = tmp_path / "s.json", tmp_path / "s.svg"
     more = ("--output", file, "--figure", picture, "--plot", *SAMPLE)
-    answer = command("score", here / "model", "--metric", "angular", "--data", here / "words.txt", *more)
+    answer = command("score", here / "model", "--method", "angular", "--data", here / "words.txt", *more)
     assert answer.status == 0, answer.err
     assert "block-influence" in answer.out and "best window" in answer.out and "◆" in answer.out
     assert picture.read_text().startswith("<?xml") and "first layer of the window" in picture.read_text()
@@ -61,12 +61,12 @@ def test_a_search_is_shown_written_drawn_and_dropped_by(command, here, tmp_path)
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("score", "MODEL", "--metric", "angualr", "--data", "TEXT"), "did you mean 'angular'"),
-        (("score", "MODEL", "--metric", "angular", "--data", "nowhere.txt"), "nowhere.txt"),
-        (("score", "MODEL", "--metric", "angular", "--data", "TEXT", "--cache-memory", "lots"), "no amount of memory"),
-        (("score", "MODEL", "--metric", "angular", "--data", "TEXT", "--figure", "a.gif"), "end it in .svg or .png"),
-        (("score", "MODEL", "--metric", "angular", "--data", "TEXT", "--output", "no/s.json"), "no folder 'no'"),
-        (("score", "OTHER", "--metric", "loss", "--objective", "embedding", "--data", "TEXT"), "no head"),
+        (("score", "MODEL", "--method", "angualr", "--data", "TEXT"), "did you mean 'angular'"),
+        (("score", "MODEL", "--method", "angular", "--data", "nowhere.txt"), "nowhere.txt"),
+        (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--cache-memory", "lots"), "no amount of memory"),
+        (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--figure", "a.gif"), "end it in .svg or .png"),
+        (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--output", "no/s.json"), "no folder 'no'"),
+        (("score", "OTHER", "--method", "loss", "--objective", "embedding", "--data", "TEXT"), "no head"),
         (("search", "MODEL", "--method", "gredy", "--data", "TEXT", "--count", "1", "--output", "f.json"), "'greedy'"),
         (("search", "MODEL", "--data", "TEXT", "--count", "x", "--output", "f.json"), "is not how many layers to drop"),
         (("drop", "MODEL", "--strategy", "angular", "--count", "1", "--output", "o"), "run depthprune score MODEL"),
@@ -83,7 +83,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(arguments, message, command,
     monkeypatch.chdir(tmp_path)
     scores = here / "scores.json"
     if not scores.exists():
-        command("score", here / "model", "--metric", "contribution", "--data", here / "words.txt", *SAMPLE,
+        command("score", here / "model", "--method", "contribution", "--data", here / "words.txt", *SAMPLE,
                 "--output", scores)  # fmt: skip
     places = {"MODEL": here / "model", "OTHER": here / "other", "TEXT": here / "words.txt", "SCORES": scores}
     answer = command(*(places.get(argument, argument) for argument in arguments))

@@ -104,7 +104,7 @@ def test_one_layer_at_a_time_gives_the_same_scores_bit_for_bit(metric, kind, tex
         model = str(tiny_decoder(tmp_path / "m", DEPTH, kind))
     whole = score_layers(model, metric, sample(text), engine=Engine(batch_size=5))
     tight = Engine(batch_size=5, layerwise=True, cache_memory=10_000, cache_dir=tmp_path / "states")
-    assert score_layers(model, metric, sample(text), engine=tight).metrics == whole.metrics
+    assert score_layers(model, metric, sample(text), engine=tight).by_method == whole.by_method
     assert metric == "magnitude" or list((tmp_path / "states").iterdir()) == []
 
 
@@ -118,9 +118,9 @@ def test_two_score_files_of_the_same_sample_have_one_fingerprint(text, decoder, 
 @pytest.mark.parametrize(
     "metric, more, message",
     [
-        ("angualr", {}, "no metric is named 'angualr'; did you mean 'angular'"),
+        ("angualr", {}, "no score is named 'angualr'; did you mean 'angular'"),
         ("angular", {"token": "middle"}, "there is no token 'middle'"),
-        ("angular", {"objective": "kl"}, "--objective is for --metric loss"),
+        ("angular", {"objective": "kl"}, "--objective is for --method loss"),
         ("loss", {"objective": "klh"}, "no objective is named 'klh'"),
         ("loss", {"objective": "metric"}, "needs a task with labels"),
         ("loss", {"objective": "finetuned"}, "run depthprune search --objective finetuned"),

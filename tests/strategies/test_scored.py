@@ -61,7 +61,7 @@ def test_each_metric_selects_as_its_paper_does():
         ({"threshold": 2.0}, "no cosine"),
         ({"count": 2, "protect": "7"}, "layer 7 does not exist"),
         ({"count": 2, "protect": "x"}, "not a list of layers"),
-        ({"count": 2, "metric": "taylor"}, "the scores have no 'taylor'"),
+        ({"count": 2, "method": "taylor"}, "the scores have no 'taylor'"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(asked, message):

@@ -46,7 +46,7 @@ SearchFile = Annotated[
     Path | None, typer.Option("--search", help="Drop what this search found (depthprune search), with --count.")
 ]
 Select = Annotated[
-    str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the metric's paper does.")
+    str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the method's paper does.")
 ]
 
 

@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 EXAMPLES = {
     "run": "depthprune run bert-base-cased --task mrpc --strategy greedy --count 4 --output bert-8",
     "drop": "depthprune drop bert-base-cased --search found.json --count 4 --output bert-8",
-    "score": "depthprune score bert-base-cased --metric contribution --data mrpc --output scores.json --plot",
+    "score": "depthprune score bert-base-cased --method contribution --data mrpc --output scores.json --plot",
     "search": "depthprune search bert-base-cased --data text.txt --count 1-6 --output found.json",
     "auto": "depthprune auto bert-base-cased --task mrpc --max-loss 1.0 --output small --report report.html",
     "sweep": "depthprune sweep sweep.yaml --store runs",

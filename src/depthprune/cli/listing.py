@@ -14,7 +14,7 @@ def list_parts(
     from depthprune.exporting import registry as exporters
     from depthprune.healing.base import recipes
     from depthprune.healing.base import registry as healers
-    from depthprune.scores import registry as metrics
+    from depthprune.scores import registry as scoring_methods
     from depthprune.specs import HealSpec
     from depthprune.specs.options import options_of
     from depthprune.strategies import registry as strategies
@@ -27,9 +27,9 @@ def list_parts(
     print("strategies by position (--strategy):")
     for name, strategy in strategies.items():
         print(f"  {name:<16} {strategy.summary}")
-    print("scores (run --strategy; depthprune score --metric, then drop --scores FILE):")
-    for name, metric in metrics.items():
-        print(f"  {name:<18} {metric.summary}")
+    print("scores (run --strategy; depthprune score --method, then drop --scores FILE):")
+    for name, method in scoring_methods.items():
+        print(f"  {name:<18} {method.summary}")
     print("searches (run --strategy; depthprune search --method, then drop --search FILE):")
     for name, method in methods.items():
         print(f"  {name:<16} {method.summary}")
@@ -64,14 +64,14 @@ def strategies_table() -> str:
 
 
 def _data_table() -> list[str]:
-    """Return the metrics and searches as the lines of a Markdown table."""
-    from depthprune.scores import registry as metrics
+    """Return the scoring methods and searches as the lines of a Markdown table."""
+    from depthprune.scores import registry as scoring_methods
     from depthprune.strategies.searched import methods
 
     lines = ["| score | what it is; higher means keep | its strategy drops | from |", "|---|---|---|---|"]
     what = {"lowest": "the lowest layers", "window": "the lowest window"}
-    for name, metric in metrics.items():
-        lines.append(f"| `{name}` | {metric.summary} | {what[metric.selects]} | [paper]({metric.paper}) |")
+    for name, scoring in scoring_methods.items():
+        lines.append(f"| `{name}` | {scoring.summary} | {what[scoring.selects]} | [paper]({scoring.paper}) |")
     lines += ["", "| search | how | from |", "|---|---|---|"]
     for name, method in methods.items():
         lines.append(f"| `{name}` | {method.summary} | {f'[paper]({method.paper})' if method.paper else ''} |")

@@ -16,11 +16,11 @@ SHADES = "·░▒▓█"
 
 
 def scores_table(scores: Scores) -> Table:
-    """Return the scores of every metric in the file, a layer a row."""
+    """Return the scores of every method in the file, a layer a row."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     table.title = f"{scores.model['name']} ({scores.model['weights']}): higher means keep"
     table.add_column("layer", justify="right")
-    names = sorted(scores.metrics, key=lambda name: (name != scores.metric, name))
+    names = sorted(scores.by_method, key=lambda name: (name != scores.method, name))
     for name in names:
         table.add_column(name, justify="right")
     lowest = {name: min(scores.of(name).layers) for name in names}

@@ -17,13 +17,13 @@ def check_strategy(name: str) -> None:
     Raises:
         UserError: it is so.
     """
-    from depthprune.scores import registry as metrics
+    from depthprune.scores import registry as scoring_methods
     from depthprune.strategies import registry
     from depthprune.strategies.searched import methods
 
-    if name in metrics.names():
+    if name in scoring_methods.names():
         raise PlanError(
-            f"--strategy {name} chooses by scores: run depthprune score MODEL --metric {name} --output scores.json, "
+            f"--strategy {name} chooses by scores: run depthprune score MODEL --method {name} --output scores.json, "
             "then add --scores scores.json"
         )
     if name in methods.names():
@@ -90,16 +90,16 @@ def plan_from_file(
     known.check_model(source.identity)
     plan = plan_scored(
         known,
-        metric=strategy,
+        method=strategy,
         select=select,
         count=_count(counts, known.stack),
         threshold=threshold,
         protect=protect,
     )
-    metric = strategy or known.metric
+    method = strategy or known.method
     return _of_stack(known.stack, plan, depths), {
-        "strategy": metric,
-        "scores": {known.stack: known.of(metric).layers},
+        "strategy": method,
+        "scores": {known.stack: known.of(method).layers},
     }
 
 

@@ -8,16 +8,18 @@ import typer
 from depthprune.cli import options
 from depthprune.cli.options import engine_options, quiet_libraries
 
-Metric = Annotated[
-    str, typer.Option("--metric", help="How to score; `depthprune list` names them.", show_default=False)
+Method = Annotated[
+    str, typer.Option("--method", "--metric", help="How to score; `depthprune list` names them.", show_default=False)
 ]
 Objective = Annotated[
     str | None,
-    typer.Option("--objective", help="For --metric loss: loss, perplexity, kl, embedding or metric; else what fits."),
+    typer.Option("--objective", help="For --method loss: loss, perplexity, kl, embedding or metric; else what fits."),
 ]
 Token = Annotated[
     str | None,
-    typer.Option("--token", help="first or last: where metrics of one token look; the sentence's token if left out."),
+    typer.Option(
+        "--token", help="first or last: where methods that look at one token look; the sentence's token if left out."
+    ),
 ]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw the scores in the terminal.")]
 ScoresFile = Annotated[
@@ -34,7 +36,7 @@ def sample_lines(sampled: dict[str, Any], token: str) -> list[str]:
 
 def score(
     model: options.Model,
-    metric: Metric,
+    method: Method,
     data: options.Data,
     output: ScoresFile = None,
     plot: Plot = False,
@@ -69,7 +71,7 @@ def score(
     from depthprune.result_file import check_file, write_json
     from depthprune.scores import registry
 
-    registry.get(metric)
+    registry.get(method)
     engine = engine_options(batch_size, device, dtype, cache_memory, cache_dir, layerwise=layerwise)
     if output is not None:
         check_file(output)
@@ -94,7 +96,7 @@ def score(
     with progress() as show:
         scores = score_layers(
             model,
-            metric,
+            method,
             sample,
             stack=stack,
             token=token,
@@ -106,10 +108,10 @@ def score(
         )
     console.print(scores_table(scores))
     chosen = scores.of()
-    if registry.get(metric).selects == "window":
-        console.print(windows_table(metric, chosen))
+    if registry.get(method).selects == "window":
+        console.print(windows_table(method, chosen))
     if plot:
-        console.print(bars_picture(metric, chosen), highlight=False)
+        console.print(bars_picture(method, chosen), highlight=False)
         if chosen.windows:
             console.print(triangle_picture(chosen.windows, colours=console.is_terminal))
     for line in sample_lines(scores.calibration, scores.token):

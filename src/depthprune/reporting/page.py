@@ -160,7 +160,7 @@ def _layer_scores(store: Path) -> list[Picture]:
         except LoadError:
             continue  # a foreign file is left alone
         words = ", ".join(f"layer {i} {value:.3f}" for i, value in enumerate(scores.of().layers))
-        caption = f"{scores.metric} of {scores.model['name']} on {scores.calibration['data']}; higher means keep"
+        caption = f"{scores.method} of {scores.model['name']} on {scores.calibration['data']}; higher means keep"
         pictures.append(Picture(charts.scores_chart(scores), f"{caption}: {words}", caption))
     return pictures
 

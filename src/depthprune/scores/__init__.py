@@ -1,5 +1,5 @@
-"""How much each layer matters. Higher always means keep; each metric is one file that names its paper."""
+"""How much each layer matters. Higher always means keep; each scoring method is one file that names its paper."""
 
-from depthprune.scores.base import LayerScores, Metric, Scores, metric, read_scores, registry
+from depthprune.scores.base import LayerScores, Scores, ScoringMethod, read_scores, registry, scoring_method
 
-__all__ = ["LayerScores", "Metric", "Scores", "metric", "read_scores", "registry"]
+__all__ = ["LayerScores", "Scores", "ScoringMethod", "read_scores", "registry", "scoring_method"]

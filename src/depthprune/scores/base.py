@@ -1,7 +1,7 @@
 """How much each layer matters, as a value and a file: higher always means keep.
 
-A score file holds every metric that was taken from the same sample by the same model, with what identifies both, so
-that plans can be made later without the model and two files can be told comparable. No torch here.
+A score file holds the scores of one model on one calibration sample by one or more methods, with the hashes of both, so
+that plans can be made later without the model and two files are known to be comparable. No torch here.
 """
 
 import json
@@ -18,12 +18,12 @@ FORMAT = "depthprune-scores/1"
 
 @dataclass(frozen=True)
 class LayerScores:
-    """The scores of one metric.
+    """The scores of one method.
 
     Args:
         layers: one for each layer, higher means keep.
-        windows: number of layers → score of the window that begins at layer 0, 1, …; empty for a metric of single
-            layers.
+        windows: number of layers → score of the window that begins at layer 0, 1, …; empty where single layers
+            are scored.
     """
 
     layers: tuple[float, ...]
@@ -43,34 +43,34 @@ class Scores:
         model: `name`, `identity` (as in a run's spec), `class`, and `weights`: `pre-trained` or `fine-tuned`.
         stack: name of the stack.
         depth: its layers.
-        metric: the metric that was asked for.
-        metrics: name → scores; those that came out of the same pass stand beside the one asked for.
+        method: the scoring method that was asked for.
+        by_method: name → scores; those that came out of the same pass stand beside the one asked for.
         calibration: what the scores were taken on, its `fingerprint` among it.
-        token: `first` or `last`: where the metrics of a single token look.
+        token: `first` or `last`: where the methods that look at a single token look.
     """
 
     model: dict[str, Any]
     stack: str
     depth: int
-    metric: str
-    metrics: dict[str, LayerScores]
+    method: str
+    by_method: dict[str, LayerScores]
     calibration: dict[str, Any]
     token: str = "first"
     environment: dict[str, Any] = field(default_factory=dict)
 
-    def of(self, metric: str | None = None) -> LayerScores:
-        """Return the scores of a metric, the one asked for by default.
+    def of(self, method: str | None = None) -> LayerScores:
+        """Return the scores of a method, the one asked for by default.
 
         Raises:
             UserError: the file has no such scores.
         """
-        name = metric or self.metric
-        if name not in self.metrics:
+        name = method or self.method
+        if name not in self.by_method:
             raise UserError(
-                f"the scores have no '{name}'; they have {', '.join(sorted(self.metrics))}: "
-                f"run depthprune score --metric {name}"
+                f"the scores have no '{name}'; they have {', '.join(sorted(self.by_method))}: "
+                f"run depthprune score --method {name}"
             )
-        return self.metrics[name]
+        return self.by_method[name]
 
     def check_model(self, identity: str) -> None:
         """Refuse scores that were taken on another model.
@@ -87,12 +87,12 @@ class Scores:
             "model": self.model,
             "stack": self.stack,
             "depth": self.depth,
-            "metric": self.metric,
+            "metric": self.method,  # "metric" and "metrics" are what the format has always called them
             "token": self.token,
             "metrics": {
                 name: {"layers": list(scores.layers)}
                 | ({"windows": {str(n): list(w) for n, w in scores.windows.items()}} if scores.windows else {})
-                for name, scores in self.metrics.items()
+                for name, scores in self.by_method.items()
             },
             "calibration": self.calibration,
             "environment": self.environment,
@@ -134,13 +134,13 @@ def _parse(content: Any) -> Scores:
     depth = content["depth"]
     if content["format"] != FORMAT or not isinstance(depth, int) or content["metric"] not in content["metrics"]:
         raise ValueError
-    metrics = {}
+    by_method = {}
     for name, entry in content["metrics"].items():
         layers = tuple(map(float, entry["layers"]))
         windows = {int(n): tuple(map(float, w)) for n, w in entry.get("windows", {}).items()}
         if len(layers) != depth or any(len(w) != depth - n + 1 for n, w in windows.items()):
             raise ValueError
-        metrics[name] = LayerScores(layers, windows)
+        by_method[name] = LayerScores(layers, windows)
     model, calibration = dict(content["model"]), dict(content["calibration"])
     if not isinstance(model["identity"], str) or not isinstance(model["name"], str):
         raise ValueError
@@ -149,7 +149,7 @@ def _parse(content: Any) -> Scores:
         str(content["stack"]),
         depth,
         str(content["metric"]),
-        metrics,
+        by_method,
         calibration,
         str(content["token"]),
         dict(content["environment"]),
@@ -157,7 +157,7 @@ def _parse(content: Any) -> Scores:
 
 
 @dataclass(frozen=True)
-class Metric:
+class ScoringMethod:
     """A named way to score layers.
 
     Args:
@@ -181,14 +181,14 @@ class Metric:
         return first_line(self.function)
 
 
-registry: Registry[Metric] = Registry("metric", "depthprune.scores.metrics")
+registry: Registry[ScoringMethod] = Registry("score", "depthprune.scores.methods")
 
 
-def metric(name: str, *, needs: str, paper: str, selects: str = "lowest") -> Callable[[Callable], Callable]:
-    """Register a metric; the function itself is returned unchanged."""
+def scoring_method(name: str, *, needs: str, paper: str, selects: str = "lowest") -> Callable[[Callable], Callable]:
+    """Register a scoring method; the function itself is returned unchanged."""
 
     def register(function: Callable) -> Callable:
-        registry.add(name, Metric(name, function, needs, paper, selects))
+        registry.add(name, ScoringMethod(name, function, needs, paper, selects))
         return function
 
     return register

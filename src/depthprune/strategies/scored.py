@@ -3,7 +3,7 @@
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan, format_layers
 from depthprune.scores.base import LayerScores, Scores
-from depthprune.scores.base import registry as metrics
+from depthprune.scores.base import registry as scoring_methods
 
 SELECTIONS = ("lowest", "window")
 ON_THE_COSINE = ("contribution", "block-influence")
@@ -59,7 +59,7 @@ def under(scores: LayerScores, threshold: float, protected: frozenset[int] = fro
 
 
 def check_choice(
-    metric: str,
+    method: str,
     depth: int,
     *,
     select: str | None = None,
@@ -78,23 +78,23 @@ def check_choice(
     if (count is None) == (threshold is None):
         raise PlanError("scores need --count, how many layers to drop, or --threshold; give one of them")
     if threshold is not None:
-        check_threshold(metric, threshold, select=select)
+        check_threshold(method, threshold, select=select)
         return protected
     assert count is not None
-    chosen = select or metrics.get(metric).selects
+    chosen = select or scoring_methods.get(method).selects
     if chosen not in SELECTIONS:
         raise PlanError(f"there is no --select '{chosen}'; it is one of {', '.join(SELECTIONS)}")
     _check_count(count, range(depth - len(protected) if chosen == "lowest" else depth), depth, protected)
     return protected
 
 
-def check_threshold(metric: str, threshold: float, *, select: str | None = None) -> None:
-    """Refuse a threshold that says nothing of a metric's scores.
+def check_threshold(method: str, threshold: float, *, select: str | None = None) -> None:
+    """Refuse a threshold that says nothing of a method's scores.
 
     Raises:
         PlanError: it is no cosine, or the scores are none.
     """
-    if metric not in ON_THE_COSINE or select is not None:
+    if method not in ON_THE_COSINE or select is not None:
         raise PlanError(f"--threshold is a cosine: it goes with {' or '.join(ON_THE_COSINE)}, and without --select")
     if not -1 < threshold < 1:
         raise PlanError(f"--threshold {threshold:g} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
@@ -103,7 +103,7 @@ def check_threshold(metric: str, threshold: float, *, select: str | None = None)
 def plan_scored(
     scores: Scores,
     *,
-    metric: str | None = None,
+    method: str | None = None,
     select: str | None = None,
     count: int | None = None,
     threshold: float | None = None,
@@ -113,23 +113,23 @@ def plan_scored(
 
     Args:
         scores: of `depthprune score`.
-        metric: which of the metrics in them; the one they were taken for by default.
-        select: `lowest` or `window`; what the metric's paper does by default.
+        method: which of the methods in them; the one they were taken for by default.
+        select: `lowest` or `window`; what the method's paper does by default.
         count: how many layers to drop, or
         threshold: drop the layers whose mean cosine is above it.
         protect: layers that stay, such as `0,-1`.
 
     Raises:
         PlanError: there is no such plan.
-        UserError: the scores have no such metric.
+        UserError: the scores have no such method.
     """
-    name = metric or scores.metric
+    name = method or scores.method
     chosen = scores.of(name)
     protected = check_choice(name, scores.depth, select=select, count=count, threshold=threshold, protect=protect)
     if threshold is not None:
         return LayerPlan(scores.depth, under(chosen, threshold, protected))
     assert count is not None
-    select = select or metrics.get(name).selects
+    select = select or scoring_methods.get(name).selects
     if select == "window":
         if not chosen.windows:
             raise PlanError(f"'{name}' scores single layers; --select window goes with angular or contribution")
@@ -137,9 +137,9 @@ def plan_scored(
     return LayerPlan(scores.depth, lowest(chosen, count, protected))
 
 
-def scored_order(plan: LayerPlan, scores: Scores, metric: str) -> tuple[int, ...]:
+def scored_order(plan: LayerPlan, scores: Scores, method: str) -> tuple[int, ...]:
     """Return the layers of a plan in the order in which they go one by one: the one that matters least first."""
-    layers = scores.of(metric).layers
+    layers = scores.of(method).layers
     return tuple(sorted(plan.dropped, key=lambda i: (layers[i], -i)))
 
 

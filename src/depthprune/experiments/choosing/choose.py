@@ -13,7 +13,7 @@ from depthprune.plan import LayerPlan
 from depthprune.registry import unknown
 from depthprune.result_file import write_json
 from depthprune.scores import Scores, read_scores
-from depthprune.scores import registry as metrics
+from depthprune.scores import registry as scoring_methods
 from depthprune.sources import ModelSource
 from depthprune.strategies import plan_layers, registry, removal_order
 from depthprune.strategies.scored import check_choice, check_threshold, plan_scored, scored_order
@@ -47,7 +47,7 @@ class Choice:
     @property
     def by_score(self) -> bool:
         """Whether layers have to be scored first."""
-        return self.strategy is not None and self.strategy in metrics.names()
+        return self.strategy is not None and self.strategy in scoring_methods.names()
 
     @property
     def by_search(self) -> bool:
@@ -114,13 +114,13 @@ def choose_plan(
     scores = task_scores(
         source, choice.strategy, data, max_length=max_length, store=store, device=device, on_progress=on_progress
     )
-    plan = plan_scored(scores, metric=choice.strategy, **how)
+    plan = plan_scored(scores, method=choice.strategy, **how)
     return plan, scored_order(plan, scores, choice.strategy)
 
 
 def task_scores(
     source: ModelSource,
-    metric: str,
+    method: str,
     data: TaskData,
     *,
     max_length: int,
@@ -131,12 +131,12 @@ def task_scores(
     """Return the scores of a model on a part of a task's training rows, from the store where it has them."""
     from depthprune.experiments.choosing.score import score_layers
 
-    file = score_file(store, source, metric, data, max_length)
+    file = score_file(store, source, method, data, max_length)
     if file.is_file():
         return read_scores(file)
     scores = score_layers(
         source.name,
-        metric,
+        method,
         training_sample(data, max_length),
         engine=Engine(device=device),
         task_data=data,
@@ -149,9 +149,9 @@ def task_scores(
     return scores
 
 
-def score_file(store: Path, source: ModelSource, metric: str, data: TaskData, max_length: int) -> Path:
-    """Return where a store keeps the scores of a model on a task; all metrics of one pass share a file."""
-    group = "pass" if metrics.get(metric).needs == "pass" else metric
+def score_file(store: Path, source: ModelSource, method: str, data: TaskData, max_length: int) -> Path:
+    """Return where a store keeps the scores of a model on a task; all methods of one pass share a file."""
+    group = "pass" if scoring_methods.get(method).needs == "pass" else method
     sample = training_sample(data, max_length)
     key = json.dumps([source.identity, group, data.fingerprint, sample.split, sample.samples, max_length])
     return store / SCORES_FOLDER / f"{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"

@@ -11,7 +11,7 @@ from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
-from depthprune.scores.base import LayerScores, Metric, Scores, registry
+from depthprune.scores.base import LayerScores, Scores, ScoringMethod, registry
 from depthprune.sources import locate
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
@@ -27,7 +27,7 @@ TOKENS = ("first", "last")
 @quietly()
 def score_layers(
     model: str | Path,
-    metric: str,
+    method: str,
     data: CalibrationOptions | str,
     *,
     stack: str | None = None,
@@ -43,27 +43,27 @@ def score_layers(
 
     Args:
         model: a local folder or a Hub id.
-        metric: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
+        method: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
         data: the sample, or what to take it from.
         stack: which stack, for a model with several.
-        token: `first` or `last`, for the metrics of a single token; the sentence's token by default.
-        objective: for the metric `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; what fits the model by
+        token: `first` or `last`, for the methods that look at a single token; the sentence's token by default.
+        objective: for the method `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; what fits the model by
             default.
         engine: how the model is run.
         task_data: the rows of the task that `data` names, where they were read before.
         on_progress: called with the stage's name and how far it is.
 
     Returns:
-        The scores; for a metric of similarity, those of all such metrics, since one pass gives them all.
+        The scores; for a method of similarity, those of all such methods, since one pass gives them all.
 
     Raises:
         UserError: anything a user can cause, in one line.
     """
-    chosen = registry.get(metric)
+    chosen = registry.get(method)
     if token is not None and token not in TOKENS:
         raise UserError(f"there is no token '{token}'; it is 'first' or 'last'")
     if objective is not None and chosen.needs != "objective":
-        raise UserError(f"--objective is for --metric loss; '{metric}' has none")
+        raise UserError(f"--objective is for --method loss; '{method}' has none")
     engine = engine or Engine()
     options = CalibrationOptions(data) if isinstance(data, str) else data
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
@@ -74,22 +74,22 @@ def score_layers(
     token = token or sentence_token(prepared.model, prepared.tokenizer, prepared.stack.name)
     more: dict[str, Any] = {}
     if chosen.needs == "pass":
-        metrics = _similarity(prepared, token, on_progress)
+        by_method = _similarity(prepared, token, on_progress)
     elif chosen.needs == "objective":
         name, scores = _objective_scores(prepared, chosen, objective, on_progress)
-        metrics, more["objective"] = {metric: scores}, name
+        by_method, more["objective"] = {method: scores}, name
     elif chosen.needs == "gradient":
-        metrics = {metric: _gradient_scores(prepared, chosen, on_progress)}
+        by_method = {method: _gradient_scores(prepared, chosen, on_progress)}
     else:
-        metrics = {metric: _weight_scores(prepared, chosen, on_progress)}
+        by_method = {method: _weight_scores(prepared, chosen, on_progress)}
     import torch
 
     return Scores(
         model=prepared.describe() | more,
         stack=prepared.stack.name,
         depth=prepared.stack.depth,
-        metric=metric,
-        metrics=metrics,
+        method=method,
+        by_method=by_method,
         calibration=prepared.calibration.describe() | ({"notes": prepared.notes} if prepared.notes else {}),
         token=token,
         environment=environment(str(prepared.model.device), torch.get_num_threads()),
@@ -114,7 +114,7 @@ def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[s
 
 
 def _objective_scores(
-    prepared: Prepared, chosen: Metric, name: str | None, on_progress: Progress
+    prepared: Prepared, chosen: ScoringMethod, name: str | None, on_progress: Progress
 ) -> tuple[str, LayerScores]:
     from depthprune.experiments.choosing.objectives import FINETUNED, choose_objective, opened_objective
     from depthprune.scores.layerwise import loss_by_layer
@@ -146,9 +146,9 @@ def _objective_scores(
         return objective.name, chosen.function(prepared.stack.depth, value)
 
 
-def _gradient_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) -> LayerScores:
+def _gradient_scores(prepared: Prepared, chosen: ScoringMethod, on_progress: Progress) -> LayerScores:
     if prepared.pieces is not None:
-        raise UserError(f"--layerwise cannot take gradients; leave it out, or choose another metric than {chosen.name}")
+        raise UserError(f"--layerwise cannot take gradients; leave it out, or choose another method than {chosen.name}")
     from depthprune.scores.objectives import check_finite, loss_tensor, number_predicted
     from depthprune.scores.objectives import registry as objectives
 
@@ -174,7 +174,7 @@ def _gradient_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) 
     return chosen.function(layers, add_gradients)
 
 
-def _weight_scores(prepared: Prepared, chosen: Metric, on_progress: Progress) -> LayerScores:
+def _weight_scores(prepared: Prepared, chosen: ScoringMethod, on_progress: Progress) -> LayerScores:
     if prepared.pieces is None:
         return chosen.function(layer_modules(prepared.model, prepared.stack))
     scores = []

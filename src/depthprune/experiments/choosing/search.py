@@ -91,7 +91,7 @@ def search_layers(
     trace = Path(trace) if trace is not None else None
     engine = engine or Engine()
     if engine.layerwise:
-        raise UserError("a search runs the model many times; --layerwise is for depthprune score --metric loss")
+        raise UserError("a search runs the model many times; --layerwise is for depthprune score --method loss")
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     on_progress("loading the model", 0, 1)
     prepared = prepare(source, CalibrationOptions(data) if isinstance(data, str) else data, engine, stack, task_data)

@@ -188,7 +188,7 @@ def _cells(
     spec: SweepSpec, source: ModelSource, data: TaskData, depth: int, scores_of: Scorer, found: Expansion
 ) -> list[Cell]:
     """Return the choices for a model and a task, the full model first; what is impossible is noted."""
-    from depthprune.scores import registry as metrics
+    from depthprune.scores import registry as scoring_methods
     from depthprune.strategies.searched import methods
 
     def skip(strategy: StrategyEntry, count: int | None, error: PlanError) -> None:
@@ -200,7 +200,7 @@ def _cells(
 
     cells = [Cell(FULL, LayerPlan(depth, ()), ())]
     for strategy in spec.strategies:
-        scored, searched = strategy.name in metrics.names(), strategy.name in methods.names()
+        scored, searched = strategy.name in scoring_methods.names(), strategy.name in methods.names()
         counts: tuple[int | None, ...] = (None,) if strategy.threshold is not None else spec.counts_for(depth)
         if scored:
             counts = _possible(strategy, depth, counts, skip)
@@ -256,5 +256,5 @@ def _chosen(strategy: StrategyEntry, depth: int, count: int | None, known: Any) 
     if isinstance(known, SearchResult):
         assert count is not None
         return known.plan(count), known.order(count)
-    plan = plan_scored(known, metric=strategy.name, count=count, threshold=strategy.threshold, protect=strategy.protect)
+    plan = plan_scored(known, method=strategy.name, count=count, threshold=strategy.threshold, protect=strategy.protect)
     return plan, scored_order(plan, known, strategy.name)

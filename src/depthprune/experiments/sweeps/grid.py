@@ -202,7 +202,7 @@ def _tasks(value: Any) -> tuple[str, ...]:
 
 
 def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
-    from depthprune.scores import registry as metrics
+    from depthprune.scores import registry as scoring_methods
     from depthprune.strategies import registry
     from depthprune.strategies.scored import ON_THE_COSINE
     from depthprune.strategies.searched import methods
@@ -215,7 +215,7 @@ def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
         unknown = [key for key in entry if key not in ("name", "threshold", "protect")]
         if unknown:
             raise UserError(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
-        names = [*registry.names(), *metrics.names(), *methods.names()]
+        names = [*registry.names(), *scoring_methods.names(), *methods.names()]
         if entry["name"] not in names:
             raise UserError(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
         if len(entry) > 1 and entry["name"] in registry.names():

@@ -177,7 +177,7 @@ def scores_chart(scores: Scores) -> str:
     figure, (axis,) = _figure(1, height=2.4)
     axis.bar(range(scores.depth), scores.of().layers, color=COLOURS[0])
     axis.set_xlabel("layer")
-    axis.set_ylabel(scores.metric)
+    axis.set_ylabel(scores.method)
     _whole_numbers(axis.xaxis)
     return _svg(figure)
 

@@ -30,14 +30,14 @@ def check_figure(path: Path) -> None:
     require("matplotlib", extra="report", purpose="drawing a picture")
 
 
-def draw_scores(scores: Scores, path: Path, *, metric: str | None = None) -> None:
+def draw_scores(scores: Scores, path: Path, *, method: str | None = None) -> None:
     """Draw the scores of the layers as bars and, where there are windows, the triangle of start × length.
 
     Args:
         path: `.svg` or `.png`.
-        metric: which metric of the file; the one it was made for by default.
+        method: which method of the file; the one it was made for by default.
     """
-    name = metric or scores.metric
+    name = method or scores.method
     chosen = scores.of(name)
     figure, axes = _figure(2 if chosen.windows else 1, width=max(5.0, 0.32 * scores.depth + 2))
     _bars(axes[0], chosen, name)

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@metric("magnitude", needs="weights", paper="https://arxiv.org/abs/2402.02834")
+@scoring_method("magnitude", needs="weights", paper="https://arxiv.org/abs/2402.02834")
 def magnitude(layers: Sequence[Sequence["nn.Module"]]) -> LayerScores:
     """Sum of the absolute values of a layer's weights.
 

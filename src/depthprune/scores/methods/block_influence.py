@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 if TYPE_CHECKING:
     from depthprune.scores.sums import SimilaritySums
 
 
-@metric("block-influence", needs="pass", paper="https://arxiv.org/abs/2403.03853")
+@scoring_method("block-influence", needs="pass", paper="https://arxiv.org/abs/2403.03853")
 def block_influence(sums: "SimilaritySums") -> LayerScores:
     """One minus the mean cosine of a layer's input and output over all real tokens."""
     return LayerScores(tuple((1 - sums.cosine_L / sums.tokens).tolist()))

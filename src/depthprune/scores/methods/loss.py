@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from depthprune.plan import LayerPlan
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 
-@metric("loss", needs="objective", paper="https://arxiv.org/abs/2402.02834")
+@scoring_method("loss", needs="objective", paper="https://arxiv.org/abs/2402.02834")
 def loss(depth: int, value: Callable[[LayerPlan], float]) -> LayerScores:
     """Rise of the loss, perplexity or another objective when the layer alone is left out.
 

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@metric("taylor", needs="gradient", paper="https://arxiv.org/abs/2402.02834")
+@scoring_method("taylor", needs="gradient", paper="https://arxiv.org/abs/2402.02834")
 def taylor(layers: Sequence[Sequence["nn.Module"]], add_gradients: Callable[[], int]) -> LayerScores:
     """Sum of abs(gradient × weight) over a layer's weights: the first-order change of the loss.
 

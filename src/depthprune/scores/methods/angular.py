@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 if TYPE_CHECKING:
     from depthprune.scores.sums import SimilaritySums
 
 
-@metric("angular", needs="pass", paper="https://arxiv.org/abs/2403.17887", selects="window")
+@scoring_method("angular", needs="pass", paper="https://arxiv.org/abs/2403.17887", selects="window")
 def angular(sums: "SimilaritySums") -> LayerScores:
     """Mean angle between what enters and leaves a window of layers at the last token: arccos(cosine) / π.
 

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from depthprune.scores.base import LayerScores, metric
+from depthprune.scores.base import LayerScores, scoring_method
 
 if TYPE_CHECKING:
     from depthprune.scores.sums import SimilaritySums
 
 
-@metric("contribution", needs="pass", paper="https://arxiv.org/abs/2004.03844")
+@scoring_method("contribution", needs="pass", paper="https://arxiv.org/abs/2004.03844")
 def contribution(sums: "SimilaritySums") -> LayerScores:
     """One minus the mean cosine of a layer's input and output at the sentence token.
 

@@ -1,0 +1,1 @@
+"""The scoring methods, one file each. None imports torch, so that the command can name them."""

@@ -1,1 +1,0 @@
-"""The metrics, one file each. None imports torch, so that the command can name them."""
