@@ -20,6 +20,10 @@ class CannotExportError(UserError):
     """A checkpoint that a format cannot hold, or not exactly."""
 
 
+class ExtensionError(UserError):
+    """A part that another distribution registers and that does not work; the message names the two."""
+
+
 class LoadError(UserError):
     """A model or a data set that cannot be read."""
 

@@ -256,7 +256,7 @@ def test_a_teacher_that_nothing_learns_from_is_refused():
 def test_a_method_of_another_package_that_returns_something_else_is_named():
     with registered("broken") as register:
         register(lambda model, *_, **__: model)
-        with pytest.raises(UserError, match=r"the healing method 'broken' returned a Bert.*; it has to return Healed"):
+        with pytest.raises(UserError, match=r"the healer 'broken' returned Bert.* instead of Healed"):
             healed_by(alone("broken"))
 
 

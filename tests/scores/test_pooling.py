@@ -10,7 +10,7 @@ from depthprune.errors import LoadError
 from depthprune.experiments.choosing.calibrate import prepare
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.scores.batches import Batch
-from depthprune.scores.objectives import registry
+from depthprune.scores.objectives.base import registry
 from depthprune.scores.pooling import WAYS, pooled_BD, read_pooling
 from depthprune.sources import locate
 from depthprune.tasks.calibration import CalibrationOptions

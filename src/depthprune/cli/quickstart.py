@@ -77,9 +77,9 @@ def quickstart(
 
 
 def _strategies() -> list[str]:
-    from depthprune.strategies import possible_counts, registry
+    from depthprune.strategies import choices
 
-    return [name for name in registry.names() if COUNT in possible_counts(name, depth=6)]
+    return list(choices(depth=6, count=COUNT))
 
 
 def _embedded_model() -> Path:

@@ -5,9 +5,9 @@ distribution adds one through the entry-point group `depthprune.exporter`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from depthprune.arguments import checked
 from depthprune.errors import LoadError, UserError
@@ -60,7 +60,7 @@ class Exporter:
         return first_line(self.function)
 
 
-registry: Registry[Exporter] = Registry("exporter", "depthprune.exporting")
+registry: Registry[Exporter] = Registry("exporter", "depthprune.exporting", Exporter)
 
 
 def exporter(name: str, *, extra: str | None = None, options: type = NoOptions) -> Callable[[Function], Function]:
@@ -105,12 +105,7 @@ def export(
         )
     check_outside(target, folder)
     with whole_folder(target, num_bytes=sum(file.stat().st_size for file in source.weights)) as partial:
-        exported = part.function(folder, partial, chosen)
-        if not isinstance(exported, Exported):
-            raise UserError(
-                f"the exporter '{format}' returned {type(exported).__name__} instead of Exported, so nothing says "
-                "that what it wrote was proved; mend or remove the extension that brings it"
-            )
+        exported = registry.check_returned(format, part.function(folder, partial, chosen), Exported)
     return replace(exported, path=target)
 
 
@@ -120,7 +115,7 @@ def _options(part: Exporter, given: Mapping[str, Any]) -> Any:
     Raises:
         UserError: an unknown name, or a value of another type.
     """
-    kinds: dict[str, Any] = {field.name: field.type for field in fields(part.options)}
+    kinds: dict[str, Any] = get_type_hints(part.options)
     for name in given:
         if not kinds:
             raise UserError(f"the exporter '{part.name}' has no options, so nothing can be set to '{name}'")

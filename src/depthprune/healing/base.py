@@ -214,8 +214,8 @@ class PlannedStep:
     schedule: Schedule = field(default_factory=Schedule)
 
 
-registry: Registry[Healer] = Registry("healer", "depthprune.healing.methods")
-recipes: Registry[Recipe] = Registry("recipe", "depthprune.healing.methods")
+registry: Registry[Healer] = Registry("healer", "depthprune.healing.methods", Healer)
+recipes: Registry[Recipe] = Registry("recipe", "depthprune.healing.methods", Recipe)
 
 
 def healer(

@@ -180,9 +180,7 @@ def _run_steps(
             teacher=teacher if step.healer.needs_teacher else None,
             on_step=on_step,
         )
-        if not isinstance(healed, Healed):
-            raise UserError(f"the healing method '{name}' returned a {type(healed).__name__}; it has to return Healed")
-        model = healed.model
+        model = registry.check_returned(name, healed, Healed).model
         trainings += healed.trainings
         notes += healed.notes
     return Healed(model, tuple(trainings), tuple(notes))

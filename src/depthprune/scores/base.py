@@ -181,7 +181,7 @@ class ScoringMethod:
         return first_line(self.function)
 
 
-registry: Registry[ScoringMethod] = Registry("score", "depthprune.scores.methods")
+registry: Registry[ScoringMethod] = Registry("score", "depthprune.scores.methods", ScoringMethod)
 
 
 def scoring_method(name: str, *, needs: str, paper: str, selects: str = "lowest") -> Callable[[Callable], Callable]:

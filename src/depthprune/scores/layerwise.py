@@ -18,7 +18,8 @@ from depthprune.errors import CannotDropError
 from depthprune.scores.base import LayerScores
 from depthprune.scores.batches import Batches
 from depthprune.scores.capture import SEQUENCE_FIRST, Batch, mask_of
-from depthprune.scores.objectives import Objective, check_finite
+from depthprune.scores.objectives.base import Objective
+from depthprune.scores.predictions import check_finite
 from depthprune.scores.states import StateStore
 from depthprune.scores.sums import SimilaritySums, pick, token_of
 from depthprune.surgery.bypass import given_states
@@ -94,7 +95,7 @@ def loss_by_layer(
             full = chain.head(number, FULL, batch.inputs)
             for path in parts:
                 output = full if path == FULL else chain.head(number, path, batch.inputs)
-                total, count = objective.function(output, batch, batches.head, full)
+                total, count = objective.cost(output, batch, batches.head, full)
                 check_finite(total, number, () if path == FULL else (path,))
                 parts[path].append((total, count))
     values = {

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from depthprune.plan import LayerPlan
 from depthprune.scores.batches import Batch, Batches
-from depthprune.scores.objectives import Objective, Part, check_finite, logits_of
+from depthprune.scores.objectives.base import Objective, Part
+from depthprune.scores.predictions import check_finite, logits_of
 from depthprune.scores.states import StateStore
 from depthprune.surgery.partial import PartialModel
 
@@ -53,7 +54,7 @@ class LeftOut:
         with torch.inference_mode():
             full = self._full(number) if self._objective.against_full else None
             output = self._run(plan.kept, number)
-            total, count = self._objective.function(output, self._batch(number), self._batches.head, full)
+            total, count = self._objective.cost(output, self._batch(number), self._batches.head, full)
         check_finite(total, number, plan.dropped)
         return total, count
 

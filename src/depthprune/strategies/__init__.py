@@ -9,6 +9,7 @@
 
 from depthprune.strategies.base import (
     Strategy,
+    choices,
     choose,
     plan_layers,
     plan_stacks,
@@ -23,6 +24,7 @@ from depthprune.strategies.fixed import bottom, even_alternate, odd_alternate, s
 __all__ = [
     "Strategy",
     "bottom",
+    "choices",
     "choose",
     "even_alternate",
     "odd_alternate",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from depthprune.arguments import checked
-from depthprune.errors import PlanError
+from depthprune.errors import ExtensionError, PlanError
 from depthprune.plan import LayerPlan, parse_layers
-from depthprune.registry import Registry, first_line
+from depthprune.registry import Registry, first_line, warn_once
 
 StrategyFunction = Callable[[int, int], tuple[int, ...]]
 
@@ -33,7 +33,7 @@ class Strategy:
         return first_line(self.function)
 
 
-registry: Registry[Strategy] = Registry("strategy", "depthprune.strategies")
+registry: Registry[Strategy] = Registry("strategy", "depthprune.strategies", Strategy)
 
 
 def strategy(name: str, *, paper: str) -> Callable[[StrategyFunction], StrategyFunction]:
@@ -61,7 +61,10 @@ def choose(name: str, depth: int, count: int) -> LayerPlan:
             if depth > 1
             else f"cannot drop {count} of {depth} layers; the stack has a single layer"
         )
-    return LayerPlan(depth, part.function(depth, count))
+    dropped = registry.check_returned(name, part.function(depth, count), tuple)
+    if len(dropped) != count:
+        raise registry.fault(name, f"drops {len(dropped)} layers instead of {count}")
+    return LayerPlan(depth, dropped)
 
 
 def possible_counts(name: str, depth: int) -> tuple[int, ...]:
@@ -80,19 +83,30 @@ def possible_counts(name: str, depth: int) -> tuple[int, ...]:
     return tuple(possible)
 
 
+def choices(depth: int, count: int) -> dict[str, LayerPlan]:
+    """Return what each strategy by position drops, by name; those that cannot serve the count are left out.
+
+    >>> {name: plan.dropped for name, plan in choices(depth=6, count=1).items() if "alternate" in name}
+    {'even-alternate': (5,), 'odd-alternate': (4,)}
+    """
+    found = {}
+    for name, _ in registry.items():
+        try:
+            found[name] = choose(name, depth, count)
+        except PlanError:
+            continue
+        except ExtensionError as error:
+            warn_once(error)
+    return found
+
+
 def same_choice(plan: LayerPlan) -> tuple[str, ...]:
     """Return the names of the strategies by position that make exactly this choice.
 
     >>> same_choice(LayerPlan(6, (5,)))
     ('even-alternate', 'top')
     """
-    if not plan.dropped:
-        return ()
-    return tuple(
-        name
-        for name, _ in registry.items()
-        if plan.count in possible_counts(name, plan.depth) and choose(name, plan.depth, plan.count) == plan
-    )
+    return tuple(name for name, chosen in choices(plan.depth, plan.count).items() if chosen == plan)
 
 
 def removal_order(plan: LayerPlan, name: str | None = None) -> tuple[int, ...]:

@@ -76,7 +76,7 @@ class Method:
         return first_line(self.function)
 
 
-methods: Registry[Method] = Registry("search", "depthprune.strategies")
+methods: Registry[Method] = Registry("search", "depthprune.strategies", Method)
 
 
 def method(name: str, *, paper: str | None = None) -> Callable[[Callable], Callable]:

@@ -173,7 +173,7 @@ class TaskEntry:
     summary: str
 
 
-registry: Registry[TaskEntry] = Registry("task", "depthprune.tasks")
+registry: Registry[TaskEntry] = Registry("task", "depthprune.tasks", TaskEntry)
 
 
 def task(name: str, *, summary: str | None = None) -> Callable[[Loader], Loader]:
@@ -194,7 +194,8 @@ def load_task(name: str, options: TaskOptions | None = None) -> TaskData:
         LoadError: the data cannot be read, lacks a column, or has rows without a label.
     """
     options = options or TaskOptions()
-    data = replace(registry.get(name).load(options), options=options)
+    data = registry.check_returned(name, registry.get(name).load(options), TaskData)
+    data = replace(data, options=options)
     for split, rows in data.splits.items():
         check_rows(data.task, split, rows)
     return replace(data, task=with_metric(data.task, options.metric)) if options.metric else data

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthprune.errors import PlanError
+from depthprune.errors import PlanError, UserError
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.choosing.task_search import SCORES_FOLDER, task_search
 from depthprune.plan import LayerPlan
@@ -58,8 +58,14 @@ class Choice:
         """Refuse what cannot be a choice, before anything is loaded.
 
         Raises:
-            UserError: no such strategy, or a threshold without a score.
+            UserError: no such strategy, several of that name, or a threshold without a score.
         """
+        searched = (registry, scoring_methods, methods)
+        kinds = [each.kind for each in searched if self.strategy is not None and self.strategy in each.names()]
+        if len(kinds) > 1:
+            raise UserError(
+                f"'{self.strategy}' is a {kinds[0]} and a {kinds[1]}; uninstall the extension that registers the second"
+            )
         if self.by_score or self.by_search:
             if self.layers is not None or self.keep is not None:
                 raise PlanError("--strategy, --layers and --keep exclude each other; give one")
@@ -75,8 +81,11 @@ class Choice:
                 "--threshold goes with a strategy by scores, such as contribution, and --protect with one by scores or "
                 "by search"
             )
-        if self.strategy is not None and self.strategy not in registry.names():
-            raise unknown("strategy", self.strategy, [*registry.names(), *metrics.names(), *methods.names()])
+        if self.strategy is not None:
+            if self.strategy not in registry.names():
+                known = sorted(name for each in searched for name in each.names())
+                raise unknown("strategy", self.strategy, known, among=searched)
+            registry.get(self.strategy)
 
 
 def choose_plan(

@@ -15,10 +15,15 @@ from depthprune.strategies.evaluator import BatchObjective, FunctionObjective
 
 if TYPE_CHECKING:
     from depthprune.scores.leftout import LeftOut
-    from depthprune.scores.objectives import Objective
+    from depthprune.scores.objectives.base import Objective
 
 METRIC, FINETUNED = "metric", "finetuned"
-OUTPUT = "output"  # whichever says how far the output is from the full model's: no label is needed
+OUTPUT = "output"
+SUMMARIES = {  # of the objectives that are no cost per batch, or stand for another
+    METRIC: "A task's primary metric without training, as a cost.",
+    FINETUNED: "A task's primary metric after fine-tuning each plan, as a cost; the most expensive objective.",
+    OUTPUT: "How far the output is from the full model's, without labels: kl, or embedding for a model without a head.",
+}
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,9 @@ class NamedObjective:
 
 def objective_names() -> list[str]:
     """Return the names of the objectives."""
-    from depthprune.scores.objectives import registry
+    from depthprune.scores.objectives.base import registry
 
-    return sorted([*registry.names(), METRIC, FINETUNED, OUTPUT])
+    return sorted([*registry.names(), *SUMMARIES])
 
 
 def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
@@ -49,7 +54,7 @@ def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
     Raises:
         UserError: the model or the data cannot have it.
     """
-    from depthprune.scores.objectives import default_objective, registry
+    from depthprune.scores.objectives.base import default_objective, registry
 
     labelled = prepared.calibration.labels is not None
     if name == OUTPUT:
@@ -68,7 +73,7 @@ def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
         task = prepared.calibration.task
         return NamedObjective(name, None, f"1 − {task.primary}")
     if name not in registry.names():
-        raise unknown("objective", name, objective_names())
+        raise unknown("objective", name, objective_names(), among=(registry,))
     cost = registry.get(name)
     cost.check(prepared.head, labelled, f"'{prepared.source.name}'")
     if cost.labels:
@@ -84,7 +89,7 @@ def opened_objective(prepared: Prepared, chosen: NamedObjective, *, reuse: bool 
         reuse: keep states and begin where plans differ; without it every plan is run from its beginning.
     """
     from depthprune.scores.leftout import LeftOut
-    from depthprune.scores.objectives import registry
+    from depthprune.scores.objectives.base import registry
     from depthprune.scores.states import StateStore
     from depthprune.surgery.partial import partial_model
 

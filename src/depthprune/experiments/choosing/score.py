@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.arguments import checked
-from depthprune.errors import CannotDropError, UserError
+from depthprune.errors import CannotDropError, ExtensionError, UserError
 from depthprune.experiments.choosing.calibrate import Prepared, open_states, prepare
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
+from depthprune.registry import warn_once
 from depthprune.scores.base import LayerScores, Scores, ScoringMethod, registry
 from depthprune.sources import locate
 from depthprune.tasks import TaskData
@@ -74,7 +75,7 @@ def score_layers(
     token = token or sentence_token(prepared.model, prepared.tokenizer, prepared.stack.name)
     more: dict[str, Any] = {}
     if chosen.needs == "pass":
-        by_method = _similarity(prepared, token, on_progress)
+        by_method = _similarity(prepared, method, token, on_progress)
     elif chosen.needs == "objective":
         name, scores = _objective_scores(prepared, chosen, objective, on_progress)
         by_method, more["objective"] = {method: scores}, name
@@ -96,7 +97,7 @@ def score_layers(
     )
 
 
-def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[str, LayerScores]:
+def _similarity(prepared: Prepared, method: str, token: str, on_progress: Progress) -> dict[str, LayerScores]:
     from depthprune.scores.capture import similarity_pass
     from depthprune.scores.layerwise import similarity_by_layer
 
@@ -110,7 +111,27 @@ def _similarity(prepared: Prepared, token: str, on_progress: Progress) -> dict[s
     else:
         with open_states(prepared.engine) as store:
             sums = similarity_by_layer(prepared.pieces, inputs, store, token=token, on_step=step)
-    return {name: part.function(sums) for name, part in registry.items() if part.needs == "pass"}
+    found = {}
+    for name, part in registry.items():
+        if part.needs == "pass":
+            try:
+                found[name] = _checked(part, part.function(sums), prepared.stack.depth)
+            except ExtensionError as error:
+                if name == method:
+                    raise
+                warn_once(error)
+    return found
+
+
+def _checked(part: ScoringMethod, scores: Any, depth: int) -> LayerScores:
+    """Return the scores of a method, if they are some.
+
+    Raises:
+        ExtensionError: the method returned something else.
+    """
+    if len(registry.check_returned(part.name, scores, LayerScores).layers) != depth:
+        raise registry.fault(part.name, f"returned {len(scores.layers)} scores for {depth} layers")
+    return scores
 
 
 def _objective_scores(
@@ -143,14 +164,14 @@ def _objective_scores(
             evaluator.keep([LayerPlan(plan.depth, ())])
             return result
 
-        return objective.name, chosen.function(prepared.stack.depth, value)
+        return objective.name, _checked(chosen, chosen.function(prepared.stack.depth, value), prepared.stack.depth)
 
 
 def _gradient_scores(prepared: Prepared, chosen: ScoringMethod, on_progress: Progress) -> LayerScores:
     if prepared.pieces is not None:
         raise UserError(f"--layerwise cannot take gradients; leave it out, or choose another method than {chosen.name}")
-    from depthprune.scores.objectives import check_finite, loss_tensor, number_predicted
-    from depthprune.scores.objectives import registry as objectives
+    from depthprune.scores.objectives.base import registry as objectives
+    from depthprune.scores.predictions import check_finite, loss_tensor, number_predicted
 
     objectives.get("loss").check(prepared.head, prepared.calibration.labels is not None, type(prepared.model).__name__)
     prepared.fit_labels()
@@ -171,15 +192,15 @@ def _gradient_scores(prepared: Prepared, chosen: ScoringMethod, on_progress: Pro
             on_progress("gradients", number + 1, len(batches))
         return count
 
-    return chosen.function(layers, add_gradients)
+    return _checked(chosen, chosen.function(layers, add_gradients), len(layers))
 
 
 def _weight_scores(prepared: Prepared, chosen: ScoringMethod, on_progress: Progress) -> LayerScores:
     if prepared.pieces is None:
-        return chosen.function(layer_modules(prepared.model, prepared.stack))
+        return _checked(chosen, chosen.function(layer_modules(prepared.model, prepared.stack)), prepared.stack.depth)
     scores = []
     for i in range(prepared.stack.depth):
-        scores += chosen.function([[prepared.pieces.layer(i)]]).layers
+        scores += _checked(chosen, chosen.function([[prepared.pieces.layer(i)]]), 1).layers
         on_progress("layers", i + 1, prepared.stack.depth)
     return LayerScores(tuple(scores))
 

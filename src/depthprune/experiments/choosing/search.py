@@ -117,7 +117,7 @@ def search_layers(
     def look(opened: Any) -> tuple[dict[int, LayerPlan], Evaluator]:
         with Evaluator(opened, trace=trace, header=header, race=options.race, on_trial=on_trial) as evaluator:
             evaluator.value(LayerPlan(space.depth, ()))
-            plans = chosen.function(evaluator, space)
+            plans = methods.check_returned(method, chosen.function(evaluator, space), dict)
             _ = [evaluator.value(plan) for plan in plans.values()]
             return plans, evaluator
 
