@@ -1,6 +1,6 @@
-"""`depthprune list`: strategies, scores, searches, healing methods, tasks and export formats by name."""
+"""`depthprune list`: strategies, scores, searches, objectives, healing methods, tasks and export formats by name."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,11 +10,13 @@ EXAMPLE_DEPTH, EXAMPLE_COUNT = 12, 4
 def list_parts(
     markdown: Annotated[bool, typer.Option("--markdown", help="Write the tables that stand in the README.")] = False,
 ) -> None:
-    """List the strategies, scores, searches, healing methods, tasks and export formats."""
+    """List the strategies, scores, searches, objectives, healing methods, tasks and export formats."""
+    from depthprune.experiments.choosing.objectives import SUMMARIES
     from depthprune.exporting import registry as exporters
     from depthprune.healing.base import recipes
     from depthprune.healing.base import registry as healers
     from depthprune.scores import registry as scoring_methods
+    from depthprune.scores.objectives.base import registry as objectives
     from depthprune.specs import HealSpec
     from depthprune.specs.options import options_of
     from depthprune.strategies import registry as strategies
@@ -24,41 +26,43 @@ def list_parts(
     if markdown:
         print(strategies_table())
         return
-    print("strategies by position (--strategy):")
-    for name, strategy in strategies.items():
-        print(f"  {name:<16} {strategy.summary}")
-    print("scores (run --strategy; depthprune score --method, then drop --scores FILE):")
-    for name, method in scoring_methods.items():
-        print(f"  {name:<18} {method.summary}")
-    print("searches (run --strategy; depthprune search --method, then drop --search FILE):")
-    for name, method in methods.items():
-        print(f"  {name:<16} {method.summary}")
-    print("healing methods (run --heal METHOD, or METHOD(option=value)+METHOD):")
-    for name, healer in healers.items():
-        print(f"  {name:<16} {healer.summary}")
-    print("recipes of several steps (run --heal):")
-    for name, recipe in recipes.items():
-        print(f"  {name:<16} {recipe.summary}")
-    print("entries of a recipe (options of run, auto and sweep; keys of a sweep's file):")
-    for name, item in options_of(HealSpec).items():
-        print(f"  {item.flag:<22} {name:<20} {item.about.help}")
-    print("tasks (--task):")
-    for name, task in tasks.items():
-        print(f"  {name:<16} {task.summary}")
-    print("formats (depthprune export --format):")
-    for name, exporter in exporters.items():
-        needs = f" Needs depthprune[{exporter.extra}]." if exporter.extra is not None else ""
-        print(f"  {name:<22} {exporter.summary}{needs}")
+    sections = {
+        "strategies by position (--strategy)": strategies,
+        "scores (run --strategy; depthprune score --method, then drop --scores FILE)": scoring_methods,
+        "searches (run --strategy; depthprune search --method, then drop --search FILE)": methods,
+        "objectives (depthprune search --objective)": objectives,
+        "healing methods (run --heal METHOD, or METHOD(option=value)+METHOD)": healers,
+        "recipes of several steps (run --heal)": recipes,
+        "tasks (--task)": tasks,
+        "formats (depthprune export --format)": exporters,
+    }
+    for heading, registry in sections.items():
+        lines = {name: _summary(part) for name, part in registry.items()}
+        lines |= SUMMARIES if registry is objectives else {}
+        print(f"{heading}:")
+        for name, summary in sorted(lines.items()):
+            print(f"  {name:<{max(map(len, lines))}}  {summary}")
+        if registry is recipes:
+            print("entries of a recipe (options of run, auto and sweep; keys of a sweep's file):")
+            for name, item in options_of(HealSpec).items():
+                print(f"  {item.flag:<22} {name:<20} {item.about.help}")
+
+
+def _summary(part: Any) -> str:
+    """Return a part's description, with the extra that it needs."""
+    extra = getattr(part, "extra", None)
+    return part.summary + (f" Needs depthprune[{extra}]." if extra is not None else "")
 
 
 def strategies_table() -> str:
     """Return every strategy, score, search, healing method and recipe as a row of a Markdown table."""
     from depthprune.plan import format_layers
-    from depthprune.strategies import choose, registry
+    from depthprune.strategies import choices, registry
 
     lines = [f"| strategy | what it drops | {EXAMPLE_COUNT} of {EXAMPLE_DEPTH} layers | from |", "|---|---|---|---|"]
+    plans = choices(EXAMPLE_DEPTH, EXAMPLE_COUNT)
     for name, strategy in registry.items():
-        dropped = format_layers(choose(name, EXAMPLE_DEPTH, EXAMPLE_COUNT).dropped)
+        dropped = format_layers(plans[name].dropped) if name in plans else "–"
         lines.append(f"| `{name}` | {strategy.summary} | {dropped} | [paper]({strategy.paper}) |")
     return "\n".join([*lines, "", *_data_table(), "", *_healing_table()])
 

@@ -232,7 +232,7 @@ def _named(text: str) -> tuple[Step, ...]:
     name, inside = found[1], found[2]
     known = [*registry.names(), *recipes.names()]
     if name not in known:
-        raise unknown("healing method or recipe", name, sorted(known))
+        raise unknown("healing method or recipe", name, sorted(known), among=(registry, recipes))
     if name not in recipes.names():
         return (_step(name, _read(inside or "", text)),)
     if inside:
