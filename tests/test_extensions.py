@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[str, str, Callable[[Path, Path], Any]]] = {
         lambda model, out: tasks.load_task("wrong"),
     ),
     "exporter": (
-        "from depthprune.exporting import exporter\n@exporter('wrong')\ndef f(checkpoint, target, options): return 'done'",
+        "from depthprune.exporting import exporter\n@exporter('wrong')\ndef f(folder, target, options): return 'done'",
         "returned str instead of Exported",
         lambda model, out: exporting.export(model, out, "wrong"),
     ),
