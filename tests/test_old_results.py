@@ -23,8 +23,8 @@ from depthprune.scores import read_scores
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, RunSpec, run_spec_of
 from depthprune.strategies import choose, removal_order
-from depthprune.strategies.scored import plan_scored
 from depthprune.strategies.found import read_found
+from depthprune.strategies.scored import plan_scored
 from depthprune.tasks import Task, TaskData
 from tiny_models import tiny_checkpoint
 
