@@ -23,8 +23,8 @@ from depthprune.scores import read_scores
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, EvalSpec, RunSpec, run_spec_of
 from depthprune.strategies import choose, removal_order
-from depthprune.strategies.found import read_found
 from depthprune.strategies.scored import plan_scored
+from depthprune.strategies.search_result import read_search_result
 from depthprune.tasks import Task, TaskData
 from tiny_models import tiny_checkpoint
 
@@ -62,7 +62,7 @@ def test_every_record_keeps_its_digest_and_all_that_its_spec_says():
 
 def test_every_record_is_a_finished_run_of_its_store_and_a_row_of_the_report(store):
     for digest, record in old_records().items():
-        assert store.load(digest) == record
+        assert store.record(digest) == record
     results = read_results(store.root)
     assert results.foreign == ()
     rows = {run.digest: run for run in results.runs}
@@ -80,7 +80,7 @@ def test_every_analysis_is_read(store):
     assert sorted(each.kind for each in read_results(store.root).analyses) == files == ["probe", "similarity"]
 
 
-@pytest.mark.parametrize(("file", "number"), [("sweep.yaml", 30), ("recipes.yaml", 6)])
+@pytest.mark.parametrize(("file", "number"), [("sweep.yaml", 26), ("recipes.yaml", 7)])
 def test_a_sweep_stands_for_the_runs_that_it_stood_for(file, number):
     sweep = read_sweep(RESULTS / file)
     specs = [run_spec_of(record["spec"]) for record in old_records().values()]
@@ -98,7 +98,7 @@ def test_a_sweep_stands_for_the_runs_that_it_stood_for(file, number):
                     plan = choose(entry.name, 6, count)
                     order = removal_order(plan, entry.name) if heal.gradual else ()
                     found.add(RunSpec(model, evaluation, DropSpec(plan.dropped, order), heal, 42).digest())
-    assert len(found & old_records().keys()) == number, "of these runs not all were made"
+    assert len(found & old_records().keys()) == number, "not all runs of the two sweeps were made"
 
 
 SCORES = {
@@ -145,7 +145,7 @@ def test_an_old_score_file_is_read_chooses_the_same_layers_and_is_written_as_it_
 
 def test_an_old_search_is_read_and_is_written_as_it_was(tmp_path):
     (tmp_path / "found.json").write_text(json.dumps(SEARCH))
-    found = read_found(tmp_path / "found.json")
+    found = read_search_result(tmp_path / "found.json")
     assert found.plan(2) == LayerPlan(4, (1, 2)) and found.order(2) == (2, 1)
     assert found.to_dict() == SEARCH
 
@@ -159,10 +159,10 @@ def test_a_store_finds_the_scores_and_searches_that_it_has(tmp_path):
     source = model_of_identity(tmp_path, "sha256:aa")
     given = (data, 64)
     assert score_file(tmp_path, source, "angular", *given) == score_file(tmp_path, source, "contribution", *given)
-    assert score_file(tmp_path, source, "angular", *given).name == "SCORES"
-    assert score_file(tmp_path, source, "taylor", *given).name == "TAYLOR"
-    assert search_file(tmp_path, source, "greedy", data, None, 64).name == "SEARCH"
-    assert search_file(tmp_path, source, "greedy", data, "0", 64).name == "PROTECTED"
+    assert score_file(tmp_path, source, "angular", *given).name == "5389dd41291b.json"
+    assert score_file(tmp_path, source, "taylor", *given).name == "0965a98d5a85.json"
+    assert search_file(tmp_path, source, "greedy", data, None, 64).name == "search-13f1a746644a.json"
+    assert search_file(tmp_path, source, "greedy", data, "0", 64).name == "search-ff43c536ef79.json"
 
 
 def model_of_identity(folder: Path, identity: str) -> ModelSource:
