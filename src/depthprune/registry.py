@@ -221,7 +221,7 @@ class Registry(Generic[Part]):
             ExtensionError: it is of another type, or its name is taken.
         """
         self._import_own()  # our own parts have their names first
-        others = (each.package for each in self._extensions if (self.kind, name) in each.names and not each.problem)
+        holders = [each.package for each in self._extensions if (self.kind, name) in each.names and not each.problem]
         extension.names.add((self.kind, str(name)))
         if extension not in self._extensions:
             self._extensions.append(extension)
@@ -230,7 +230,7 @@ class Registry(Generic[Part]):
                 f"registers a {type(part).__name__} as the {self.kind} {name!r}; it has to be a {self._type.__name__}"
             )
         if name in self._parts:
-            raise _CannotRegisterError(f"registers the {self.kind} '{name}', which '{next(others, 'depthprune')}' has")
+            raise _CannotRegisterError(f"registers the {self.kind} '{name}', which '{[*holders, 'depthprune'][0]}' has")
 
     def _discover(self) -> None:
         if self._discovered:

@@ -20,9 +20,8 @@ from depthprune.healing.recipe import parse_recipe
 from depthprune.plan import LayerPlan
 from depthprune.scores.objectives import base as objectives
 from depthprune.strategies import searched
-from tiny_models import tiny_checkpoint
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "extension"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "extension"
 REGISTRIES = {
     "strategy": strategies.registry,
     "score": scores.registry,
@@ -76,6 +75,8 @@ def example(use, site) -> None:
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
+    from tiny_models import tiny_checkpoint  # imports torch, which most tests here do without
+
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "bert", head="classification", num_layers=3)
 
 
