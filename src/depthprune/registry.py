@@ -111,7 +111,7 @@ def unknown(kind: str, name: str, known: Iterable[str], among: "Iterable[Registr
     """
     known, among = list(known), list(among)
     for registry in among:
-        extension = registry.claimed_by(name)
+        extension = registry.extension_behind(name)
         if extension is not None:
             return extension.error()
     near = difflib.get_close_matches(name, known, n=1)
@@ -169,7 +169,7 @@ class Registry(Generic[Part]):
             raise UserError(
                 f"no {self.kind} is named {name!r}; give its name as text (known: {', '.join(self.names())})"
             )
-        if name not in self._parts or self.claimed_by(name) is not None:
+        if name not in self._parts or self.extension_behind(name) is not None:
             raise unknown(self.kind, name, self.names(), among=(self,))
         self._warn()
         return self._parts[name]
@@ -191,7 +191,7 @@ class Registry(Generic[Part]):
         self._discover()
         return [extension for extension in self._extensions if extension.problem]
 
-    def claimed_by(self, name: str) -> Extension | None:
+    def extension_behind(self, name: str) -> Extension | None:
         """Return the extension that is left out and registers `name`, if there is one."""
         for extension in self.left_out():
             if (self.kind, name) in extension.names or (extension.entry.name == name and name not in self._parts):

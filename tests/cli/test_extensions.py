@@ -53,14 +53,13 @@ def use(monkeypatch) -> Callable[[Path], None]:
     modules = set(sys.modules)
 
     def use(folder: Path) -> None:
-        monkeypatch.syspath_prepend(folder)
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
         for registry in REGISTRIES.values():
-            registry.names()
+            registry.names()  # what is there without the folder
             monkeypatch.setattr(registry, "_parts", dict(registry._parts))
             monkeypatch.setattr(registry, "_extensions", [])
-        for registry in REGISTRIES.values():
             monkeypatch.setattr(registry, "_discovered", False)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
 
     yield use
     for name in set(sys.modules) - modules:
@@ -248,7 +247,9 @@ WRONG: dict[str, tuple[str, str, Callable[[Path, Path], Any]]] = {
     "search": (
         "from depthprune.strategies.searched import method\n@method('wrong')\ndef f(evaluator, space): return 3",
         "returned int instead of dict",
-        lambda model, out: depthprune.search(str(model), "wrong", "docstrings", depthprune.SearchOptions((1,))),
+        lambda model, out: depthprune.search(
+            str(model), "wrong", "docstrings", depthprune.SearchOptions((1,), objective="kl")
+        ),
     ),
     "objective": (
         "from depthprune.scores.objectives.base import objective\n"
