@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from depthprune.experiments.evaluate import evaluate as evaluate
     from depthprune.experiments.inspect import Inspection as Inspection
     from depthprune.experiments.inspect import inspect as inspect
+    from depthprune.experiments.healed.heal import HealedCheckpoint as HealedCheckpoint
+    from depthprune.experiments.healed.heal import heal as heal
     from depthprune.experiments.sweeps.auto import Answer as Answer
     from depthprune.experiments.sweeps.auto import auto as auto
     from depthprune.experiments.sweeps.sweep import SweepResult as SweepResult
@@ -60,6 +62,7 @@ _HOMES = {
     "Exported": ("exporting", "Exported"),
     "HealSpec": ("specs", "HealSpec"),
     "Inspection": ("experiments.inspect", "Inspection"),
+    "HealedCheckpoint": ("experiments.healed.heal", "HealedCheckpoint"),
     "LayerPlan": ("plan", "LayerPlan"),
     "SearchOptions": ("experiments.choosing.search", "SearchOptions"),
     "SweepResult": ("experiments.sweeps.sweep", "SweepResult"),
@@ -74,6 +77,7 @@ _HOMES = {
     "find_stacks": ("surgery.modules", "find_stacks"),
     "finetune": ("experiments.comparison", "finetune"),
     "inspect": ("experiments.inspect", "inspect"),
+    "heal": ("experiments.healed.heal", "heal"),
     "probe": ("experiments.analyses.analyse", "probe"),
     "read_scores": ("scores", "read_scores"),
     "report": ("reporting.written", "report"),
@@ -97,6 +101,7 @@ __all__ = [
     "Evaluation",
     "Exported",
     "HealSpec",
+    "HealedCheckpoint",
     "Inspection",
     "LayerPlan",
     "SearchOptions",
@@ -111,6 +116,7 @@ __all__ = [
     "export",
     "find_stacks",
     "finetune",
+    "heal",
     "inspect",
     "probe",
     "read_scores",

@@ -45,6 +45,7 @@ def model_card(
     command: str | None,
     proof: str,
     training: str | None = None,
+    task_kept: bool = False,
     library: str = "transformers",
     made_from: str | None = None,
     on_hub: bool = False,
@@ -60,6 +61,7 @@ def model_card(
         command: the command line that made it, if one line says it.
         proof: how it was proved, as a sentence.
         training: what training followed the cut, as a sentence; None where none did.
+        task_kept: whether the training taught no other task, so that the source's task and tags still hold.
         library: what loads it: transformers, or sentence-transformers.
         made_from: what the model was made from, where no cut says it: a Hub id, or the name of a folder.
         on_hub: whether `made_from` is a Hub id.
@@ -76,7 +78,8 @@ def model_card(
         notes.insert(0, f"Parameters: {before:,} → {after:,} ({100 * (after / before - 1):+.1f} %), in the last cut")
     notes.append(f"{'Every cut, with the hashes of its source' if cuts else 'What made it'}: {code('depthprune.json')}")
     base = made_from if on_hub else base_model(front, cuts)
-    parts = [_front_matter(front, base, cut=bool(cuts), trained=training is not None, library=library)]
+    about = {"trained": training is not None, "task_kept": task_kept or training is None, "library": library}
+    parts = [_front_matter(front, base, cut=bool(cuts), **about)]
     if cuts:
         parts += _about_cuts(cuts, name, maker)
     else:
@@ -165,15 +168,21 @@ def base_model(front: Mapping[str, Any], cuts: Sequence[Cut]) -> str | list[str]
 
 
 def _front_matter(
-    front: Mapping[str, Any], base: str | list[str] | None, *, cut: bool, trained: bool, library: str
+    front: Mapping[str, Any],
+    base: str | list[str] | None,
+    *,
+    cut: bool,
+    trained: bool,
+    task_kept: bool,
+    library: str,
 ) -> str:
     fields: dict[str, Any] = {"base_model": base} if base else {}
     if base and trained:  # the Hub has no word for a cut without training
         fields["base_model_relation"] = "finetune"
     fields["library_name"] = library
-    carried = [key for key in CARRIED if not trained or key not in ABOUT_THE_TASK]
+    carried = [key for key in CARRIED if task_kept or key not in ABOUT_THE_TASK]
     fields |= {key: value for key in carried if (value := _text(front.get(key)))}
-    tags = [] if trained else _listed(front.get("tags"))
+    tags = _listed(front.get("tags")) if task_kept else []
     fields["tags"] = list(dict.fromkeys([*tags, *(TAGS if cut else TAGS[:1])]))
     return _yaml(fields)
 

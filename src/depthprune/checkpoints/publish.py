@@ -27,6 +27,7 @@ def write_beside_weights(
     parameters: tuple[int, int] | None = None,
     command: str | None = None,
     training: str | None = None,
+    task_kept: bool = False,
     library: str = "transformers",
 ) -> str:
     """Write companions, history and card into a folder that has its weights and its config.json already.
@@ -39,7 +40,7 @@ def write_beside_weights(
         config: its config.json.
         prove: proves the folder, complete but for the card, and says how, as a sentence without its full stop.
         root: the sentence-transformers folder that `source` is the transformer of, if it is.
-        parameters, command, training, library: see `card.model_card`.
+        parameters, command, training, task_kept, library: see `card.model_card`.
 
     Returns:
         What `prove` said.
@@ -65,6 +66,7 @@ def write_beside_weights(
         command=command,
         proof=proof,
         training=training,
+        task_kept=task_kept,
         library=library,
         made_from=source.name if source.commit is not None else source.title,
         on_hub=source.commit is not None,

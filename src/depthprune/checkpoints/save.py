@@ -69,6 +69,8 @@ def save_made(
     parameters: tuple[int, int] | None = None,
     command: str | None = None,
     training: str | None = None,
+    task_kept: bool = False,
+    root: Path | None = None,
 ) -> Path:
     """Save a model that was made from `source` with what `drop` would bring along: files beside it, card, history.
 
@@ -78,26 +80,33 @@ def save_made(
         source: where it comes from.
         provenance: content of `depthprune.json`.
         name: what the card calls it; the target's name by default.
-        parameters, command, training: see `card.model_card`.
+        parameters, command, training, task_kept: see `card.model_card`.
+        root: the sentence-transformers folder that `source` is the transformer of, and that is written whole. One that
+            has the weights at its top is found without, and its card names transformers: a head may have been added.
 
     Raises:
         OutputError, CannotDropError: see `save_checkpoint`.
         LoadError: a file beside the weights is a link that leaves the folder.
     """
     target = Path(target)
+    library = "transformers" if root is None else "sentence-transformers"
+    root = root or (source.path if (source.path / MODULES_FILE).is_file() else None)
     with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
-        model.save_pretrained(partial)
+        inside = partial / source.path.relative_to(root or source.path)
+        model.save_pretrained(inside)
         write_beside_weights(
             partial,
             source=source,
             history=provenance,
             name=name or target.name,
             config={**source.config, "architectures": [type(model).__name__]},
-            prove=lambda: prove_reload(model, partial),
-            root=source.path if (source.path / MODULES_FILE).is_file() else None,
+            prove=lambda: prove_reload(model, inside),
+            root=root,
             parameters=parameters,
             command=command,
             training=training,
+            task_kept=task_kept,
+            library=library,
         )
     return target
 

@@ -52,6 +52,13 @@ class FullModel:
         """The model by content, as in a run's spec."""
         return self._source.identity
 
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """How its folder makes one vector of a sequence; the mean over real tokens where it says nothing."""
+        from depthprune.tasks.pooling import read_pooling
+
+        return read_pooling(self._source.path)
+
     def model(self) -> Any:
         """Return the whole model, in evaluation mode and without gradients, where the student is.
 

@@ -54,6 +54,11 @@ class Teacher(Protocol):
         """The model by content, as in a run's spec."""
         ...
 
+    @property
+    def pooling(self) -> tuple[str, ...]:
+        """How its folder makes one vector of a sequence (`tasks.pooling.read_pooling`)."""
+        ...
+
     def model(self) -> "PreTrainedModel":
         """Return the whole model, in evaluation mode and without gradients, where the student is."""
         ...
@@ -65,12 +70,13 @@ class Cut:
     Args:
         plan: the layers to drop.
         order: the same layers in the order in which they go one by one; the last one first if empty.
+        done: whether they have gone already: a checkpoint that was cut before is healed.
     """
 
-    def __init__(self, plan: LayerPlan, order: tuple[int, ...] = ()):
+    def __init__(self, plan: LayerPlan, order: tuple[int, ...] = (), *, done: bool = False):
         self.plan = plan
         self._order = order or plan.dropped[::-1]
-        self.present: tuple[int, ...] = tuple(range(plan.depth))
+        self.present: tuple[int, ...] = plan.kept if done else tuple(range(plan.depth))
 
     @property
     def pending(self) -> tuple[int, ...]:
@@ -164,6 +170,7 @@ class Healer:
         options: a frozen dataclass of the method's own options, each with a default; None where it has none.
         paper: address of the publication it comes from; empty where there is none.
         needs_teacher: whether it is given the full model; otherwise its `teacher` is None.
+        unlabelled: whether rows without labels do.
         drops: whether it drops the layers itself. A recipe without such a step drops them all before its first.
         one_by_one: whether they go one by one, so that their order is part of the run.
     """
@@ -175,6 +182,7 @@ class Healer:
     needs_teacher: bool = False
     drops: bool = False
     one_by_one: bool = False
+    unlabelled: bool = False
 
     @property
     def summary(self) -> str:
@@ -226,11 +234,12 @@ def healer(
     needs_teacher: bool = False,
     drops: bool = False,
     one_by_one: bool = False,
+    unlabelled: bool = False,
 ) -> Callable[[Method], Method]:
     """Register a healing method; the function itself is returned unchanged."""
 
     def register(function: Method) -> Method:
-        registry.add(name, Healer(name, function, options, paper, needs_teacher, drops, one_by_one))
+        registry.add(name, Healer(name, function, options, paper, needs_teacher, drops, one_by_one, unlabelled))
         return function
 
     return register

@@ -87,8 +87,8 @@ def prepare(
         UserError: anything a user can cause.
     """
     from depthprune.scores.batches import is_decoder
-    from depthprune.scores.pooling import read_pooling
     from depthprune.surgery.modules import find_stacks
+    from depthprune.tasks.pooling import read_pooling
 
     device = resolve_device(engine.device)
     _check_dtype(engine.dtype)

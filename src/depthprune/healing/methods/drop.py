@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@healer("drop", drops=True)
+@healer("drop", drops=True, unlabelled=True)
 def drop(
     model: "PreTrainedModel",
     data: TrainingData,

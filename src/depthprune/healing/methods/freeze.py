@@ -32,7 +32,7 @@ class FreezeOptions:
             raise UserError(f"all_but_last of 'freeze' is a number of layers, not {self.all_but_last}")
 
 
-@healer("freeze", options=FreezeOptions, paper="https://arxiv.org/abs/2004.03844")
+@healer("freeze", options=FreezeOptions, paper="https://arxiv.org/abs/2004.03844", unlabelled=True)
 def freeze(
     model: "PreTrainedModel",
     data: TrainingData,

@@ -1,4 +1,4 @@
-"""The `embedding` objective pools as the model's folder does."""
+"""One vector of a sequence: how a folder says that it pools, and that padding takes no part in it."""
 
 import json
 from pathlib import Path
@@ -9,11 +9,10 @@ import torch
 from depthprune.errors import LoadError
 from depthprune.experiments.choosing.calibrate import prepare
 from depthprune.experiments.choosing.engine import Engine
-from depthprune.scores.batches import Batch
 from depthprune.scores.objectives.base import registry
-from depthprune.scores.pooling import WAYS, pooled_BD, read_pooling
 from depthprune.sources import locate
 from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.pooling import WAYS, pooled_BD, read_pooling
 from tiny_models import tiny_checkpoint, words
 
 
@@ -54,11 +53,11 @@ def test_padding_takes_no_part_in_any_way(left):
     none = torch.zeros_like(mask[:, :2])
     longer = torch.cat([padding, states] if left else [states, padding], 1)
     for way in WAYS:
-        alone = pooled_BD(states, Batch({"attention_mask": mask}, None, (way,)))
+        alone = pooled_BD(states, mask, (way,))
         longer_mask = torch.cat([none, mask] if left else [mask, none], 1)
-        padded = pooled_BD(longer, Batch({"attention_mask": longer_mask}, None, (way,)))
+        padded = pooled_BD(longer, longer_mask, (way,))
         assert torch.allclose(alone, padded), way
-    first, last = (pooled_BD(states, Batch({"attention_mask": mask}, None, (way,))) for way in ("cls", "lasttoken"))
+    first, last = (pooled_BD(states, mask, (way,)) for way in ("cls", "lasttoken"))
     assert torch.equal(first, states[:, 0]) and torch.equal(last, states[:, -1])
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from depthprune.errors import LoadError
-from depthprune.scores.batches import Batch
 
 MEAN = ("mean",)
 POOLING = "Pooling"  # the class in modules.json
@@ -39,10 +38,16 @@ def read_pooling(folder: Path) -> tuple[str, ...]:
     return modes or MEAN
 
 
-def pooled_BD(states_BTD: Tensor, batch: Batch) -> Tensor:
-    """Return one vector a sequence; several ways of pooling stand side by side in it."""
-    mask_BT1 = batch.inputs["attention_mask"].unsqueeze(-1).to(states_BTD.dtype)
-    return torch.cat([WAYS[way](states_BTD, mask_BT1) for way in batch.pooling], dim=-1)
+def pooled_BD(states_BTD: Tensor, mask_BT: Tensor, pooling: tuple[str, ...] = MEAN) -> Tensor:
+    """Return one vector a sequence; several ways of pooling stand side by side in it.
+
+    Args:
+        states_BTD: hidden states that leave the last layer.
+        mask_BT: 1 for real tokens, 0 for padding.
+        pooling: what `read_pooling` gave.
+    """
+    mask_BT1 = mask_BT.unsqueeze(-1).to(states_BTD.dtype)
+    return torch.cat([WAYS[way](states_BTD, mask_BT1) for way in pooling], dim=-1)
 
 
 def _places(folder: Path) -> list[str]:

@@ -1,0 +1,76 @@
+"""Imitating the full model's sentence embeddings and hidden states, on text without labels.
+
+Sentence encoders are made shallower so: every second layer of the full model is kept, and what is left learns to give
+the full model's embeddings (Reimers and Gurevych, 2020, https://arxiv.org/abs/2004.09813, and the distillation example
+of sentence-transformers, which minimises their squared error). No task is needed, and none is known to the model.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from depthprune.errors import UserError
+from depthprune.healing.base import Cut, Healed, OnStep, Schedule, Teacher, TrainingData, healer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class EmbeddingOptions:
+    """What the loss weighs.
+
+    Args:
+        pooled: weight of one minus the cosine of student's and teacher's pooled embeddings.
+        states: weight of the squared error of the last hidden states over the teacher's squared norm, real tokens only.
+        dropout: train with the model's dropout; without it, student and teacher are compared as they will be used.
+    """
+
+    pooled: float = 1.0
+    states: float = 1.0
+    dropout: bool = False
+
+    def __post_init__(self) -> None:
+        if min(self.pooled, self.states) < 0 or not self.pooled + self.states:
+            raise UserError("pooled and states are weights of a loss: at least 0, and one of them above it")
+
+
+@healer(
+    "embedding",
+    options=EmbeddingOptions,
+    paper="https://arxiv.org/abs/2004.09813",
+    needs_teacher=True,
+    unlabelled=True,
+)
+def embedding(
+    model: "PreTrainedModel",
+    data: TrainingData,
+    options: EmbeddingOptions,
+    *,
+    schedule: Schedule,
+    seed: int,
+    cut: Cut,
+    teacher: Teacher | None = None,
+    on_step: OnStep | None = None,
+) -> Healed:
+    """Imitate the full model's sentence embeddings and last hidden states; needs no labels.
+
+    Args:
+        model: trained in place, with or without a head; a head learns nothing.
+        data: rows; labels are ignored.
+        options: weights of the loss.
+        schedule: how long and how fast.
+        seed: of the order of the rows.
+        cut: not needed.
+        teacher: the full model; it pools as its folder does.
+        on_step: called after each optimiser step.
+
+    Raises:
+        UserError: the teacher's hidden states have another size, or the model is an encoder-decoder.
+    """
+    from depthprune.healing.imitation import EmbeddingLoss
+    from depthprune.healing.training import train
+
+    assert teacher is not None, "recipes are given one"
+    loss = EmbeddingLoss(teacher.model(), model, options, teacher.pooling)
+    report = train(model, data, schedule, loss=loss, seed=seed, on_step=on_step)
+    return Healed(model, (report,) if report.steps else ())
