@@ -1,0 +1,33 @@
+"""`depthprune heal` says what it did in a few lines, and a mistake in one."""
+
+import json
+
+from depthprune.checkpoints.history import provenance
+from depthprune.checkpoints.save import save_made
+from depthprune.loading import load_model
+from depthprune.plan import LayerPlan
+from depthprune.sources import locate
+from depthprune.surgery import drop_layers
+from tiny_models import words
+
+
+def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, tmp_path):
+    source, plan = locate(bert), LayerPlan(6, (1, 3))
+    save_made(
+        drop_layers(load_model(source), plan), tmp_path / "cut", source=source, provenance=provenance(source, plan)
+    )
+    (tmp_path / "lines.txt").write_text(words(60 * 6, line=6))
+    common = ("heal", "cut", "--teacher", bert, "--data", "lines.txt", "--output", "out", "--quiet")
+    wrong = command(*common, "--heal", "embeding")
+    assert wrong.status == 2 and "did you mean 'embedding'?" in wrong.err and len(wrong.err.splitlines()) == 1
+    none = command(*common[:4], *common[6:])
+    assert none.status == 2 and none.err == "depthprune: say what to train on: --data FILE with texts, or --task\n"
+    assert not (tmp_path / "out").exists()
+
+    done = command(*common, "--epochs", "2", "--learning-rate", "3e-3", "--batch-size", "16", "--held-out", "9")
+    assert done.status == 0 and done.err == ""
+    lines = done.out.splitlines()
+    assert lines[0].startswith("trained on 51 texts in ") and len(lines) == 3
+    assert lines[1].startswith("mean cosine to the full model's embeddings on 9 other texts: 0.")
+    assert lines[2] == "checkpoint: out (proved: plain from_pretrained takes exactly these tensors)"
+    assert json.loads((tmp_path / "out" / "depthprune.json").read_text())["healed"]["recipe"] == "embedding"

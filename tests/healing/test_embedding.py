@@ -1,0 +1,110 @@
+"""The embedding loss compares what it says, and a model that is trained with it comes closer to its teacher."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from depthprune.errors import UserError
+from depthprune.evaluation.embedding import embed, mean_cosine
+from depthprune.healing.base import Cut, Schedule, TrainingData
+from depthprune.healing.imitation import EmbeddingLoss, relative_error
+from depthprune.healing.methods.embedding import EmbeddingOptions, embedding
+from depthprune.plan import LayerPlan
+from depthprune.surgery import drop_layers
+from depthprune.tasks.sentences import encode_texts
+from tiny_models import inputs, tiny_model, tiny_tokenizer, words
+
+
+class Taught:
+    """A teacher in memory."""
+
+    identity = "sha256:0"
+
+    def __init__(self, model, pooling=("mean",)):
+        self._model, self.pooling = model.eval().requires_grad_(False), pooling
+
+    def model(self):
+        return self._model
+
+
+def student_of(full, dropped=(1, 2)):
+    return drop_layers(copy.deepcopy(full).requires_grad_(True), dropped)
+
+
+def loss_of(teacher, student, options=None, pooling=("mean",), batch=None):
+    return EmbeddingLoss(teacher, student, options or EmbeddingOptions(), pooling)(student, batch or inputs()).item()
+
+
+@pytest.mark.parametrize("head", ["base", "classification", "mlm"])
+def test_a_model_has_nothing_to_learn_from_itself_and_a_cut_one_has(head):
+    full = tiny_model("bert", head, depth=4)
+    assert loss_of(full, copy.deepcopy(full)) == pytest.approx(0, abs=1e-5)
+    assert loss_of(full, student_of(full)) > 0.05
+
+
+def test_it_is_the_weighted_sum_of_two_distances_that_are_computed_by_hand():
+    full = tiny_model("bert", depth=4)
+    student, batch = student_of(full), inputs()
+    with torch.no_grad():
+        learned, taught = (model(**batch).last_hidden_state for model in (student, full))
+    real = batch["attention_mask"].bool()
+    states = (learned - taught)[real].square().sum() / taught[real].square().sum()
+    means = [torch.stack([row[keep].mean(0) for row, keep in zip(s, real, strict=True)]) for s in (learned, taught)]
+    pooled = 1 - torch.cosine_similarity(*means).mean()
+    assert loss_of(full, student) == pytest.approx((pooled + states).item(), rel=1e-5)
+    weighted = loss_of(full, student, EmbeddingOptions(pooled=0.5, states=2.0))
+    assert weighted == pytest.approx((0.5 * pooled + 2 * states).item(), rel=1e-5)
+    first = loss_of(full, student, EmbeddingOptions(states=0.0), ("cls",))
+    assert first == pytest.approx((1 - torch.cosine_similarity(learned[:, 0], taught[:, 0]).mean()).item(), rel=1e-5)
+
+
+def test_padding_and_other_columns_change_no_loss():
+    full = tiny_model("bert", depth=4)
+    student, batch = student_of(full), inputs()
+    longer = {name: nn.functional.pad(values, (0, 3)) for name, values in batch.items()}
+    assert loss_of(full, student, batch=longer | {"labels": torch.tensor([0, 1])}) == pytest.approx(
+        loss_of(full, student, batch=batch), rel=1e-4
+    )
+    assert relative_error(torch.zeros(1, 2, 2), torch.ones(1, 2, 2), torch.tensor([[1, 0]])).item() == 1
+
+
+def test_dropout_is_off_unless_it_is_asked_for():
+    full = tiny_model("bert", depth=4)
+    student = student_of(full).train()
+    assert loss_of(full, student) == loss_of(full, student)
+    noisy = [loss_of(full, student.train(), EmbeddingOptions(dropout=True)) for _ in range(2)]
+    assert noisy[0] != noisy[1]
+
+
+@pytest.mark.parametrize("name", ["bert", "xlnet", "modernbert"])
+def test_a_cut_model_comes_closer_to_its_teacher_and_its_head_stays(name):
+    full = tiny_model(name, "classification", depth=4)
+    student, tokenizer = student_of(full), tiny_tokenizer(pads_left=name == "xlnet")
+    rows = encode_texts(words(64 * 6, line=6).splitlines(), tokenizer, 16)
+    taught, before = embed(full, tokenizer, rows), embed(student, tokenizer, rows)
+    head = copy.deepcopy({key: value for key, value in student.state_dict().items() if "classifier" in key})
+    schedule = Schedule(num_epochs=6, batch_size=16, learning_rate=3e-3, precision="float32")
+    how = {"schedule": schedule, "seed": 0, "cut": Cut(LayerPlan(4, (1, 2)), done=True), "teacher": Taught(full)}
+    healed = embedding(student, TrainingData(rows, tokenizer), EmbeddingOptions(), **how)
+    after = mean_cosine(embed(healed.model, tokenizer, rows), taught)
+    assert healed.trainings[0].steps == 24 and after > mean_cosine(before, taught) + 0.05
+    assert all(torch.equal(value, student.state_dict()[key]) for key, value in head.items())
+
+
+def test_a_teacher_of_another_size_and_an_encoder_decoder_are_refused():
+    from transformers import BertConfig, BertModel, T5Config, T5Model
+
+    wide = BertModel(BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2))
+    with pytest.raises(UserError, match="hidden states have 32 numbers a token and the model's 16"):
+        EmbeddingLoss(wide, tiny_model("bert", depth=2), EmbeddingOptions(), ("mean",))
+    t5 = T5Model(T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_decoder_layers=2, num_heads=2))
+    with pytest.raises(UserError, match="'t5' has both; heal it with another method"):
+        EmbeddingLoss(t5, t5, EmbeddingOptions(), ("mean",))
+
+
+def test_weights_that_weigh_nothing_are_refused():
+    for weights in ({"pooled": 0.0, "states": 0.0}, {"pooled": -1.0}):
+        with pytest.raises(UserError, match="weights of a loss"):
+            EmbeddingOptions(**weights)
