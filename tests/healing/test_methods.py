@@ -59,6 +59,7 @@ OTHER_OPTIONS = {
         "dropped": ("", "true"),
         "all_but_last": ("", "1"),
     },
+    "embedding": {"pooled": ("", "0.5"), "states": ("", "0.5"), "dropout": ("", "true")},
     "gradual": {"every": ("", "2"), "every_steps": ("", "1")},
     "lora": {"rank": ("", "2"), "alpha": ("", "64"), "dropout": ("", "0.5"), "targets": ("", "query, key")},
     "replace": {"base": ("", "0.9"), "rise": ("", "0.5")},
@@ -68,7 +69,7 @@ OTHER_OPTIONS = {
 class Full:
     """A teacher: the full model, with other weights than the student's."""
 
-    identity = "sha256:full"
+    identity, pooling = "sha256:full", ("mean",)
 
     def model(self):
         row = ARCHITECTURES["bert"]
@@ -84,9 +85,9 @@ def data(count: int = 32) -> TrainingData:
     return TrainingData(encoded, tiny_tokenizer(), measure=lambda model, held_out: next(looks, 0.0))
 
 
-def healed_by(recipe, seed: int = 0, on_step=None, teacher=Full()) -> Healed:
+def healed_by(recipe, seed: int = 0, on_step=None, teacher=Full(), plan: LayerPlan = PLAN) -> Healed:
     model = tiny_model("bert", "classification", depth=3)
-    return heal(model, data(), recipe, cut=Cut(PLAN), seed=seed, teacher=teacher, on_step=on_step)
+    return heal(model, data(), recipe, cut=Cut(plan), seed=seed, teacher=teacher, on_step=on_step)
 
 
 def weights(recipe, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -133,8 +134,9 @@ def test_a_method_returns_a_plain_model(name, tmp_path):
 def test_a_method_leaves_what_is_frozen_as_it_is(name):
     freeze = Step("freeze", (("embeddings", True), ("layers", (1,))))
     steps = (freeze, Step(name)) if registry.get(name).drops else (Step("drop"), freeze, Step(name))
-    after = weights(resolve(dataclasses.replace(BASE, steps=steps)))
-    before = healed_by(alone("drop")).model.state_dict()
+    plan = LayerPlan(3, (0,))  # something is left to be trained
+    after = healed_by(resolve(dataclasses.replace(BASE, steps=steps)), plan=plan).model.state_dict()
+    before = healed_by(alone("drop"), plan=plan).model.state_dict()
     frozen = [key for key in after if ".embeddings." in key or ".layer.0." in key]
     assert len(frozen) > 10 and all(torch.equal(after[key], before[key]) for key in frozen)
 

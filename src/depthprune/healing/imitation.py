@@ -49,6 +49,8 @@ class EmbeddingLoss:
                 f"embeddings are those of an encoder or a decoder, and '{student.config.model_type}' has both; "
                 "heal it with another method"
             )
+        if not any(parameter.requires_grad for parameter in student.base_model.parameters()):
+            raise UserError("everything that embeddings come from is frozen, so there is nothing to train; freeze less")
         self._teacher, self._options, self._pooling = teacher, options, pooling
 
     def __call__(self, model: "nn.Module", batch: dict[str, Tensor]) -> Tensor:

@@ -54,7 +54,8 @@ class HealingTrainer(Trainer):
         """Return the loss of a batch."""
         if self._loss is None:
             return super().compute_loss(model, inputs, *args, **more)
-        return self._loss(model, inputs)
+        with self.accelerator.autocast():  # Trainer does it for the model alone; a teacher takes the same precision
+            return self._loss(model, inputs)
 
     def training_step(self, *args: Any, **more: Any) -> Tensor:
         """Do one step, and return its loss.
