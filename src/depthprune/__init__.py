@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from depthprune.experiments.comparison import finetune as finetune
     from depthprune.experiments.evaluate import Evaluation as Evaluation
     from depthprune.experiments.evaluate import evaluate as evaluate
-    from depthprune.experiments.inspect import Inspection as Inspection
-    from depthprune.experiments.inspect import inspect as inspect
     from depthprune.experiments.healed.heal import HealedCheckpoint as HealedCheckpoint
     from depthprune.experiments.healed.heal import heal as heal
+    from depthprune.experiments.inspect import Inspection as Inspection
+    from depthprune.experiments.inspect import inspect as inspect
     from depthprune.experiments.sweeps.auto import Answer as Answer
     from depthprune.experiments.sweeps.auto import auto as auto
     from depthprune.experiments.sweeps.sweep import SweepResult as SweepResult

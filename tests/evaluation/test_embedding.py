@@ -36,7 +36,7 @@ def test_an_encoder_decoder_and_a_broken_model_have_no_embeddings():
     with pytest.raises(UserError, match="'t5' is an encoder-decoder; give another model"):
         embed(t5, tiny_tokenizer(), rows)
     broken = tiny_model("bert", depth=2)
-    torch.nn.init.constant_(broken.encoder.layer[1].output.dense.weight, torch.nan)
+    torch.nn.init.constant_(broken.get_submodule("encoder.layer.1.output.dense").weight, torch.nan)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match=r"no number \(NaN\) for 5 of 5 rows"):
         embed(broken, tiny_tokenizer(), rows)
 

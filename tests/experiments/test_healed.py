@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +27,8 @@ CARD = "---\npipeline_tag: sentence-similarity\ntags: [feature-extraction]\n---\
 def full_model(folder: Path, *, pooling: str = "mean", inside: str = "", dtype=torch.float32, head="base") -> Path:
     """A sentence-transformers folder, its transformer at the top or in a folder of its own."""
     tiny_checkpoint(folder / inside, "bert", head, 4)
-    model = load_model(locate(folder / inside)).to(dtype)
-    model.save_pretrained(folder / inside)
+    model: Any = load_model(locate(folder / inside))
+    model.to(dtype).save_pretrained(folder / inside)
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{pooling}_tokens": True}))
     modules = [{"path": inside, "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]

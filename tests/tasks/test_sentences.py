@@ -27,8 +27,7 @@ def test_every_text_is_trained_on_or_held_out_once_whatever_the_order_of_seeds(t
 
 
 def test_texts_come_from_packed_files_columns_and_tasks(tmp_path):
-    with lzma.open(tmp_path / "lines.txt.xz", "wt", encoding="utf-8") as stream:
-        stream.write("\n".join(LINES))
+    (tmp_path / "lines.txt.xz").write_bytes(lzma.compress("\n".join(LINES).encode()))
     rows = "\n".join(f"{one},{two},{i}.5" for i, (one, two) in enumerate(zip(LINES[:15], LINES[15:], strict=True)))
     (tmp_path / "rows.csv").write_text(f"a,b,amount\n{rows}\n")
     table = CalibrationOptions(str(tmp_path / "rows.csv"), text_columns=("a", "b"))

@@ -58,7 +58,7 @@ Epochs = Annotated[
     float | None, typer.Option("--epochs", help="Passes over the texts; 1 if left out, 3 with labels.", min=0.0)
 ]
 LearningRate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Decays linearly; 2e-4 if left out, 2e-5 with labels.")
+    float | None, typer.Option("--learning-rate", help="Decays linearly; 5e-4 if left out, 2e-5 with labels.")
 ]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Texts a step; 64 if left out, 32 with labels.", min=1)

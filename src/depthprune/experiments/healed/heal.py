@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # Chosen on MiniLM, cut to half its depth (docs/results.md).
 UNLABELLED = HealSpec(
-    num_epochs=1, batch_size=64, learning_rate=2e-4, similar_lengths=True, warmup=0.1, steps=(Step("embedding"),)
+    num_epochs=1, batch_size=64, learning_rate=5e-4, similar_lengths=True, warmup=0.1, steps=(Step("embedding"),)
 )
 
 
@@ -161,7 +161,7 @@ def _save(pair: Pair, outcome: "Outcome", output: Path, recipe: HealSpec, *, lab
     from depthprune.checkpoints.save import save_made
     from depthprune.experiments.environment import checkpoint_provenance
 
-    healed = {"teacher": pair.teacher.identity, "recipe": show(recipe.steps), "data": outcome.data}
+    healed: dict[str, Any] = {"teacher": pair.teacher.identity, "recipe": show(recipe.steps), "data": outcome.data}
     count, of = outcome.texts[0], "labelled rows" if labelled else "texts without labels"
     how = f"the recipe {show(recipe.steps)} on {count:,} {of}, taught by {pair.teacher.title}"
     if outcome.cosine is not None:

@@ -5,7 +5,7 @@ the full model's embeddings (Reimers and Gurevych, 2020, https://arxiv.org/abs/2
 of sentence-transformers, which minimises their squared error). No task is needed, and none is known to the model.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from depthprune.errors import UserError
@@ -67,10 +67,10 @@ def embedding(
     Raises:
         UserError: the teacher's hidden states have another size, or the model is an encoder-decoder.
     """
-    from depthprune.healing.imitation import EmbeddingLoss
+    from depthprune.healing.teaching.embeddings import EmbeddingLoss
     from depthprune.healing.training import train
 
     assert teacher is not None, "recipes are given one"
-    loss = EmbeddingLoss(teacher.model(), model, options, teacher.pooling)
+    loss = EmbeddingLoss(teacher.model(), model, **asdict(options), pooling=teacher.pooling)
     report = train(model, data, schedule, loss=loss, seed=seed, on_step=on_step)
     return Healed(model, (report,) if report.steps else ())

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from depthprune.errors import UserError
-from depthprune.healing.methods.embedding import EmbeddingOptions
-from depthprune.tasks.pooling import pooled_BD
+from depthprune.tasks.pooling import MEAN, pooled_BD
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +23,9 @@ class EmbeddingLoss:
     Args:
         teacher: in evaluation mode, where the student is.
         student: what will be trained; only its configuration is looked at.
-        options: the weights.
+        pooled: weight of one minus the cosine of the pooled embeddings.
+        states: weight of the relative squared error of the last hidden states.
+        dropout: leave the student's dropout on.
         pooling: how one vector is made of a sequence (`tasks.pooling.read_pooling`).
 
     Raises:
@@ -35,8 +36,11 @@ class EmbeddingLoss:
         self,
         teacher: "PreTrainedModel",
         student: "PreTrainedModel",
-        options: EmbeddingOptions,
-        pooling: tuple[str, ...],
+        *,
+        pooled: float = 1.0,
+        states: float = 1.0,
+        dropout: bool = False,
+        pooling: tuple[str, ...] = MEAN,
     ):
         sizes = [getattr(model.config.get_text_config(), "hidden_size", None) for model in (student, teacher)]
         if sizes[0] != sizes[1]:
@@ -51,23 +55,24 @@ class EmbeddingLoss:
             )
         if not any(parameter.requires_grad for parameter in student.base_model.parameters()):
             raise UserError("everything that embeddings come from is frozen, so there is nothing to train; freeze less")
-        self._teacher, self._options, self._pooling = teacher, options, pooling
+        self._teacher, self._pooling = teacher, pooling
+        self._pooled, self._states, self._dropout = pooled, states, dropout
 
     def __call__(self, model: "nn.Module", batch: dict[str, Tensor]) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
         inputs = {name: values for name, values in batch.items() if name != "labels"}
         mask_BT = inputs["attention_mask"]
-        if not self._options.dropout:
+        if not self._dropout:
             model.eval()  # for this step; gradients are as in training
         with torch.no_grad():
             taught_BTD = last_states(self._teacher, inputs).float()
         learned_BTD = last_states(model, inputs).float()
         loss = learned_BTD.new_zeros(())
-        if self._options.pooled:
+        if self._pooled:
             one_BD, other_BD = (pooled_BD(states, mask_BT, self._pooling) for states in (learned_BTD, taught_BTD))
-            loss = loss + self._options.pooled * (1 - functional.cosine_similarity(one_BD, other_BD, dim=-1)).mean()
-        if self._options.states:
-            loss = loss + self._options.states * relative_error(learned_BTD, taught_BTD, mask_BT)
+            loss = loss + self._pooled * (1 - functional.cosine_similarity(one_BD, other_BD, dim=-1)).mean()
+        if self._states:
+            loss = loss + self._states * relative_error(learned_BTD, taught_BTD, mask_BT)
         return loss
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from depthprune.errors import UserError
 from depthprune.evaluation.embedding import embed, mean_cosine
 from depthprune.healing.base import Cut, Schedule, TrainingData
-from depthprune.healing.imitation import EmbeddingLoss, relative_error
 from depthprune.healing.methods.embedding import EmbeddingOptions, embedding
+from depthprune.healing.teaching.embeddings import EmbeddingLoss, relative_error
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
 from depthprune.tasks.sentences import encode_texts
@@ -33,8 +33,8 @@ def student_of(full, dropped=(1, 2)):
     return drop_layers(copy.deepcopy(full).requires_grad_(True), dropped)
 
 
-def loss_of(teacher, student, options=None, pooling=("mean",), batch=None):
-    return EmbeddingLoss(teacher, student, options or EmbeddingOptions(), pooling)(student, batch or inputs()).item()
+def loss_of(teacher, student, batch=None, **options):
+    return EmbeddingLoss(teacher, student, **options)(student, batch or inputs()).item()
 
 
 @pytest.mark.parametrize("head", ["base", "classification", "mlm"])
@@ -52,11 +52,11 @@ def test_it_is_the_weighted_sum_of_two_distances_that_are_computed_by_hand():
     real = batch["attention_mask"].bool()
     states = (learned - taught)[real].square().sum() / taught[real].square().sum()
     means = [torch.stack([row[keep].mean(0) for row, keep in zip(s, real, strict=True)]) for s in (learned, taught)]
-    pooled = 1 - torch.cosine_similarity(*means).mean()
+    pooled = 1 - torch.cosine_similarity(means[0], means[1]).mean()
     assert loss_of(full, student) == pytest.approx((pooled + states).item(), rel=1e-5)
-    weighted = loss_of(full, student, EmbeddingOptions(pooled=0.5, states=2.0))
+    weighted = loss_of(full, student, pooled=0.5, states=2.0)
     assert weighted == pytest.approx((0.5 * pooled + 2 * states).item(), rel=1e-5)
-    first = loss_of(full, student, EmbeddingOptions(states=0.0), ("cls",))
+    first = loss_of(full, student, states=0.0, pooling=("cls",))
     assert first == pytest.approx((1 - torch.cosine_similarity(learned[:, 0], taught[:, 0]).mean()).item(), rel=1e-5)
 
 
@@ -74,7 +74,7 @@ def test_dropout_is_off_unless_it_is_asked_for():
     full = tiny_model("bert", depth=4)
     student = student_of(full).train()
     assert loss_of(full, student) == loss_of(full, student)
-    noisy = [loss_of(full, student.train(), EmbeddingOptions(dropout=True)) for _ in range(2)]
+    noisy = [loss_of(full, student.train(), dropout=True) for _ in range(2)]
     assert noisy[0] != noisy[1]
 
 
@@ -98,13 +98,13 @@ def test_a_teacher_of_another_size_and_an_encoder_decoder_are_refused():
 
     wide = BertModel(BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2))
     with pytest.raises(UserError, match="hidden states have 32 numbers a token and the model's 16"):
-        EmbeddingLoss(wide, tiny_model("bert", depth=2), EmbeddingOptions(), ("mean",))
+        EmbeddingLoss(wide, tiny_model("bert", depth=2))
     t5 = T5Model(T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_decoder_layers=2, num_heads=2))
     with pytest.raises(UserError, match="'t5' has both; heal it with another method"):
-        EmbeddingLoss(t5, t5, EmbeddingOptions(), ("mean",))
+        EmbeddingLoss(t5, t5)
 
 
 def test_weights_that_weigh_nothing_are_refused():
     for weights in ({"pooled": 0.0, "states": 0.0}, {"pooled": -1.0}):
         with pytest.raises(UserError, match="weights of a loss"):
-            EmbeddingOptions(**weights)
+            EmbeddingOptions(**weights)  # pyright: ignore[reportArgumentType]
