@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from depthprune.checkpoints.history import provenance
 from depthprune.checkpoints.save import save_made
 from depthprune.loading import load_model
@@ -11,13 +13,16 @@ from depthprune.surgery import drop_layers
 from tiny_models import words
 
 
-def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, tmp_path):
+@pytest.fixture(scope="module")
+def cut(bert, tmp_path_factory):
     source, plan = locate(bert), LayerPlan(6, (1, 3))
-    save_made(
-        drop_layers(load_model(source), plan), tmp_path / "cut", source=source, provenance=provenance(source, plan)
-    )
+    target = tmp_path_factory.mktemp("cut") / "cut"
+    return save_made(drop_layers(load_model(source), plan), target, source=source, provenance=provenance(source, plan))
+
+
+def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, cut, tmp_path):
     (tmp_path / "lines.txt").write_text(words(60 * 6, line=6))
-    common = ("heal", "cut", "--teacher", bert, "--data", "lines.txt", "--output", "out", "--quiet")
+    common = ("heal", cut, "--teacher", bert, "--data", "lines.txt", "--output", "out", "--quiet")
     wrong = command(*common, "--heal", "embeding")
     assert wrong.status == 2 and "did you mean 'embedding'?" in wrong.err and len(wrong.err.splitlines()) == 1
     none = command(*common[:4], *common[6:])
