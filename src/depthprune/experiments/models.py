@@ -97,11 +97,11 @@ def teacher_of(
         assert taught.model is not None, "a run that is saved has a checkpoint"
         given = locate(taught.model, trust_remote_code=source.trust_remote_code)
     else:
-        _check_given(given, source, data)
+        check_given(given, source, data)
     return FullModel(given, data.task.num_outputs, device)
 
 
-def _check_given(given: ModelSource, source: ModelSource, data: TaskData) -> None:
+def check_given(given: ModelSource, source: ModelSource, data: TaskData) -> None:
     """Refuse a teacher that reads other token ids, or whose outputs mean something else.
 
     Raises:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from depthprune.errors import LoadError, UserError
-from depthprune.experiments.healed.pair import LoadedTeacher, Pair
+from depthprune.experiments.healed.pair import Pair
 from depthprune.experiments.healed.unlabelled import Outcome
+from depthprune.experiments.models import FullModel, check_given
 from depthprune.healing.base import PlannedStep, TrainingData
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import check_positions, load_classifier
@@ -33,46 +33,42 @@ def heal_labelled(
         max_length: tokens to which an example is cut.
 
     Raises:
-        LoadError: the teacher has no trained head for the task.
-        UserError: the two heads order the labels differently, texts are too long, or the training diverged.
+        UserError: the teacher has no trained head for the task, its outputs stand in another order, texts are too
+            long, or the training diverged.
     """
     from transformers import set_seed
 
-    from depthprune.evaluation.classification import evaluate
+    from depthprune.evaluation.classification import evaluate, predict, score
     from depthprune.tasks.encoding import encode
 
     on_progress("loading the models", 0, 1)
     fitted = fit_to_head(data, pair.student.config, pair.student.name)
-    if fit_to_head(data, pair.teacher.config, pair.teacher.name).task.outputs != fitted.task.outputs:
-        raise UserError(
-            f"the head of '{pair.student.name}' orders the labels of '{data.task.name}' in another way than that of "
-            f"its teacher '{pair.teacher.name}'; give the model that it was cut from"
-        )
-    teacher, fresh = load_classifier(pair.teacher, fitted.task.num_outputs, device=device)
-    if fresh:
-        raise LoadError(
-            f"the teacher '{pair.teacher.name}' has no trained head for '{data.task.name}' ('{fresh[0]}' is missing or "
-            "has another shape); fine-tune it first: depthprune finetune"
-        )
-    teacher = teacher.eval().requires_grad_(False)
+    check_given(pair.teacher, pair.student, fitted)
+    teacher = FullModel(pair.teacher, fitted.task.num_outputs, device)
+    full = teacher.model()
     set_seed(seed)  # a fresh head is random
     student, fresh = load_classifier(pair.student, fitted.task.num_outputs, device=device)
     encoded = encode(fitted, pair.tokenizer, max_length)
     check_positions(student, max(max(rows["length"]) for rows in encoded.values()), pair.student.name)
-    pair.check_tokenizers(next(iter(fitted.splits.values()))[fitted.task.text_columns[0]][:100])
 
     def scores(model: Any) -> dict[str, dict[str, float | int]]:
         step = lambda done, total: on_progress("scoring", done, total)  # noqa: E731
         return evaluate(model, pair.tokenizer, fitted.task, encoded, on_step=step)
 
-    before = {"full": scores(teacher)} | ({} if fresh else {"cut": scores(student)})
+    before = {"full": scores(full)} | ({} if fresh else {"cut": scores(student)})
+
+    def measure(model: Any, rows: Any) -> float:
+        """Return the primary metric on training rows that are held out, higher being better."""
+        predicted, expected = predict(model, pair.tokenizer, fitted.task, rows)
+        return score(fitted.task, expected, predicted)[fitted.task.metrics[0]]
+
     healed = heal(
         student,
-        TrainingData(encoded["train"], pair.tokenizer),
+        TrainingData(encoded["train"], pair.tokenizer, on_progress, measure),
         recipe,
         cut=pair.cut(),
         seed=seed,
-        teacher=LoadedTeacher(pair.teacher, teacher, pair.pooling),
+        teacher=teacher,
         on_step=lambda done, total: on_progress("healing", done, total),
     )
     model: Any = healed.model

@@ -89,7 +89,7 @@ def heal_unlabelled(
     full, before = measure.scores(loaded.teacher), (measure.cosine(loaded.student), measure.scores(loaded.student))
     healed = heal(
         loaded.student,
-        TrainingData(rows, tokenizer),
+        TrainingData(rows, tokenizer, on_progress, measure.closeness),
         recipe,
         cut=pair.cut(),
         seed=seed,
@@ -100,6 +100,7 @@ def heal_unlabelled(
     model = model.to(loaded.dtype).float()  # what is measured is what is saved
     after = measure.cosine(model), measure.scores(model)
     notes = (f"{cut:,} of the texts are longer than {length} tokens and were cut",) if cut else ()
+    notes += healed.notes
     return Outcome(
         model.to(loaded.dtype),
         together(healed.trainings),
@@ -127,6 +128,7 @@ class _Measure:
         self._tokenizer, self._pooling, self._task = pair.tokenizer, pair.pooling, task
         self._length, self._on_progress = length, on_progress
         self._held_out = encode_texts(held_out, pair.tokenizer, length)
+        self._teacher = loaded.teacher
         self._taught_ND = self._embed(loaded.teacher, self._held_out)
 
     def _embed(self, model: Any, rows: Any) -> "Tensor":
@@ -134,6 +136,12 @@ class _Measure:
 
         step = lambda done, total: self._on_progress("measuring", done, total)  # noqa: E731
         return embed(model, self._tokenizer, rows, self._pooling, on_step=step)
+
+    def closeness(self, model: Any, rows: Any) -> float:
+        """Return the mean cosine of a model's embeddings of some rows to the teacher's."""
+        from depthprune.evaluation.embedding import mean_cosine
+
+        return mean_cosine(self._embed(model, rows), self._embed(self._teacher, rows))
 
     def cosine(self, model: Any) -> float:
         """Return the mean cosine of a model's embeddings to the teacher's."""
