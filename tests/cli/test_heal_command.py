@@ -29,7 +29,7 @@ def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, cut, tmp_path):
     assert none.status == 2 and none.err == "depthprune: say what to train on: --data FILE with texts, or --task\n"
     assert not (tmp_path / "out").exists()
 
-    done = command(*common, "--epochs", "2", "--learning-rate", "3e-3", "--batch-size", "16", "--held-out", "9")
+    done = command(*common, "--epochs", "1", "--learning-rate", "3e-3", "--batch-size", "16", "--held-out", "9")
     assert done.status == 0 and done.err == ""
     lines = done.out.splitlines()
     assert lines[0].startswith("trained on 51 texts in ") and len(lines) == 3

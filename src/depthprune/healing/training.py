@@ -56,9 +56,9 @@ def train(
         UserError: a precision that does not exist, a batch that the processes of a torchrun cannot share, or a loss
             that is not finite, where no better epoch was kept; the message names the step.
     """
-    precision, rows, tokenizer, batch_size = schedule.precision, data.rows, data.tokenizer, schedule.batch_size
-    if precision not in PRECISIONS:
-        raise UserError(f"there is no precision '{precision}'; it is one of {', '.join(PRECISIONS)}")
+    rows, tokenizer, batch_size = data.rows, data.tokenizer, schedule.batch_size
+    if schedule.precision not in PRECISIONS:
+        raise UserError(f"there is no precision '{schedule.precision}'; it is one of {', '.join(PRECISIONS)}")
     if batch_size % processes.count():
         raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
     if schedule.num_epochs == 0:
@@ -68,9 +68,7 @@ def train(
         rows, best = _best_epoch(model, data, schedule, seed, events)
     collator = DataCollatorWithPadding(tokenizer)
     with scratch_folder("training") as scratch:
-        if precision == "auto":
-            probe = faster_precision(model, first_batch(tokenizer, rows, batch_size), loss)
-            precision = processes.agree(probe.precision)
+        precision = decided(schedule, model, data, loss).precision
         trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
         arguments = _arguments(
             model,
@@ -114,6 +112,18 @@ def train(
     if best is None:
         return report
     return replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)
+
+
+def decided(schedule: Schedule, model: "PreTrainedModel", data: TrainingData, loss: Loss | None = None) -> Schedule:
+    """Return a schedule whose precision is decided: what is faster on the first rows, where it was `auto`.
+
+    Args:
+        loss: as `train` gets it.
+    """
+    if schedule.precision != "auto":
+        return schedule
+    probe = faster_precision(model, first_batch(data.tokenizer, data.rows, schedule.batch_size), loss)
+    return replace(schedule, precision=processes.agree(probe.precision))
 
 
 def _run(trainer: HealingTrainer, best: BestEpoch | None) -> tuple[float, int | None]:

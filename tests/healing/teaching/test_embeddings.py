@@ -1,6 +1,7 @@
 """The embedding loss compares what it says, and a model that is trained with it comes closer to its teacher."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +11,15 @@ from depthprune.errors import UserError
 from depthprune.evaluation.embedding import embed, mean_cosine
 from depthprune.healing.base import Cut, Schedule, TrainingData
 from depthprune.healing.methods.embedding import EmbeddingOptions, embedding
-from depthprune.healing.teaching.embeddings import EmbeddingLoss, relative_error
+from depthprune.healing.teaching.embeddings import check_embeddings, embedding_loss, relative_error, taught_states
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
 from depthprune.tasks.sentences import encode_texts
 from tiny_models import inputs, tiny_model, tiny_tokenizer, words
+
+LINES = words(40 * 5, line=5).splitlines()
+ROWS = TrainingData(encode_texts([line[: 3 + 3 * (i % 4)] for i, line in enumerate(LINES)], tiny_tokenizer(), 16),
+                    tiny_tokenizer())  # fmt: skip
 
 
 class Taught:
@@ -34,7 +39,8 @@ def student_of(full, dropped=(1, 2)):
 
 
 def loss_of(teacher, student, batch=None, **options):
-    return EmbeddingLoss(teacher, student, **options)(student, batch or inputs()).item()
+    taught, _ = taught_states(teacher, ROWS, Path())
+    return embedding_loss(taught, **options)(student, batch or inputs()).item()
 
 
 @pytest.mark.parametrize("head", ["base", "classification", "mlm"])
@@ -97,14 +103,32 @@ def test_a_teacher_of_another_size_and_an_encoder_decoder_are_refused():
     from transformers import BertConfig, BertModel, T5Config, T5Model
 
     wide = BertModel(BertConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2))
-    with pytest.raises(UserError, match="hidden states have 32 numbers a token and the model's 16"):
-        EmbeddingLoss(wide, tiny_model("bert", depth=2))
+    with pytest.raises(UserError, match="hidden states have 32 dimensions and the model's 16"):
+        check_embeddings(tiny_model("bert", depth=2), wide)
     t5 = T5Model(T5Config(vocab_size=60, d_model=8, d_kv=4, d_ff=8, num_layers=2, num_decoder_layers=2, num_heads=2))
     with pytest.raises(UserError, match="'t5' has both; heal it with another method"):
-        EmbeddingLoss(t5, t5)
+        check_embeddings(t5, t5)
+    frozen = tiny_model("bert", depth=2).requires_grad_(False)
+    with pytest.raises(UserError, match="is frozen, so there is nothing to train"):
+        check_embeddings(frozen, frozen)
 
 
 def test_weights_that_weigh_nothing_are_refused():
     for weights in ({"pooled": 0.0, "states": 0.0}, {"pooled": -1.0}):
         with pytest.raises(UserError, match="weights of a loss"):
             EmbeddingOptions(**weights)  # pyright: ignore[reportArgumentType]
+
+
+def test_states_that_are_kept_are_those_that_are_computed_anew(tmp_path):
+    full, batch_of = tiny_model("bert", "mlm", depth=3), [7, 0, 21, 4]
+    calls = []
+    full.register_forward_hook(lambda *_: calls.append(1))
+    anew, _ = taught_states(full, ROWS, tmp_path)
+    kept, how = taught_states(full, ROWS, tmp_path, read_once=False)
+    assert how.startswith("computed once; its states take ") and len(calls) == 1, "40 rows are one batch"
+    rows = ROWS.rows.remove_columns("length").select(batch_of).to_list()
+    batch = dict(tiny_tokenizer().pad(rows, return_tensors="pt"))
+    found = kept(torch.tensor(batch_of), batch)
+    assert len(calls) == 1 and found.shape == (4, batch["input_ids"].shape[1], 16)
+    expected = anew(None, batch) * batch["attention_mask"].unsqueeze(-1)
+    assert len(calls) == 2 and torch.allclose(found, expected, atol=5e-3) and not torch.equal(found, expected)

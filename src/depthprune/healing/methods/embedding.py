@@ -5,7 +5,9 @@ the full model's embeddings (Reimers and Gurevych, 2020, https://arxiv.org/abs/2
 of sentence-transformers, which minimises their squared error). No task is needed, and none is known to the model.
 """
 
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from depthprune.errors import UserError
@@ -54,6 +56,8 @@ def embedding(
 ) -> Healed:
     """Imitate the full model's sentence embeddings and last hidden states; needs no labels.
 
+    The teacher's states are computed once and kept on the disk where the rows are read more than once.
+
     Args:
         model: trained in place, with or without a head; a head learns nothing.
         data: rows; labels are ignored.
@@ -65,12 +69,26 @@ def embedding(
         on_step: called after each optimiser step.
 
     Raises:
-        UserError: the teacher's hidden states have another size, or the model is an encoder-decoder.
+        UserError: the teacher's hidden states have another size, the model is an encoder-decoder or all frozen, or the
+            disk has not enough room.
     """
-    from depthprune.healing.teaching.embeddings import EmbeddingLoss
-    from depthprune.healing.training import train
+    from depthprune.healing.teaching.embeddings import check_embeddings, embedding_loss, taught_states
+    from depthprune.healing.training import decided, train
+    from depthprune.scratch import scratch_folder
 
-    assert teacher is not None, "recipes are given one"
-    loss = EmbeddingLoss(teacher.model(), model, **asdict(options), pooling=teacher.pooling)
-    report = train(model, data, schedule, loss=loss, seed=seed, on_step=on_step)
-    return Healed(model, (report,) if report.steps else ())
+    assert teacher is not None, "a method that needs a teacher gets one"
+    if not schedule.num_epochs:
+        return Healed(model)
+    full, once = teacher.model(), schedule.num_epochs <= 1
+    check_embeddings(model, full)
+    started = time.perf_counter()
+    with scratch_folder("teacher") as folder:
+        numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
+        loss = partial(embedding_loss, **asdict(options), pooling=teacher.pooling)
+        schedule = decided(schedule, model, numbered, loss(taught_states(full, data, folder)[0]))
+        taught, how = taught_states(full, data, folder, precision=schedule.precision, read_once=once)
+        asked = time.perf_counter() - started
+        report = train(model, numbered, schedule, loss=loss(taught), seed=seed, on_step=on_step)
+    seconds = report.seconds + (0.0 if once else asked)
+    report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
+    return Healed(model, (report,), () if once else (f"the teacher's hidden states: {how}",))

@@ -34,19 +34,21 @@ BATCH = 64  # rows; those of like length go together
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of a teacher beside its logits.
+    """What is asked of a teacher.
 
     Args:
         states: which hidden states, as `output_hidden_states` counts them; none if empty.
         every_token: of every real token, or of the sentence token alone.
         sentence: id of the sentence token (`[CLS]`); the last real token stands for it if None.
         precision: `bfloat16` for autocast, as the student is trained in.
+        logits: of its head, one row a sequence.
     """
 
     states: tuple[int, ...] = ()
     every_token: bool = False
     sentence: int | None = None
     precision: str = "float32"
+    logits: bool = True
 
     def picked(self, hidden: Sequence[Tensor], batch: Mapping[str, Tensor], states: Sequence[int]) -> Tensor:
         """Return the vectors [S, N, D] of some hidden states, each [B, T, D]."""
@@ -69,11 +71,11 @@ class Taught:
     """What a teacher says to a batch.
 
     Args:
-        logits_BC: float32.
+        logits_BC: float32; None where they are not wanted.
         states_SND: None where none are wanted.
     """
 
-    logits_BC: Tensor
+    logits_BC: Tensor | None
     states_SND: Tensor | None
 
 
@@ -90,7 +92,7 @@ def ask(teacher: "PreTrainedModel", batch: Mapping[str, Tensor], wanted: Wanted)
     with torch.no_grad(), torch.autocast(teacher.device.type, dtype=torch.bfloat16, enabled=bfloat16):
         said = teacher(**batch, output_hidden_states=bool(wanted.states))
     states_SND = wanted.picked(said.hidden_states, batch, wanted.states) if wanted.states else None
-    return Taught(said.logits.float(), states_SND)
+    return Taught(said.logits.float() if wanted.logits else None, states_SND)
 
 
 def outputs_of(
@@ -101,7 +103,7 @@ def outputs_of(
     Args:
         teacher: in evaluation mode, without gradients.
         data: the rows; they are numbered from 0.
-        wanted: hidden states, beside logits.
+        wanted: logits, hidden states, or both.
         folder: temporary; for a file with the states.
         read_once: the training goes through the rows at most once, so that nothing is kept.
 
@@ -173,10 +175,10 @@ class _Kept:
             numbers = order[start : start + BATCH]
             batch: Any = collate(rows.select(numbers).to_list())
             said = ask(teacher, batch.to(teacher.device), wanted)
-            logits_BC = said.logits_BC.cpu()
-            if self._logits_RC is None:
-                self._logits_RC = torch.empty(len(order), logits_BC.shape[1])
-            self._logits_RC[torch.tensor(numbers)] = logits_BC
+            if said.logits_BC is not None:
+                if self._logits_RC is None:
+                    self._logits_RC = torch.empty(len(order), said.logits_BC.shape[1])
+                self._logits_RC[torch.tensor(numbers)] = said.logits_BC.cpu()
             if said.states_SND is not None and self._states_VSD is not None:
                 states_NSD = said.states_SND.clamp(-limit, limit).transpose(0, 1).to("cpu", KEPT_AS)
                 at = 0
@@ -189,8 +191,7 @@ class _Kept:
     def of(self, rows_B: Tensor, batch: Mapping[str, Tensor]) -> Taught:
         """Return what the teacher says to some rows, on the device of the batch."""
         device, numbers = batch["input_ids"].device, rows_B.tolist()
-        assert self._logits_RC is not None
-        logits_BC = self._logits_RC[torch.tensor(numbers)].to(device)
+        logits_BC = None if self._logits_RC is None else self._logits_RC[torch.tensor(numbers)].to(device)
         if self._states_VSD is None:
             return Taught(logits_BC, None)
         kept = [self._states_VSD[self._starts[number] : self._starts[number + 1]] for number in numbers]

@@ -75,6 +75,7 @@ def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], o
         rows_B = batch.pop("row")
         labels_B = batch.pop("labels", None)
         said = teacher(rows_B, batch)
+        assert said.logits_BC is not None, "they are wanted"
         given = {**batch, "labels": labels_B} if options.alpha < 1 else batch
         answer = model(**given, output_hidden_states=bool(states))
         total = options.alpha * logits_loss(answer.logits, said.logits_BC, options.temperature)
