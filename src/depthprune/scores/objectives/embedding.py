@@ -16,8 +16,8 @@ def embedding(output: Any, batch: "Batch", head: str | None, full_output: Any) -
     """One minus the cosine of the pooled embedding and the full model's; for models without a head."""
     from torch.nn import functional
 
-    from depthprune.tasks.pooling import pooled_BD
     from depthprune.scores.predictions import logits_of
+    from depthprune.tasks.pooling import pooled_BD
 
     ours_BD, theirs_BD = (
         pooled_BD(logits_of(states), batch.inputs["attention_mask"], batch.pooling) for states in (output, full_output)
