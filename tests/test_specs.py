@@ -42,6 +42,7 @@ OTHER_VALUES = {
     "heal.warmup": 0.1,
     "heal.validation_fraction": 0.1,
     "heal.patience": 2,
+    "heal.accumulation": 4,
     "heal.fine_tuned": True,
     "drop.order": (2, 1),
 }

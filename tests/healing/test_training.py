@@ -9,7 +9,7 @@ from depthprune.healing.precision import faster, faster_precision, interleaved_m
 from depthprune.healing.training import train as train_model
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.encoding import encode
-from tiny_models import tiny_model, tiny_tokenizer
+from tiny_models import ARCHITECTURES, build, tiny_model, tiny_tokenizer
 
 TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))
 
@@ -256,6 +256,28 @@ def test_an_epoch_is_chosen_only_where_there_are_rows_and_a_metric():
         chosen((), rows=encoded(32), validation_fraction=0.01)
     with pytest.raises(UserError, match="no metric to choose an epoch by"):
         train(num_epochs=1, validation_fraction=0.5)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_batch_in_parts_makes_the_steps_of_the_whole(outputs):
+    """Without dropout the gradients differ by their rounding alone; a step of AdamW is 1e-3 here."""
+
+    def after(**options):
+        row = ARCHITECTURES["bert"]
+        known = {"num_labels": outputs, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        model = build(row.classes["classification"], row.make_config(2, **known))
+        model.config.problem_type = "regression" if outputs == 1 else "single_label_classification"
+        rows = encoded(24)
+        rows = rows if outputs > 1 else rows.map(lambda row: {"labels": float(row["labels"])}, new_fingerprint="floats")
+        schedule = Schedule(num_epochs=2, batch_size=8, learning_rate=1e-3, precision="float32", **options)
+        report = train_model(model, TrainingData(rows, tiny_tokenizer()), schedule, seed=0)
+        return model, report
+
+    (whole, one), (parts, other) = after(), after(accumulation=4)
+    assert other.steps == one.steps == 6 and other.loss == pytest.approx(one.loss, rel=1e-4)
+    for (name, mine), theirs in zip(whole.named_parameters(), parts.parameters(), strict=True):
+        if not name.endswith("key.bias"):  # softmax cancels it; Adam makes steps of the rounding of its gradient
+            assert (mine - theirs).abs().max() < 2e-4, name
 
 
 def mean_loss(model) -> float:

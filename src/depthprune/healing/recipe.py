@@ -221,6 +221,7 @@ def _planned(step: Step, whole: Schedule) -> PlannedStep:
     schedule = replace(whole, **{name: values.pop(name) for name in STEP_ENTRIES if name in values})
     for item in options_of(Schedule).values():
         item.check(getattr(schedule, item.name), f"'{step}': {item.name}")
+    schedule.check_parts()
     return PlannedStep(healer, healer.options(**values) if healer.options is not None else None, schedule)
 
 

@@ -47,7 +47,10 @@ class HealingTrainer(Trainer):
         super().__init__(**more)
         self._loss, self._lengths, self._examples_a_step = loss, lengths, examples_a_step
         self._sum_of_losses: Tensor | float = 0.0
-        if loss is not None:
+        # Trainer has models scale their own loss for accumulation, which those of regressions do not.
+        if loss is None and self.args.gradient_accumulation_steps > 1:
+            self._loss = lambda model, batch: model(**batch).loss
+        if self._loss is not None:
             self.loss_is_scaled_for_ga = False  # it is a mean over a batch
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:

@@ -61,6 +61,9 @@ def train(
         raise UserError(f"there is no precision '{schedule.precision}'; it is one of {', '.join(PRECISIONS)}")
     if batch_size % processes.count():
         raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
+    shares = processes.count() * schedule.accumulation
+    if batch_size % shares:
+        raise UserError(f"a batch of {batch_size} cannot be split into {shares} parts; give a multiple of {shares}")
     if schedule.num_epochs == 0:
         return UNTRAINED
     best = None
@@ -74,7 +77,8 @@ def train(
             model,
             str(scratch),
             num_train_epochs=schedule.num_epochs,
-            per_device_train_batch_size=batch_size // processes.count(),
+            per_device_train_batch_size=batch_size // shares,
+            gradient_accumulation_steps=schedule.accumulation,
             learning_rate=schedule.learning_rate,
             weight_decay=schedule.weight_decay,
             bf16=precision == "bfloat16",

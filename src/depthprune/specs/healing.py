@@ -71,6 +71,22 @@ class Schedule:
         minimum=0,
         later=True,
     )
+    accumulation: int = option(
+        1, "Parts of a batch that are computed one after the other, which saves memory.", minimum=1, later=True
+    )
+
+    def check_parts(self) -> None:
+        """Refuse values that mean something only together.
+
+        Raises:
+            UserError: one is given without the other, or they do not fit.
+        """
+        if self.patience and not self.validation_fraction:
+            raise UserError("patience counts epochs that are no better on rows held out; it needs validation_fraction")
+        if self.batch_size % self.accumulation:
+            raise UserError(
+                f"a batch of {self.batch_size} cannot be split into {self.accumulation} parts; give a divisor"
+            )
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,7 @@ class HealSpec(Schedule):
             raise UserError("freeze_dropped is about the training before the drop; it needs epochs_before")
         if any(layer < 0 for layer in self.freeze_layers):
             raise UserError("freeze_layers are indices from 0 in the model that was given")
+        self.check_parts()
         if self.fine_tuned and self.teacher:
             raise UserError(
                 "a model that is fine_tuned is the teacher itself, and another is given; give one of the two"

@@ -40,7 +40,7 @@ def test_with_all_places_taken_the_student_runs_and_with_none_the_teacher(kind):
         mine, theirs = student(**batch).loss.item(), teacher(**batch).loss.item()
     found = []
     for chance in (1.0, 1e-12):
-        with replacement_loss(student, teacher, cut, ReplaceOptions(chance, 0), seed=0, precision="float32") as loss:
+        with replacement_loss(student, teacher, cut, ReplaceOptions(chance, 0), seed=0, schedule=Schedule()) as loss:
             found.append(loss(None, dict(batch)))
     assert found[0].item() == pytest.approx(mine, rel=1e-5) and found[1].item() == pytest.approx(theirs, rel=1e-5)
     assert abs(mine - theirs) > 1e-4
@@ -55,7 +55,7 @@ def test_places_are_taken_more_and_more_often():
     for layer in cut.modules(student, cut.present):
         layer.register_forward_hook(lambda *_: seen.append(step))
     batch = {**inputs(), "labels": torch.tensor([0, 1])}
-    with replacement_loss(student, teacher, cut, ReplaceOptions(0.1, 0.03), seed=0, precision="float32") as loss:
+    with replacement_loss(student, teacher, cut, ReplaceOptions(0.1, 0.03), seed=0, schedule=Schedule()) as loss:
         for step in range(40):  # noqa: B007
             loss(None, dict(batch)).backward()
     early, late = sum(at < 10 for at in seen), sum(at >= 30 for at in seen)

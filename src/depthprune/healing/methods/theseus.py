@@ -76,7 +76,7 @@ def replace_layers(
     inherit_weights(model, full, cut)
     if not schedule.num_epochs:
         return Healed(model)
-    with replacement_loss(model, full, cut, options, seed=seed, precision=schedule.precision) as loss:
+    with replacement_loss(model, full, cut, options, seed=seed, schedule=schedule) as loss:
         report = train(model, data, schedule, loss=loss, seed=seed, on_step=on_step)
     return Healed(model, (report,))
 

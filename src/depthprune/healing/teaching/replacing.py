@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from depthprune.healing.base import Cut
+from depthprune.healing.base import Cut, Schedule
 from depthprune.healing.teaching.mapping import layer_groups
 from depthprune.plan import LayerPlan
 from depthprune.surgery.bypass import hand_on
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacement_loss(
-    student: "PreTrainedModel", teacher: "PreTrainedModel", cut: Cut, options: Any, *, seed: int, precision: str
+    student: "PreTrainedModel", teacher: "PreTrainedModel", cut: Cut, options: Any, *, seed: int, schedule: Schedule
 ) -> Iterator["Loss"]:
     """Give the task's loss of the teacher with some groups of its layers replaced; gradients reach the student alone.
 
@@ -31,7 +31,7 @@ def replacement_loss(
         cut: which layers the student has.
         options: `base` and `rise` of the probability; see `methods.theseus`.
         seed: of the choice.
-        precision: `bfloat16` for autocast.
+        schedule: its precision is used for autocast, and its parts of a batch are one step.
     """
     tensors = (*teacher.parameters(), *teacher.buffers())
     whole = copy.deepcopy(teacher, {id(tensor): tensor for tensor in tensors}).train()
@@ -41,7 +41,7 @@ def replacement_loss(
     generator = torch.Generator().manual_seed(seed)
     idle = next(parameter for parameter in student.parameters() if parameter.requires_grad)
     replaced = [False] * len(mine)
-    step = 0
+    batches = 0
 
     def hook(group: int, first: bool) -> Any:
         def act(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -52,11 +52,11 @@ def replacement_loss(
         return act
 
     def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
-        nonlocal step
-        chance = min(1.0, options.base + options.rise * step)
+        nonlocal batches
+        chance = min(1.0, options.base + options.rise * (batches // schedule.accumulation))
         replaced[:] = (torch.rand(len(mine), generator=generator) < chance).tolist()
-        step += 1
-        bfloat16 = precision == "bfloat16"
+        batches += 1
+        bfloat16 = schedule.precision == "bfloat16"
         with torch.autocast(whole.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             value = whole(**batch).loss.float()
         # Where no layer that learns stands in its place, the step changes nothing.
