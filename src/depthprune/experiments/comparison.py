@@ -11,7 +11,7 @@ from depthprune.devices import resolve_device
 from depthprune.experiments.kept_checkpoints import hand_over
 from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
-from depthprune.experiments.specification import make_spec, needs_teacher, stack_depth, with_given_head
+from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
 from depthprune.experiments.store import DEFAULT_STORE, Store
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
@@ -19,7 +19,7 @@ from depthprune.output import check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import HealSpec
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, removal_order
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -57,8 +57,8 @@ def compare(
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
     teacher: str | Path | None = None,
-    max_length: int = 128,
-    seed: int = 42,
+    max_length: int = EvalSpec.max_length,
+    seed: int = RunSpec.seed,
     store: Path | str = DEFAULT_STORE,
     device: str = "auto",
     force: bool = False,
@@ -129,12 +129,14 @@ def compare(
         plan, order = chosen
     runs = Store(store)
 
+    def spec_of(chosen: LayerPlan) -> RunSpec:
+        return make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed, order=order)
+
     def one(chosen: LayerPlan, title: str, keep_model: bool) -> Result:
-        spec = make_spec(source, data, chosen, heal=heal, max_length=max_length, seed=seed, order=order)
         return run(
             source,
             data,
-            spec,
+            spec_of(chosen),
             chosen,
             store=runs,
             device=device,
@@ -149,7 +151,7 @@ def compare(
         full = one(plan, "full model", save)
         return Comparison(full, full)
     check_plan_early(source, plan, data)
-    teaches = not heal.teacher and needs_teacher(heal) and not with_given_head(source, data, heal).fine_tuned
+    teaches = teacher_run(spec_of(plan)) is not None
     full = one(dataclasses.replace(plan, dropped=()), "full model", teaches)
     return Comparison(full, one(plan, "pruned model", save))
 
@@ -162,8 +164,8 @@ def finetune(
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
     output: Path | str | None = None,
-    max_length: int = 128,
-    seed: int = 42,
+    max_length: int = EvalSpec.max_length,
+    seed: int = RunSpec.seed,
     store: Path | str = DEFAULT_STORE,
     device: str = "auto",
     force: bool = False,

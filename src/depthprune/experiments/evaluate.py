@@ -8,6 +8,7 @@ from depthprune.arguments import checked
 from depthprune.errors import LoadError
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
+from depthprune.specs import EvalSpec
 from depthprune.tasks import TaskOptions, load_task
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def evaluate(
     task: str,
     *,
     options: TaskOptions | None = None,
-    max_length: int = 128,
+    max_length: int = EvalSpec.max_length,
     batch_size: int = 32,
     device: str = "auto",
     allow_pickle: bool = False,

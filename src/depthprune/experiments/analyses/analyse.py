@@ -25,6 +25,7 @@ from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly
 from depthprune.result_file import replace_json
 from depthprune.sources import locate
+from depthprune.specs import EvalSpec
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def probe(
     options: TaskOptions | None = None,
     token: str | None = None,
     samples: int | None = None,
-    max_length: int = 128,
+    max_length: int = EvalSpec.max_length,
     seed: int = 42,
     batch_size: int = 32,
     store: Path | str = DEFAULT_STORE,
@@ -152,7 +153,7 @@ def similarity(
     *,
     options: TaskOptions | None = None,
     token: str | None = None,
-    max_length: int = 128,
+    max_length: int = EvalSpec.max_length,
     seed: int = 42,
     batch_size: int = 32,
     store: Path | str = DEFAULT_STORE,

@@ -27,7 +27,7 @@ from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
 from depthprune.experiments.sweeps.runner import run_jobs
 from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
 from depthprune.quiet import no_progress, quietly
-from depthprune.specs import HealSpec
+from depthprune.specs import EvalSpec, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 
 # A search for the output nearest the full model's measures best of all ways to choose (docs/results.md); the scores of
@@ -85,8 +85,8 @@ def auto(
     options: TaskOptions | None = None,
     heal: HealSpec | None = None,
     teacher: str | Path | None = None,
-    max_length: int = 128,
-    seed: int = 42,
+    max_length: int = EvalSpec.max_length,
+    seed: int = RunSpec.seed,
     store: Path | str = DEFAULT_STORE,
     workers: int | None = None,
     device: str = "auto",
