@@ -62,11 +62,10 @@ def test_the_hold_out_is_seeded_and_disjoint(tmp_path):
 
 
 def test_the_hold_out_has_a_seed_of_its_own_that_training_does_not_change(tmp_path):
-    from depthprune.experiments.sweeps.expansion import _task_options
     from depthprune.experiments.sweeps.grid import parse_sweep
 
     sweep = {"models": "m", "tasks": "custom", "strategies": "top", "counts": 1, "label_column": "label"}
-    one, other = (_task_options(parse_sweep({**sweep, "seeds": seeds})) for seeds in ([1, 2], [3]))
+    one, other = (parse_sweep({**sweep, "seeds": seeds}).options for seeds in ([1, 2], [3]))
     assert one == other and one.seed == TaskOptions().seed
 
 
