@@ -20,6 +20,12 @@ from depthprune.tasks import TaskOptions
 
 SPEC = RunSpec("sha256:00", EvalSpec("mrpc", "sha256:01"))
 GRID = {"models": "m", "tasks": "mrpc", "strategies": "top", "counts": 1}
+# What else a recipe has to say where it says this.
+NEEDED = {
+    "teacher": {"steps": "distill"},
+    "freeze_dropped": {"epochs_before": 1},
+    "patience": {"validation_fraction": 0.1},
+}
 TEXTS = {"steps": "two-step", "teacher": "full", "precision": "float32", "kind": "regression", "metric": "f1"}
 
 
@@ -86,8 +92,7 @@ def test_an_entry_of_a_recipe_is_an_option_a_key_of_a_sweep_and_in_the_digest_wh
     for command in "run", "auto", "sweep":
         assert f"  {item.flag} " in help_of(command)
     assert f"  {item.flag:<22} {name:<20} {item.about.help}\n" in CliRunner().invoke(app, ["list"]).output
-    needs = {"teacher": {"steps": "distill"}}.get(name, {"epochs_before": 1} if name == "freeze_dropped" else {})
-    grid = parse_sweep({**GRID, "heal": {**needs, name: other(item)}})
+    grid = parse_sweep({**GRID, "heal": {**NEEDED.get(name, {}), name: other(item)}})
     if name == "teacher":
         assert grid.teacher_of("default", "mrpc") == "full"
     else:
