@@ -1,13 +1,15 @@
-"""The choice of layers of one stack, as a value.
+"""The choice of layers of one stack, as a value, and which stack of a model is meant.
 
 Layer indices are 0-based and count the model that was given. No tensors, no models.
 """
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import index
+from typing import Any
 
 from depthprune.errors import PlanError
 
@@ -45,6 +47,27 @@ class LayerPlan:
         kept = _check_indices(kept, depth)
         return cls(depth, tuple(i for i in range(depth) if i not in set(kept)))
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LayerPlan":
+        """Return the plan that `to_dict` wrote.
+
+        Raises:
+            KeyError, TypeError: the values are no plan.
+            PlanError: they are a plan that cannot be.
+        """
+        numbers = [values["depth"], *values["dropped"]]
+        if not all(type(number) is int and number <= HIGHEST_LAYER for number in numbers):
+            raise TypeError("depth and dropped are not numbers of layers")
+        return cls(numbers[0], tuple(numbers[1:]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON has it, in records, in a checkpoint's history and between processes.
+
+        >>> LayerPlan(depth=6, dropped=(4, 5)).to_dict()
+        {'depth': 6, 'dropped': [4, 5]}
+        """
+        return {"depth": self.depth, "dropped": list(self.dropped)}
+
     @cached_property
     def kept(self) -> tuple[int, ...]:
         """Indices of the layers that stay, ascending."""
@@ -59,6 +82,44 @@ class LayerPlan:
     def new_index(self, layer: int) -> int | None:
         """Return where `layer` stands after the drop, or None where it is dropped."""
         return self.kept.index(layer) if layer in self.kept else None
+
+
+Plans = Mapping[str, LayerPlan]  # stack name → plan: what a command, a caller or a history says
+
+
+def choose_stack(depths: Mapping[str, int], name: str | None = None, *, advice: str, model: str = "the model") -> str:
+    """Return the name of the stack that is meant: the one that is named, or the only one.
+
+    Args:
+        depths: stack name → number of layers.
+        name: the stack, if one was named.
+        advice: what to do where there are several; ends the message.
+        model: how the message calls the model.
+
+    >>> choose_stack({"layers": 12}, advice="say which one")
+    'layers'
+
+    Raises:
+        PlanError: there are several and none is named, or the model has no such stack.
+    """
+    if name is None:
+        if len(depths) > 1:
+            raise PlanError(f"{model} has several stacks: {list_stacks(depths)}; {advice}")
+        return next(iter(depths))
+    if name not in depths:
+        close = difflib.get_close_matches(name, depths, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ";"
+        raise PlanError(f"{model} has no stack '{name}'{hint} it has {list_stacks(depths)}")
+    return name
+
+
+def list_stacks(depths: Mapping[str, int]) -> str:
+    """Write the stacks of a model with their depths.
+
+    >>> list_stacks({"encoder": 12, "decoder": 6})
+    "'encoder' (12 layers), 'decoder' (6 layers)"
+    """
+    return ", ".join(f"'{name}' ({depth} layers)" for name, depth in depths.items())
 
 
 def _check_indices(given: Iterable[int], depth: int) -> tuple[int, ...]:

@@ -210,7 +210,7 @@ def test_a_trained_model_keeps_the_modules_of_its_folder_and_has_a_card(tmp_path
     trained = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
     with torch.no_grad():
         trained.bert.embeddings.word_embeddings.weight += 1
-    history = provenance(source, LayerPlan(4, ()))
+    history = provenance(source, {"layers": LayerPlan(4, ())})
 
     save_made(trained, tmp_path / "out", source=source, provenance=history, training="two epochs on rows", name="mine")
 

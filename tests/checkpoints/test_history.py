@@ -44,7 +44,7 @@ def written(source: ModelSource, record: dict) -> ModelSource:
 
 def test_a_cut_is_told_in_the_numbers_of_the_first_model_and_of_the_given_one(tmp_path):
     source = locate(str(tiny_checkpoint(tmp_path / "bert", num_layers=6)))
-    once = provenance(source, LayerPlan(6, (1, 4)), strategy="top")
+    once = provenance(source, {"layers": LayerPlan(6, (1, 4))}, strategy="top")
 
     # The folder stands for the model that the first cut made.
     twice = provenance(written(source, once), {"layers": LayerPlan(4, (1,))}, scores={"layers": (0.5, 0.1, 0.4, 0.3)})
@@ -68,13 +68,13 @@ def test_a_cut_is_told_in_the_numbers_of_the_first_model_and_of_the_given_one(tm
 def test_a_plan_that_drops_nothing_adds_no_cut(tmp_path):
     source = locate(str(tiny_checkpoint(tmp_path / "bert", num_layers=4)))
 
-    assert provenance(source, LayerPlan(4, ()), more={"task": "cola"})["cuts"] == []
+    assert provenance(source, {"layers": LayerPlan(4, ())}, more={"task": "cola"})["cuts"] == []
     assert checkpoint_provenance(source, LayerPlan(4, ()), task="cola")["task"] == "cola"
 
 
 def test_weights_are_hashed_only_where_that_was_done_before(tmp_path):
     source = locate(str(tiny_checkpoint(tmp_path / "bert", num_layers=4)))
-    cheap = provenance(source, LayerPlan(4, (0,)))["cuts"][0]
+    cheap = provenance(source, {"layers": LayerPlan(4, (0,))})["cuts"][0]
     full = checkpoint_provenance(source, LayerPlan(4, (0,)))["cuts"][0]
 
     assert "identity" not in cheap and full["identity"] == source.identity

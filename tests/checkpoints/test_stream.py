@@ -213,7 +213,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_in_memory_and_as_bytes(n
     with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
         drop_checkpoint(source, tmp_path / "bytes", PLAN)
     with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
-        history = provenance(source, PLAN)
+        history = provenance(source, {"layers": PLAN})
         save_made(tiny_model("bert", depth=5), tmp_path / "memory", source=source, provenance=history)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
 
@@ -224,7 +224,7 @@ def test_a_cut_from_memory_and_one_of_bytes_have_the_same_files_and_history_besi
     source = source_of(folder)
 
     drop_checkpoint(source, tmp_path / "bytes" / "cut", PLAN)
-    cut, history = drop_layers(tiny_model("bert", depth=5), PLAN), provenance(source, PLAN)
+    cut, history = drop_layers(tiny_model("bert", depth=5), PLAN), provenance(source, {"layers": PLAN})
     save_made(cut, tmp_path / "memory" / "cut", source=source, provenance=history)
 
     bytes_, memory = tmp_path / "bytes" / "cut", tmp_path / "memory" / "cut"

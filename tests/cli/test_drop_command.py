@@ -40,7 +40,7 @@ def test_a_bare_plan_for_several_stacks_names_them(command, t5, tmp_path):
     answer = command("drop", t5, "--layers", "1", "--output", "out")
 
     assert answer.status == 2 and not list(tmp_path.iterdir())
-    assert "its stacks: 'encoder' (4 layers), 'decoder' (3 layers)" in answer.err
+    assert "several stacks: 'encoder' (4 layers), 'decoder' (3 layers)" in answer.err
 
 
 def test_the_cut_of_a_pickle_with_several_stacks_is_remembered_by_its_stacks(command, t5, tmp_path):

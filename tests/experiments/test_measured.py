@@ -147,5 +147,5 @@ def test_a_run_trains_in_what_the_full_models_record_says(here, tmp_path):
     recipe = {"heal": HealSpec(num_epochs=1), "max_length": 16, "seed": 1}
     whole, cut = (make_spec(source, data, LayerPlan(4, dropped), **recipe) for dropped in ((), (3,)))
     put_full_record(Store(tmp_path), "bfloat16", spec=whole)
-    result = run(source, data, cut, LayerPlan(4, (3,)), store=Store(tmp_path), profile=False)
+    result = run(source, data, cut, store=Store(tmp_path), profile=False)
     assert result.outcome["heal"]["precision"] == "bfloat16"

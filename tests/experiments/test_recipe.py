@@ -234,7 +234,7 @@ def test_runs_of_such_recipes_are_recorded_with_what_they_took(here, tmp_path):
     source = locate(str(here / "model"))
     data = load_task("custom", TaskOptions(str(here / "rows.csv"), ("text",), "label"))
     for job in expansion.jobs.values():
-        result = run(source, data, job.spec, job.plan, store=Store(tmp_path), save=bool(job.spec.drop.dropped))
+        result = run(source, data, job.spec, store=Store(tmp_path), save=bool(job.spec.drop.dropped))
         outcome = result.outcome
         assert outcome["profile"]["parameters"] <= outcome["profile"]["full_parameters"]
         if job.spec.drop.dropped:

@@ -58,7 +58,7 @@ def options_of(folder: Path) -> TaskOptions:
 def pruned(folder: Path, store: Path, heal: HealSpec, dropped: tuple[int, ...], **more):
     source, data, plan = locate(str(folder / "model")), load_task("custom", options_of(folder)), LayerPlan(3, dropped)
     spec = make_spec(source, data, plan, heal=heal, max_length=16, seed=1)
-    return run(source, data, spec, plan, store=Store(store), save=True, profile=False, **more)
+    return run(source, data, spec, store=Store(store), save=True, profile=False, **more)
 
 
 def head(model: Path) -> torch.Tensor:

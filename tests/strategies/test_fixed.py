@@ -177,6 +177,7 @@ def test_ways_that_exclude_each_other_or_lack_something_are_refused(given, messa
 
 
 TWO = {"encoder": 12, "decoder": 6}
+SEVERAL = "the model has several stacks: 'encoder' (12 layers), 'decoder' (6 layers)"
 
 
 @pytest.mark.parametrize(
@@ -206,12 +207,12 @@ def test_a_single_stack_need_not_be_named():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"layers": ["1"]}, "--layers 1 does not say of which stack: --layers STACK=1; its stacks: 'encoder' (12"),
-        ({"strategy": "top", "counts": ["2"]}, "--count 2 does not say of which stack"),
-        ({"strategy": "top"}, "--strategy top needs --count STACK=K; its stacks: 'encoder' (12 layers), 'decoder'"),
-        ({"strategy": "top", "layers": ["encoder=1", "decoder=1"]}, "--strategy top needs --count STACK=K"),
+        ({"layers": ["1"]}, f"{SEVERAL}; say which one --layers 1 is about: --layers STACK=1"),
+        ({"strategy": "top", "counts": ["2"]}, f"{SEVERAL}; say which one --count 2 is about: --count STACK=2"),
+        ({"strategy": "top"}, f"{SEVERAL}; --strategy top needs --count STACK=K"),
+        ({"strategy": "top", "layers": ["encoder=1", "decoder=1"]}, f"{SEVERAL}; --strategy top needs --count STACK=K"),
         ({"layers": ["encodr=1"]}, "the model has no stack 'encodr'; did you mean 'encoder'?"),
-        ({"layers": ["x=1"]}, "the model has no stack 'x'; its stacks: 'encoder' "),
+        ({"layers": ["x=1"]}, "the model has no stack 'x'; it has 'encoder' (12 layers), "),
         ({"layers": ["encoder=1", "encoder=2"]}, "--layers is given twice for the stack 'encoder'"),
         ({"layers": ["encoder=1"], "keep": ["encoder=2"]}, "--layers and --keep exclude each other"),
         ({"strategy": "top", "counts": ["decoder=two"]}, "--count two is not a number"),

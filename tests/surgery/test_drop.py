@@ -313,6 +313,6 @@ def test_a_bypass_of_two_stacks_needs_a_stack_that_exists():
     entries = {"d_model": 16, "d_kv": 8, "num_heads": 2, "d_ff": 24, "vocab_size": 60}
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**entries, num_layers=4))
 
-    for stack, message in ((None, "several stacks"), ("encodr", "no stack 'encodr'; it has 'encoder', 'decoder'")):
+    for stack, message in ((None, "several stacks"), ("encodr", "no stack 'encodr'; did you mean 'encoder'")):
         with pytest.raises(PlanError, match=message), bypassed(model, (1,), stack=stack):
             pass

@@ -1,8 +1,4 @@
-"""What a streamed drop does to a checkpoint, worked out before a byte is written. No torch.
-
-Here the paths of a `Stack` are those of the checkpoint's tensors, which need not be those of the modules: ViT stores
-`encoder.layer.0…` for a module under `layers.0`.
-"""
+"""What a streamed drop does to a checkpoint, worked out before a byte is written. No torch."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -12,13 +8,12 @@ from typing import Any
 
 from depthprune.checkpoints.layout import Checkpoint, StoredTensor, find_prefix, split_name
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 from depthprune.surgery.config.depth import check_supported, depth_keys, edited, holder
 from depthprune.surgery.config.entries import BEYOND_THE_STACK
 from depthprune.surgery.config.quantised import check_plain
 from depthprune.surgery.sized_tensors import Kept, kept_part
-from depthprune.surgery.stacks import Stack, new_names
+from depthprune.surgery.stacks import TensorPlans, TensorStack, new_names
 
 
 @dataclass(frozen=True)
@@ -63,14 +58,14 @@ class Cut:
     """What a streamed drop does.
 
     Args:
-        plans: stack, with the checkpoint's paths → plan.
+        plans: the plan of each stack that is cut.
         kept: new name → what stays, in the order of the source.
         dropped: the tensors that go.
         config: the new config.json.
         checkpoint: the source.
     """
 
-    plans: Mapping[Stack, LayerPlan]
+    plans: TensorPlans
     kept: Mapping[str, Piece]
     dropped: tuple[StoredTensor, ...]
     config: dict[str, Any]
@@ -88,7 +83,7 @@ class Cut:
         return before, sum(prod(piece.shape) for piece in self.kept.values())
 
 
-def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[str, Stack] | None:
+def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[str, TensorStack] | None:
     """Return the one stack of a model whose config.json and tensor names leave no doubt, else None."""
     keys = depth_keys(source.config)
     if len(keys) != 1:
@@ -99,12 +94,12 @@ def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[s
     prediction = range(depth, depth + _beyond(source.config))
     names = (n for n in checkpoint.tensors if (split := split_name(n)) is None or split[1] not in prediction)
     try:
-        return {"layers": Stack("layers", (find_prefix(names, depth),), key, depth)}
+        return {"layers": TensorStack("layers", (find_prefix(names, depth),), key, depth)}
     except CannotDropError:
         return None
 
 
-def plan_cut(source: ModelSource, plans: Mapping[Stack, LayerPlan], checkpoint: Checkpoint) -> Cut:
+def plan_cut(source: ModelSource, plans: TensorPlans, checkpoint: Checkpoint) -> Cut:
     """Work out which tensors go and what the new configuration is; writes nothing.
 
     Raises:
@@ -131,7 +126,7 @@ def _beyond(config: Mapping[str, Any]) -> int:
     return max((value for name in BEYOND_THE_STACK if isinstance(value := config.get(name), int)), default=0)
 
 
-def _check_depth(source: ModelSource, stack: Stack, checkpoint: Checkpoint) -> None:
+def _check_depth(source: ModelSource, stack: TensorStack, checkpoint: Checkpoint) -> None:
     """Refuse weights that have more or fewer layers than config.json says."""
     beyond = _beyond(holder(copy.deepcopy(source.config), stack.depth_key))
     for path in stack.paths:

@@ -6,7 +6,7 @@ Adapters of the model are cut along with it, and a sentence-transformers folder 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from depthprune.checkpoints.publish import write_beside_weights
 from depthprune.checkpoints.stream import Opened, beyond, compare_logits, fill, opened
 from depthprune.errors import LoadError, UserError
 from depthprune.output import check_outside, whole_folder
-from depthprune.plan import LayerPlan, format_layers
+from depthprune.plan import LayerPlan, Plans, format_layers
 from depthprune.sources import ModelSource, locate
 from depthprune.surgery.coverage import check_verified
-from depthprune.surgery.stacks import Stack, match_plans
+from depthprune.surgery.stacks import Stack, depths_of, match_plans
 
 ADAPTERS = "adapters"
 LEVELS = ("headers", "full", "logits")
@@ -39,7 +39,7 @@ class Decision:
         scores: stack name → the scores of its layers, where it chose by these.
     """
 
-    plans: Mapping[str, LayerPlan]
+    plans: Plans
     strategy: str | None = None
     scores: Mapping[str, Sequence[float]] | None = None
 
@@ -118,8 +118,7 @@ def drop_checkpoint(
     check_outside(target, root or source.path)
     with planned(source, plan, modules=bool(folders)) as (given, cut, decision):
         check_verified(beyond(given, cut), verify)
-        plans = {stack.name: plan for stack, plan in cut.plans.items()}
-        history = provenance(source, plans, strategy=decision.strategy, scores=decision.scores)
+        history = provenance(source, decision.plans, strategy=decision.strategy, scores=decision.scores)
         with whole_folder(target, num_bytes=cut.kept_bytes) as partial:
             inside = partial / source.path.relative_to(root or source.path)
             inside.mkdir(parents=True, exist_ok=True)
@@ -137,14 +136,15 @@ def drop_checkpoint(
                 prove=prove,
                 root=root,
                 parameters=cut.parameters,
-                command=command_for(source, plans),
+                command=command_for(source, decision.plans),
                 library="transformers" if root is None else "sentence-transformers",
             )
             for adapter in folders:
                 place = partial / ADAPTERS / adapter.resolve().name
                 cut_adapter(adapter, place, plans=_all_stacks(given, cut), base_model=str(target), provenance=history)
     written = tuple(target / ADAPTERS / adapter.resolve().name for adapter in folders)
-    return DroppedCheckpoint(target, plans, cut.parameters, (cut.checkpoint.num_bytes, cut.kept_bytes), written, proof)
+    num_bytes = cut.checkpoint.num_bytes, cut.kept_bytes
+    return DroppedCheckpoint(target, dict(decision.plans), cut.parameters, num_bytes, written, proof)
 
 
 def check_level(verify: str) -> None:
@@ -183,11 +183,11 @@ def planned(source: ModelSource, plan: Any, *, modules: bool = False) -> Iterato
     """
     with opened(source, modules=modules) as given:
         if callable(plan):
-            plan = plan({name: stack.depth for name, stack in given.stacks.items()})
-        plans = match_plans(given.stacks, plan.plans if isinstance(plan, Decision) else plan)
+            plan = plan(depths_of(given.stacks))
+        decision = plan if isinstance(plan, Decision) else Decision(plan)
+        plans = match_plans(given.stacks, decision.plans)
         cut = plan_cut(source, plans, given.checkpoint)
-        named = {stack.name: stack_plan for stack, stack_plan in plans.items()}
-        yield given, cut, plan if isinstance(plan, Decision) else Decision(named)
+        yield given, cut, replace(decision, plans={stack.name: stack_plan for stack, stack_plan in plans.items()})
 
 
 def proof_of(answer: Mapping[str, Any], verify: str, logits: str = "") -> str:
@@ -197,18 +197,18 @@ def proof_of(answer: Mapping[str, Any], verify: str, logits: str = "") -> str:
     return how + more[verify]
 
 
-def _all_stacks(given: Opened, cut: Cut) -> dict[Stack, LayerPlan]:
+def _all_stacks(given: Opened, cut: Cut) -> dict[Stack[str], LayerPlan]:
     """Return every stack under the paths of its tensors and of its modules, those that lose nothing too."""
     plans = {stack.name: plan for stack, plan in cut.plans.items()}
     found = {}
     for name, stack in given.stacks.items():
         paths = tuple(dict.fromkeys((*stack.paths, *given.modules.get(name, ()))))
-        both = Stack(name, paths, stack.depth_key, stack.depth)
+        both = Stack[str](name, paths, stack.depth_key, stack.depth)
         found[both] = plans.get(name, LayerPlan(stack.depth, ()))
     return found
 
 
-def command_for(source: ModelSource, plans: Mapping[str, LayerPlan]) -> str | None:
+def command_for(source: ModelSource, plans: Plans) -> str | None:
     """Return a command that makes this cut again, without the paths of this machine; none where nothing was dropped."""
     name = source.name if source.commit is not None else source.path.resolve().name
     layers = {stack: format_layers(plan.dropped) for stack, plan in plans.items() if plan.dropped}

@@ -20,7 +20,7 @@ from typing import Any
 
 from depthprune.checkpoints.layout import file_inside
 from depthprune.errors import LoadError, PlanError
-from depthprune.plan import HIGHEST_LAYER, LayerPlan, format_layers
+from depthprune.plan import LayerPlan, Plans, format_layers
 from depthprune.sources import ModelSource
 
 PROVENANCE_FILE = "depthprune.json"
@@ -38,7 +38,6 @@ PACKAGES = (
 )
 
 Cut = dict[str, Any]
-Plans = LayerPlan | Mapping[str, LayerPlan]
 
 
 def versions() -> dict[str, str]:
@@ -85,10 +84,7 @@ def _plans(cut: Cut) -> dict[str, LayerPlan]:
     stacks = cut.get("stacks", {ONLY_STACK: cut})
     plans = {}
     for name, entry in stacks.items():
-        numbers = [entry["depth"], *entry["dropped"]]
-        if not all(type(number) is int and number <= HIGHEST_LAYER for number in numbers):
-            raise TypeError("depth and dropped are not numbers of layers")
-        plans[name] = LayerPlan(numbers[0], tuple(numbers[1:]))
+        plans[name] = LayerPlan.from_dict(entry)
     return plans
 
 
@@ -193,7 +189,7 @@ def plan_from_original(
 
 
 def plans_from_original(
-    folder: Path, depths: Mapping[str, int], choose: Callable[[Mapping[str, int]], Mapping[str, LayerPlan]]
+    folder: Path, depths: Mapping[str, int], choose: Callable[[Mapping[str, int]], Plans]
 ) -> dict[str, LayerPlan]:
     """Let a person choose in the numbering of the first model, and turn the choice into plans for the present one.
 
@@ -232,7 +228,7 @@ def provenance(
 
     Args:
         source: the model that was cut.
-        plans: the plan, or stack name → plan.
+        plans: stack name → plan; `ONLY_STACK` where the model has one.
         strategy: name of what chose the layers.
         scores: stack name → score of every layer that was given, where there are any.
         more: further entries beside the cuts.
@@ -240,15 +236,14 @@ def provenance(
     Raises:
         LoadError: the source's own history is broken or does not fit.
     """
-    named = {ONLY_STACK: plans} if isinstance(plans, LayerPlan) else plans
     history = read_history(source.path)
     cuts = list(history)
-    if any(plan.dropped for plan in named.values()):
+    if any(plan.dropped for plan in plans.values()):
         cut: Cut = {"source": source.name if source.commit is not None else Path(source.name).resolve().name}
         if source.commit is not None or "identity" in vars(source):
             cut["identity"] = source.identity
         cut["header_hash"] = header_hash(source)
-        cut["stacks"] = {name: _stack_entry(history, name, plan) for name, plan in named.items()}
+        cut["stacks"] = {name: _stack_entry(history, name, plan) for name, plan in plans.items()}
         cut |= {"strategy": strategy} if strategy is not None else {}
         cut |= {"scores": {name: list(values) for name, values in scores.items()}} if scores is not None else {}
         cuts.append(cut)
@@ -258,8 +253,7 @@ def provenance(
 def _stack_entry(history: Sequence[Cut], name: str, plan: LayerPlan) -> dict[str, Any]:
     present = original_kept(history, name, plan.depth)
     return {
-        "depth": plan.depth,
-        "dropped": list(plan.dropped),
+        **plan.to_dict(),
         "original_depth": _trace(history, name, plan.depth)[0],
         "original_dropped": [present[layer] for layer in plan.dropped],
         "original_kept": [present[layer] for layer in plan.kept],

@@ -15,7 +15,7 @@ from depthprune.checkpoints.header import LARGEST_HEADER, parse_json, read_file,
 from depthprune.checkpoints.header import LENGTH_BYTES as LENGTH_BYTES
 from depthprune.checkpoints.header import StoredTensor as StoredTensor
 from depthprune.errors import CannotDropError, LoadError
-from depthprune.surgery.stacks import LAYER_INDEX
+from depthprune.surgery.stacks import LAYER_INDEX, TensorPrefix
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -176,7 +176,7 @@ def split_name(name: str) -> tuple[str, int, str] | None:
     return (".".join(parts[:at]), int(parts[at]), ".".join(parts[at + 1 :])) if 0 < at < len(parts) - 1 else None
 
 
-def find_prefix(names: Iterable[str], depth: int) -> str:
+def find_prefix(names: Iterable[str], depth: int) -> TensorPrefix:
     """Return what stands before the layer index in the names of a checkpoint's tensors.
 
     A stack is a group of names `PREFIX.0.…` to `PREFIX.(depth - 1).…` that is not inside another.
@@ -194,7 +194,7 @@ def find_prefix(names: Iterable[str], depth: int) -> str:
             indices[split[0]].add(split[1])
     found = sorted(prefix for prefix, seen in indices.items() if len(seen) == depth == max(seen) + 1)
     if len(found) == 1:
-        return found[0]
+        return TensorPrefix(found[0])
     if found:
         several = ", ".join(shown(prefix).strip("'") for prefix in found[:4])
         raise CannotDropError(f"the checkpoint has several stacks of {depth} layers ({several}); one is needed")

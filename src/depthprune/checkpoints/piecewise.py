@@ -17,9 +17,10 @@ from transformers import PreTrainedModel
 from depthprune.checkpoints.layout import Checkpoint, find_prefix, read_checkpoint
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.loading import model_class
+from depthprune.plan import choose_stack
 from depthprune.sources import ModelSource
 from depthprune.surgery.modules import REFUSALS, first_line, probe_stacks
-from depthprune.surgery.stacks import Stack
+from depthprune.surgery.stacks import ModuleStack, TensorPrefix, TensorStack, depths_of
 
 
 class PiecewiseModel:
@@ -37,6 +38,7 @@ class PiecewiseModel:
     Raises:
         LoadError: the weights are not safetensors, or do not fit the class.
         CannotDropError: the layers cannot be told apart by the names of their tensors.
+        PlanError: see `plan.choose_stack`.
     """
 
     def __init__(self, source: ModelSource, stack: str | None = None, *, dtype: str = "auto"):
@@ -45,9 +47,7 @@ class PiecewiseModel:
         self._source = source
         self._class, self._config = model_class(source)
         stacks = probe_stacks(self._class, self._config)
-        if stack is None and len(stacks) > 1:
-            raise CannotDropError(f"the model has several stacks; say which: --stack {' | '.join(stacks)}")
-        self.stack = stacks[stack] if stack else next(iter(stacks.values()))
+        self.stack = stacks[choose_stack(depths_of(stacks), stack, advice="say which one with --stack")]
         if len(self.stack.paths) != 1:
             raise CannotDropError("--layerwise needs layers that are modules of their own; leave it out")
         if dtype == "auto":
@@ -55,7 +55,7 @@ class PiecewiseModel:
         self._dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         checkpoint = read_checkpoint(source.path)
         prefix = _prefix(self.stack, self._class.base_model_prefix, checkpoint)
-        self._checkpoint, self._layers = checkpoint, Stack("", (prefix,), "", self.stack.depth)
+        self._checkpoint, self._layers = checkpoint, TensorStack("", (prefix,), "", self.stack.depth)
         outside = [name for name in checkpoint.tensors if self._layers.layer_of(name) is None]
         self._outside = self._read(outside)
         self._advise(0, "POSIX_FADV_WILLNEED")
@@ -112,7 +112,7 @@ class PiecewiseModel:
         return model.eval()
 
 
-def _with_empty_layers(base: type[PreTrainedModel], stack: Stack, keep: int | None) -> type[PreTrainedModel]:
+def _with_empty_layers(base: type[PreTrainedModel], stack: ModuleStack, keep: int | None) -> type[PreTrainedModel]:
     """Return `base` with empty modules for the layers of a stack, save one."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
@@ -126,10 +126,10 @@ def _with_empty_layers(base: type[PreTrainedModel], stack: Stack, keep: int | No
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
 
 
-def _prefix(stack: Stack, base: str, checkpoint: Checkpoint) -> str:
+def _prefix(stack: ModuleStack, base: str, checkpoint: Checkpoint) -> TensorPrefix:
     """Return what stands before the index of a layer in the names of the checkpoint's tensors."""
-    for candidate in (stack.path, stack.path.removeprefix(f"{base}."), f"{base}.{stack.path}"):
-        found = Stack("", (candidate,), "", stack.depth)
+    for candidate in map(TensorPrefix, (stack.path, stack.path.removeprefix(f"{base}."), f"{base}.{stack.path}")):
+        found = TensorStack("", (candidate,), "", stack.depth)
         if {(found.layer_of(name) or (None,))[0] for name in checkpoint.tensors} - {None} == set(range(stack.depth)):
             return candidate
     return find_prefix(checkpoint.tensors, stack.depth)

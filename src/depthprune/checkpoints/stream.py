@@ -35,7 +35,7 @@ from depthprune.scratch import scratch_folder
 from depthprune.sources import ModelSource
 from depthprune.surgery.config.depth import depth_keys, edited_generation, holder
 from depthprune.surgery.coverage import Beyond, source_beyond_census
-from depthprune.surgery.stacks import Stack
+from depthprune.surgery.stacks import ModulePath, TensorPrefix, TensorStack
 
 GENERATION = "generation_config.json"
 
@@ -47,15 +47,15 @@ class Opened:
     Args:
         source: the model.
         checkpoint: its tensors.
-        stacks: name → stack, with the checkpoint's paths.
+        stacks: by name.
         modules: name → paths of the same stack's module lists; empty where nobody had to ask.
         prover: the child process.
     """
 
     source: ModelSource
     checkpoint: Checkpoint
-    stacks: dict[str, Stack]
-    modules: dict[str, tuple[str, ...]]
+    stacks: dict[str, TensorStack]
+    modules: dict[str, tuple[ModulePath, ...]]
     prover: Prover
 
 
@@ -77,13 +77,15 @@ def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
         checkpoint = read_checkpoint(source.path)
         check_depths(depth_keys(source.config), checkpoint.tensors)
         stacks = stacks_in_plain_sight(source, checkpoint)
-        paths: dict[str, tuple[str, ...]] = {}
+        paths: dict[str, tuple[ModulePath, ...]] = {}
         if stacks is None or modules:
             prover.ask({"do": "describe", **_named(source)})
             entries = prover.answer()["stacks"]
-            paths = {entry["name"]: tuple(entry["modules"]) for entry in entries}
+            paths = {entry["name"]: tuple(map(ModulePath, entry["modules"])) for entry in entries}
             stacks = stacks or {
-                entry["name"]: Stack(entry["name"], tuple(entry["prefixes"]), entry["depth_key"], entry["depth"])
+                entry["name"]: TensorStack(
+                    entry["name"], tuple(map(TensorPrefix, entry["prefixes"])), entry["depth_key"], entry["depth"]
+                )
                 for entry in entries
             }
         yield Opened(source, checkpoint, stacks, paths, prover)
@@ -219,4 +221,4 @@ def _named(source: ModelSource) -> dict[str, Any]:
 
 
 def _asked(cut: Cut) -> dict[str, Any]:
-    return {stack.depth_key: [plan.depth, list(plan.dropped)] for stack, plan in cut.plans.items()}
+    return {stack.depth_key: plan.to_dict() for stack, plan in cut.plans.items()}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.plan_files import check_alone, check_strategy, plan_from_file
-from depthprune.plan import LayerPlan, format_layers
+from depthprune.cli.plan_files import check_alone, check_strategy, decision_from_file
+from depthprune.plan import Plans, format_layers
 
 if TYPE_CHECKING:
     from depthprune.checkpoints.cut import Cut
@@ -100,10 +100,9 @@ def drop(
     def decide(depths: Mapping[str, int]) -> Decision:
         if by_file:
             options_of = {"counts": count, "threshold": threshold, "select": select, "protect": protect}
-            plans, decided_by = plan_from_file(source, depths, scores, search, strategy, **options_of)
-            return Decision(plans, **decided_by)
+            return decision_from_file(source, depths, scores, search, strategy, **options_of)
 
-        def say(of: Mapping[str, int]) -> dict[str, LayerPlan]:
+        def say(of: Mapping[str, int]) -> Plans:
             return plan_stacks(of, strategy=strategy, counts=count or (), layers=layers or (), keep=keep or ())
 
         plans = plans_from_original(source.path, depths, say) if original_indices else say(depths)
@@ -145,15 +144,14 @@ def _preview(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Decis
     from depthprune.checkpoints.drop import planned, proof_of
     from depthprune.checkpoints.stream import beyond, proving
 
-    with planned(source, decide) as (given, cut, _):
+    with planned(source, decide) as (given, cut, decision):
         with proving(given, cut, cache=True) as verdict:
             answer = verdict()
         _show_tensors(cut)
         if (why := beyond(given, cut)) is not None:
             print(f"{why.reason}: the cut will need --verify logits")
-    plans = {stack.name: plan for stack, plan in cut.plans.items()}
-    _show_plans(plans)
-    _show_sizes(plans, cut.parameters, (cut.checkpoint.num_bytes, cut.kept_bytes))
+    _show_plans(decision.plans)
+    _show_sizes(decision.plans, cut.parameters, (cut.checkpoint.num_bytes, cut.kept_bytes))
     if all(answer.get("cache_bytes_per_token") or [None]):
         old, new = answer["cache_bytes_per_token"]
         print(f"cache: {old:,} → {new:,} bytes per token")
@@ -168,10 +166,11 @@ def _in_memory(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Dec
     from depthprune.loading import load_model
     from depthprune.profiling.footprint import num_parameters
     from depthprune.surgery import drop_layers, find_stacks
+    from depthprune.surgery.stacks import depths_of
 
     whole = load_model(source)
     before = num_parameters(whole)
-    decision = decide({name: stack.depth for name, stack in find_stacks(whole).items()})
+    decision = decide(depths_of(find_stacks(whole)))
     plans = decision.plans
     cut = drop_layers(whole, plans)
     _ = source.identity  # a pickle is hashed whole in any case
@@ -190,15 +189,13 @@ def _in_memory(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Dec
     print(f"checkpoint: {output} (proved: plain from_pretrained takes exactly these tensors)")
 
 
-def _show_plans(plans: Mapping[str, LayerPlan]) -> None:
+def _show_plans(plans: Plans) -> None:
     for name, plan in plans.items():
         of = f" of {plan.depth}" if name == "layers" else f" of {plan.depth} ({name})"
         print(f"dropped layers {format_layers(plan.dropped) or 'none'}{of}, kept {format_layers(plan.kept)}")
 
 
-def _show_sizes(
-    plans: Mapping[str, LayerPlan], parameters: tuple[int, int], num_bytes: tuple[int, int] | None = None
-) -> None:
+def _show_sizes(plans: Plans, parameters: tuple[int, int], num_bytes: tuple[int, int] | None = None) -> None:
     before, after = parameters
     if before == after and any(plan.dropped for plan in plans.values()):
         print("one layer's weights serve every pass: the number of passes falls, and no parameter goes")

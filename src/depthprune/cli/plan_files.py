@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from depthprune.errors import PlanError
-from depthprune.plan import LayerPlan
+from depthprune.plan import LayerPlan, list_stacks
 
 if TYPE_CHECKING:
+    from depthprune.checkpoints.drop import Decision
     from depthprune.sources import ModelSource
 
 
@@ -51,7 +52,7 @@ def check_alone(scores: Path | None, search: Path | None, *, layers, keep, origi
         raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
 
 
-def plan_from_file(
+def decision_from_file(
     source: "ModelSource",
     depths: Mapping[str, int],
     scores: Path | None,
@@ -62,15 +63,13 @@ def plan_from_file(
     threshold: float | None = None,
     select: str | None = None,
     protect: str | None = None,
-) -> tuple[dict[str, LayerPlan], dict[str, Any]]:
-    """Make a plan from scores or from what a search found.
-
-    Returns:
-        The plan of the stack; and `strategy`, and `scores` where there are any, for the checkpoint's history.
+) -> "Decision":
+    """Choose layers by scores or by what a search found.
 
     Raises:
         UserError: the file is of another model, or has no such plan.
     """
+    from depthprune.checkpoints.drop import Decision
     from depthprune.scores import read_scores
     from depthprune.strategies.scored import plan_scored
     from depthprune.strategies.search_result import read_search_result
@@ -84,7 +83,7 @@ def plan_from_file(
         if count is None:
             raise PlanError(f"--search needs --count: it has plans for {', '.join(map(str, sorted(found.plans)))}")
         name = f"{found.method} search ({found.objective['name']})"
-        return _of_stack(found.stack, found.plan(count), depths), {"strategy": name}
+        return Decision(_of_stack(found.stack, found.plan(count), depths), name)
     assert scores is not None
     known = read_scores(scores)
     known.check_model(source.identity)
@@ -97,10 +96,7 @@ def plan_from_file(
         protect=protect,
     )
     method = strategy or known.method
-    return _of_stack(known.stack, plan, depths), {
-        "strategy": method,
-        "scores": {known.stack: known.of(method).layers},
-    }
+    return Decision(_of_stack(known.stack, plan, depths), method, {known.stack: known.of(method).layers})
 
 
 def _count(counts: Sequence[str] | None, stack: str) -> int | None:
@@ -114,6 +110,6 @@ def _count(counts: Sequence[str] | None, stack: str) -> int | None:
 
 def _of_stack(stack: str, plan: LayerPlan, depths: Mapping[str, int]) -> dict[str, LayerPlan]:
     if depths.get(stack) != plan.depth:
-        known = ", ".join(f"'{name}' ({depth} layers)" for name, depth in depths.items())
-        raise PlanError(f"the file is about a stack '{stack}' of {plan.depth} layers, and the model has {known}")
+        which = f"a stack '{stack}' of {plan.depth} layers"
+        raise PlanError(f"the file is about {which}, and the model has {list_stacks(depths)}")
     return {stack: plan}

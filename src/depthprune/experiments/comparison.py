@@ -137,7 +137,6 @@ def compare(
             source,
             data,
             spec_of(chosen),
-            chosen,
             store=runs,
             device=device,
             save=keep_model,

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from depthprune.checkpoints.history import Plans, provenance, versions
+from depthprune.checkpoints.history import ONLY_STACK, provenance, versions
+from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
 
 
@@ -35,8 +36,8 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     }
 
 
-def checkpoint_provenance(source: ModelSource, plan: Plans, **more: Any) -> dict[str, Any]:
-    """Return the content of `depthprune.json` for a checkpoint cut from `source`, with the hash of all its weights.
+def checkpoint_provenance(source: ModelSource, plan: LayerPlan, **more: Any) -> dict[str, Any]:
+    """Return the content of `depthprune.json` for a checkpoint cut from `source`, whose weights are hashed for it.
 
     A source that was cut before brings its own history, which stays, oldest first
     (`checkpoints.history.provenance`).
@@ -45,7 +46,7 @@ def checkpoint_provenance(source: ModelSource, plan: Plans, **more: Any) -> dict
         LoadError: the source's own history is broken or does not fit.
     """
     _ = source.identity  # what is known is recorded
-    return provenance(source, plan, more=more)
+    return provenance(source, {ONLY_STACK: plan}, more=more)
 
 
 def _processor() -> str | None:

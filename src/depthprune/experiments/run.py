@@ -14,6 +14,7 @@ from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, keep
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import load_model, teacher_of
 from depthprune.experiments.predictions import Predictions, write_predictions
+from depthprune.experiments.specification import stack_depth
 from depthprune.experiments.store import Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.recipe import heal, resolve, show, together
@@ -60,7 +61,6 @@ def run(
     source: ModelSource,
     data: TaskData,
     spec: RunSpec,
-    plan: LayerPlan,
     *,
     store: Store,
     device: str = "cpu",
@@ -77,7 +77,7 @@ def run(
     Args:
         source: the model; `spec.model` is its identity.
         data: the task's rows; `spec.evaluation.data` is their fingerprint.
-        plan: the layers to drop; `spec.drop` has their indices.
+        spec: what the run is, the layers to drop among it.
         device: `cpu` or `cuda`.
         save: keep the checkpoint in the store. A stored run without one, there or where it was moved, is run again.
         teaches: keep the checkpoint in the store for the runs that it teaches, until a sweep has done the last of them.
@@ -110,8 +110,9 @@ def run(
     def run_full(full: RunSpec, keep: bool) -> Result:
         how = {"store": store, "device": device, "teaches": keep, "profile": profile}
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
-        return run(source, data, full, LayerPlan(plan.depth, ()), **how, on_progress=said)
+        return run(source, data, full, **how, on_progress=said)
 
+    plan = LayerPlan(stack_depth(source), spec.drop.dropped)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
     with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
         # Whoever had the claim a moment ago may have done it.
@@ -248,8 +249,7 @@ def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) 
 
 def _plan(plan: LayerPlan) -> dict[str, Any]:
     return {
-        "depth": plan.depth,
-        "dropped": list(plan.dropped),
+        **plan.to_dict(),
         "kept": list(plan.kept),
         "strategies": list(same_choice(plan)),
     }

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 
-from depthprune.errors import PlanError, UserError
+from depthprune.errors import UserError
 from depthprune.healing.recipe import as_recorded, resolve
 from depthprune.loading import model_class
-from depthprune.plan import LayerPlan
+from depthprune.plan import LayerPlan, choose_stack
 from depthprune.sources import ModelSource
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import removal_order
 from depthprune.surgery.config.depth import depth_keys
+from depthprune.surgery.stacks import depths_of
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head, fits_head
 
@@ -27,10 +28,8 @@ def stack_depth(source: ModelSource) -> int:
     from depthprune.surgery.modules import probe_stacks
 
     stacks = probe_stacks(*model_class(source))
-    if len(stacks) > 1:
-        names = ", ".join(f"'{name}' ({stack.depth} layers)" for name, stack in stacks.items())
-        raise PlanError(f"'{source.name}' has several stacks: {names}; this command cuts models with one")
-    return next(iter(stacks.values())).depth
+    depths = depths_of(stacks)
+    return depths[choose_stack(depths, model=f"'{source.name}'", advice="this command cuts models with one")]
 
 
 def with_given_head(source: ModelSource, data: TaskData, heal: HealSpec) -> HealSpec:

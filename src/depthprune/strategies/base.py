@@ -1,13 +1,12 @@
 """What a strategy is, and the one place that turns a strategy's answer into a plan."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from depthprune.arguments import checked
 from depthprune.errors import ExtensionError, PlanError
-from depthprune.plan import LayerPlan, parse_layers
+from depthprune.plan import LayerPlan, choose_stack, parse_layers
 from depthprune.registry import Registry, first_line, warn_once
 
 StrategyFunction = Callable[[int, int], tuple[int, ...]]
@@ -203,8 +202,8 @@ def plan_stacks(
             if flag in asked.setdefault(name, {}):
                 raise PlanError(f"--{flag} is given twice for the stack '{name}'; give it once, such as 8,9-11")
             asked[name][flag] = value
-    if strategy is not None and len(depths) > 1 and not any("count" in given for given in asked.values()):
-        raise PlanError(f"--strategy {strategy} needs --count STACK=K; {_stacks(depths)}")
+    if strategy is not None and not any("count" in given for given in asked.values()):
+        choose_stack(depths, advice=f"--strategy {strategy} needs --count STACK=K")
     if not asked:
         return {name: plan_layers(depth, strategy=strategy) for name, depth in depths.items()}
     plans = {}
@@ -219,19 +218,8 @@ def plan_stacks(
 
 def _stack_and_value(text: str, flag: str, depths: Mapping[str, int]) -> tuple[str, str]:
     name, equals, value = text.rpartition("=")
-    if not equals:
-        if len(depths) > 1:
-            raise PlanError(f"--{flag} {text} does not say of which stack: --{flag} STACK={text}; {_stacks(depths)}")
-        return next(iter(depths)), text
-    if name not in depths:
-        close = difflib.get_close_matches(name, depths, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise PlanError(f"the model has no stack '{name}'{hint or ';'} {_stacks(depths)}")
-    return name, value
-
-
-def _stacks(depths: Mapping[str, int]) -> str:
-    return "its stacks: " + ", ".join(f"'{name}' ({depth} layers)" for name, depth in depths.items())
+    advice = f"say which one --{flag} {text} is about: --{flag} STACK={text}"
+    return choose_stack(depths, name if equals else None, advice=advice), value
 
 
 def _number(text: str) -> int:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from depthprune.arguments import checked
-from depthprune.errors import CannotDropError, PlanError
-from depthprune.plan import LayerPlan
-from depthprune.surgery.config.depth import Stack
+from depthprune.errors import CannotDropError
+from depthprune.plan import LayerPlan, choose_stack
 from depthprune.surgery.modules import find_stacks
+from depthprune.surgery.stacks import depths_of
 
 # What layers call the states that they are given and return, where these are not the first argument.
 STATES = ("hidden_states", "hidden_state", "x", "input", "vision_features", "text_features")
@@ -47,7 +47,8 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
         CannotDropError: while the model runs, a layer that changes the shape of its states; at the end, a layer of
             which only parts ran, so that nothing was bypassed.
     """
-    chosen = _choose(find_stacks(model), stack)
+    stacks = find_stacks(model)
+    chosen = stacks[choose_stack(depths_of(stacks), stack, advice="say which one with stack=")]
     plan = LayerPlan(chosen.depth, tuple(layers))
     with bypass_lists([model.get_submodule(path) for path in chosen.paths], plan.dropped):
         yield model
@@ -103,15 +104,6 @@ class _Watch:
             raise CannotDropError(
                 f"layer {self._layer} ({self._name}) cannot be bypassed: the model runs its parts one by one"
             )
-
-
-def _choose(stacks: dict[str, Stack], name: str | None) -> Stack:
-    known = ", ".join(f"'{known}'" for known in stacks)
-    if name is None and len(stacks) > 1:
-        raise PlanError(f"the model has several stacks ({known}); say which one with stack=")
-    if name is not None and name not in stacks:
-        raise PlanError(f"the model has no stack '{name}'; it has {known}")
-    return stacks[name] if name is not None else next(iter(stacks.values()))
 
 
 def hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:

@@ -17,7 +17,7 @@ from depthprune.surgery.modules import find_stacks, meta_model, pruned_config
 from depthprune.surgery.proof.comparison import check_drop, tensor_shapes
 from depthprune.surgery.proof.outputs import check_in_memory
 from depthprune.surgery.sized_tensors import SIZE_ATTRIBUTES, Kept, kept_part, merged_logits
-from depthprune.surgery.stacks import Stack, match_plans, new_names
+from depthprune.surgery.stacks import ModulePlans, match_plans, new_names
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
@@ -52,7 +52,7 @@ def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, Lay
     return model
 
 
-def _cut(model: PreTrainedModel, plans: Mapping[Stack, LayerPlan]) -> None:
+def _cut(model: PreTrainedModel, plans: ModulePlans) -> None:
     """Do what `plans` say, in place."""
     checked = check_drop(type(model), model.config, pruned_config(model.config, plans, type(model)), plans)
     sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
@@ -85,11 +85,11 @@ def _check_untouched(model: PreTrainedModel) -> None:
         )
 
 
-def _part(model: nn.Module, name: str, plans: Mapping[Stack, LayerPlan]) -> Kept | None:
+def _part(model: nn.Module, name: str, plans: ModulePlans) -> Kept | None:
     return kept_part(name, tuple(model.state_dict()[name].shape), plans)
 
 
-def _owned_by_first(model: nn.Module, plans: Mapping[Stack, LayerPlan]) -> dict[str, nn.Module]:
+def _owned_by_first(model: nn.Module, plans: ModulePlans) -> dict[str, nn.Module]:
     """Return the outermost modules that move from a first layer that goes to the new first one."""
     found: dict[str, nn.Module] = {}
     modules = dict(model.named_modules())

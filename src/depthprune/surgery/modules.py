@@ -23,7 +23,7 @@ from depthprune.arguments import checked
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.config.depth import SHARED_LAYERS, depth_keys, edited
-from depthprune.surgery.stacks import Stack, stack_names
+from depthprune.surgery.stacks import ModulePath, ModulePlans, ModuleStack, stack_names
 
 # What a configuration says about itself and not about the model.
 UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
@@ -68,9 +68,7 @@ def _errors_only() -> Iterator[None]:
             handler.removeFilter(heard)
 
 
-def pruned_config(
-    config: PreTrainedConfig, plans: Mapping[Stack, LayerPlan], model_class: type[PreTrainedModel]
-) -> PreTrainedConfig:
+def pruned_config(config: PreTrainedConfig, plans: ModulePlans, model_class: type[PreTrainedModel]) -> PreTrainedConfig:
     """Return a copy of `config` for the model of `model_class` that the plans leave.
 
     Raises:
@@ -123,7 +121,7 @@ def set_fields(config: PreTrainedConfig, before: Mapping[str, Any], after: Mappi
 
 
 @checked("find_stacks")
-def find_stacks(model: PreTrainedModel) -> dict[str, Stack]:
+def find_stacks(model: PreTrainedModel) -> dict[str, ModuleStack]:
     """Return the stacks of `model` by name: `layers`, or `encoder` and `decoder` where there are two.
 
     Raises:
@@ -132,17 +130,17 @@ def find_stacks(model: PreTrainedModel) -> dict[str, Stack]:
     return probe_stacks(type(model), model.config)
 
 
-def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, Stack]:
+def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, ModuleStack]:
     """Return the stacks that `model_class` builds from `config`, in the order of its modules. See `find_stacks`."""
     fields = config.to_dict()
     full = _list_lengths(meta_model(model_class, config))
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, tuple[ModulePath, ...]] = {}
     for key, depth in depth_keys(fields).items():
         paths = _paths_that_shrink(model_class, config, key, depth, full)
         if paths and paths not in found.values():  # an alias of an entry names the same lists
             found[key] = paths
     if not found and fields.get("model_type") in SHARED_LAYERS:
-        return {"layers": Stack("layers", (), "num_hidden_layers", fields["num_hidden_layers"])}
+        return {"layers": ModuleStack("layers", (), "num_hidden_layers", fields["num_hidden_layers"])}
     if not found:
         raise CannotDropError(
             f"found no stack of layers in a {model_class.__name__} (model_type '{config.model_type}'): no entry of "
@@ -152,15 +150,17 @@ def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -
     ordered = dict(sorted(found.items(), key=lambda item: position[item[1][0]]))
     names = stack_names({key: paths[0] for key, paths in ordered.items()})
     keys = depth_keys(fields)
-    return {names[key]: Stack(names[key], paths, key, keys[key]) for key, paths in ordered.items()}
+    return {names[key]: ModuleStack(names[key], paths, key, keys[key]) for key, paths in ordered.items()}
 
 
-def _paths_that_shrink(model_class, config, key: str, depth: int, full: dict[str, int]) -> tuple[str, ...]:
+def _paths_that_shrink(
+    model_class, config, key: str, depth: int, full: Mapping[ModulePath, int]
+) -> tuple[ModulePath, ...]:
     """Return the outermost lists that a depth lower by one makes shorter by one."""
     if depth == 1:  # cannot be lowered: go by the length, as long as there is no doubt
         paths = tuple(path for path, length in full.items() if length == 1)
         return paths if len(paths) == 1 and "." not in key else ()
-    stack = Stack("", (), key, depth)
+    stack = ModuleStack("", (), key, depth)
     for layer in (depth - 1, 0, depth // 2):  # some configurations want a special last or first layer
         try:
             smaller = pruned_config(config, {stack: LayerPlan(depth, (layer,))}, model_class)
@@ -172,8 +172,10 @@ def _paths_that_shrink(model_class, config, key: str, depth: int, full: dict[str
     return ()
 
 
-def _list_lengths(model: nn.Module) -> dict[str, int]:
-    return {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+def _list_lengths(model: nn.Module) -> dict[ModulePath, int]:
+    return {
+        ModulePath(name): len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)
+    }
 
 
 def refused_by(config: PreTrainedConfig, error: BaseException) -> CannotDropError:

@@ -7,13 +7,12 @@ stands also for those of the dropped layers that follow it, which would have bee
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
 
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
-from depthprune.surgery.stacks import Stack
+from depthprune.surgery.stacks import StackPlans
 
 SIZED_BY_DEPTH = (
     ("embed_tokens_per_layer.weight", 1, "chunks"),
@@ -45,7 +44,7 @@ class Kept:
         return (*shape[: self.dimension], size, *shape[self.dimension + 1 :])
 
 
-def kept_part(name: str, shape: tuple[int, ...], plans: Mapping[Stack, LayerPlan]) -> Kept | None:
+def kept_part(name: str, shape: tuple[int, ...], plans: StackPlans) -> Kept | None:
     """Return what stays of a tensor, or None where it stays whole.
 
     >>> stack = Stack("layers", ("layers",), "num_hidden_layers", 3)

@@ -1,15 +1,18 @@
 """A stack of layers as a value: its name, where it is, and what a drop makes of the names inside it. No torch.
 
-The same type serves modules of a model and tensors of a checkpoint; only the paths differ.
+A stack lies in a model, under the dotted paths of its module lists, or in a checkpoint, under what stands before the
+layer index in the names of its tensors. The two need not be the same: ViT stores `encoder.layer.0…` for a module under
+`layers.0`. So they are two types, `ModuleStack` and `TensorStack`, and a plan for the one cannot be carried out on the
+other.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, Generic, NewType, TypeVar, cast
 
 from depthprune.errors import PlanError
-from depthprune.plan import LayerPlan
+from depthprune.plan import LayerPlan, choose_stack
 
 LAYER_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 STAGE_KEYS = ("depths", "depth", "block_sizes")  # lists with the depth of each stage
@@ -22,28 +25,34 @@ FIRST_LAYER_ONLY = {
 }
 
 
+ModulePath = NewType("ModulePath", str)  # of a module list in a model, such as `vit.layers`
+TensorPrefix = NewType("TensorPrefix", str)  # of the layers' tensors in a checkpoint, such as `vit.encoder.layer`
+Path = TypeVar("Path", bound=str)
+
+
 @dataclass(frozen=True)
-class Stack:
+class Stack(Generic[Path]):
     """A list of layers in a model, or several parallel lists that hold the parts of the same layers (XLM).
 
     Args:
         name: what a person calls it: `layers`, or `encoder` and `decoder` where there are two.
-        paths: dotted paths of its module lists in the model; none where one layer serves every pass (ALBERT).
+        paths: of its module lists in the model, or of its tensors in the checkpoint; none where one layer serves every
+            pass (ALBERT).
         depth_key: dotted path of the entry of the configuration that holds its depth.
         depth: number of layers.
     """
 
     name: str
-    paths: tuple[str, ...]
+    paths: tuple[Path, ...]
     depth_key: str
     depth: int
 
     @property
     def path(self) -> str:
-        """The first of its module lists."""
+        """The first of its paths."""
         return self.paths[0] if self.paths else ""
 
-    def split(self, name: str) -> tuple[str, int, str] | None:
+    def split(self, name: str) -> tuple[Path, int, str] | None:
         """Split a tensor or module name into list, layer and rest, or return None outside the stack.
 
         >>> stack = Stack("layers", ("encoder.layer",), "num_hidden_layers", 6)
@@ -63,12 +72,24 @@ class Stack:
         return None if found is None else found[1:]
 
 
+ModuleStack = Stack[ModulePath]
+TensorStack = Stack[TensorPrefix]
+StackPlans = Mapping[Stack[Any], LayerPlan]  # of either kind, where only names and configurations are looked at
+ModulePlans = Mapping[ModuleStack, LayerPlan]
+TensorPlans = Mapping[TensorStack, LayerPlan]
+
+
+def depths_of(stacks: Mapping[str, Stack[Any]]) -> dict[str, int]:
+    """Return stack name → number of layers."""
+    return {name: stack.depth for name, stack in stacks.items()}
+
+
 def join(path: str, layer: int, rest: str) -> str:
     """Put together what `Stack.split` splits."""
     return f"{path}.{layer}" + (f".{rest}" if rest else "")
 
 
-def new_names(names: Iterable[str], plans: Mapping[Stack, LayerPlan]) -> dict[str, str]:
+def new_names(names: Iterable[str], plans: StackPlans) -> dict[str, str]:
     """Return old name → name after the drop of every tensor or module that stays, in the order given.
 
     What only the first layer owns and all use stays with whatever layer is first.
@@ -97,25 +118,24 @@ def new_names(names: Iterable[str], plans: Mapping[Stack, LayerPlan]) -> dict[st
 
 
 def match_plans(
-    stacks: Mapping[str, Stack], plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]
-) -> dict[Stack, LayerPlan]:
+    stacks: Mapping[str, Stack[Path]], plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]
+) -> dict[Stack[Path], LayerPlan]:
     """Give every plan its stack; a list of layers is the plan that drops them.
+
+    Here what a caller says of stacks by name becomes what surgery carries out.
 
     Raises:
         PlanError: a bare plan for several stacks, an unknown stack, or a plan for another depth.
     """
-    names = ", ".join(f"'{name}'" for name in stacks)
+    depths = depths_of(stacks)
     named: dict[str, LayerPlan | Iterable[int]]
     if isinstance(plan, Mapping):
         named = dict(cast("Mapping[str, LayerPlan | Iterable[int]]", plan))
     else:
-        if len(stacks) > 1:
-            raise PlanError(f"the model has several stacks ({names}); say which one each plan is for")
-        named = dict.fromkeys(stacks, plan)
+        named = {choose_stack(depths, advice="say which one each plan is for"): plan}
     plans = {}
     for name, stack_plan in named.items():
-        if name not in stacks:
-            raise PlanError(f"the model has no stack '{name}'; it has {names}")
+        choose_stack(depths, name, advice="")
         if not isinstance(stack_plan, LayerPlan):
             stack_plan = LayerPlan(stacks[name].depth, tuple(stack_plan))
         if stack_plan.depth != stacks[name].depth:

@@ -7,7 +7,6 @@ subfolders. The bytes of what stays are copied, and compared with the source aft
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,7 +22,7 @@ from depthprune.errors import CannotDropError, LoadError
 from depthprune.output import check_outside, whole_folder
 from depthprune.plan import LayerPlan
 from depthprune.result_file import replace_json
-from depthprune.surgery.stacks import LAYER_INDEX, Stack, new_names
+from depthprune.surgery.stacks import LAYER_INDEX, Stack, StackPlans, TensorPrefix, TensorStack, new_names
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -31,11 +30,9 @@ PICKLE_FILE = "adapter_model.bin"
 PREFIX = "base_model.model."
 TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
 
-Plans = Mapping[Stack, LayerPlan]
-
 
 def cut_adapter(
-    folder: Path, target: Path, *, plans: Plans, base_model: str, provenance: Mapping[str, Any] | None = None
+    folder: Path, target: Path, *, plans: StackPlans, base_model: str, provenance: Mapping[str, Any] | None = None
 ) -> dict[str, Cut]:
     """Write what `plans` leave of the adapters in `folder` to `target`, whole or not at all.
 
@@ -84,7 +81,7 @@ def _adapters(folder: Path) -> list[str]:
     return found
 
 
-def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
+def plan_adapter(folder: Path, plans: StackPlans, *, base_model: str) -> Cut:
     """Work out what a drop leaves of one adapter; writes nothing.
 
     Raises:
@@ -103,7 +100,8 @@ def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
     checkpoint = Checkpoint({tensor.name: tensor for tensor in tensors}, metadata, 0, False)
     try:
         _check_method(config.get("peft_type"))
-        names = new_names(checkpoint.tensors, _placed(checkpoint.tensors, plans))
+        placed = _placed(checkpoint.tensors, plans)
+        names = new_names(checkpoint.tensors, placed)
         kept = {new: Piece(checkpoint.tensors[old]) for old, new in names.items()}
         new_config = cut_config(config, {_inside(old): _inside(names.get(old)) for old in checkpoint.tensors})
     except (CannotDropError, re.error) as error:
@@ -112,7 +110,7 @@ def plan_adapter(folder: Path, plans: Plans, *, base_model: str) -> Cut:
     new_config |= {"base_model_name_or_path": base_model, "revision": None}
     stay = {piece.tensor.name for piece in kept.values()}
     dropped = tuple(tensor for name, tensor in checkpoint.tensors.items() if name not in stay)
-    return Cut(plans, kept, dropped, new_config, checkpoint)
+    return Cut(placed, kept, dropped, new_config, checkpoint)
 
 
 def _check_method(method: Any) -> None:
@@ -150,7 +148,7 @@ def _inside(name: str | None) -> str | None:
     return None if name is None else name.removeprefix(PREFIX)
 
 
-def _placed(names: Iterable[str], plans: Plans) -> dict[Stack, LayerPlan]:
+def _placed(names: Iterable[str], plans: StackPlans) -> dict[TensorStack, LayerPlan]:
     """Return the stacks under the paths that they have in the names of an adapter's tensors.
 
     Raises:
@@ -178,11 +176,18 @@ def _placed(names: Iterable[str], plans: Plans) -> dict[Stack, LayerPlan]:
             f"none of its lists of layers ({', '.join(sorted(strangers))}) is the stack '{lost[0].name}' "
             f"({', '.join(lost[0].paths)}); give the adapter of this model"
         )
-    paths = {stack: tuple(PREFIX + prefix for (own, _), prefix in found.items() if own == stack) for stack in known}
-    return {replace(stack, paths=paths[stack]): plan for stack, plan in plans.items() if stack in known}
+    paths = {
+        stack: tuple(TensorPrefix(PREFIX + prefix) for (own, _), prefix in found.items() if own == stack)
+        for stack in known
+    }
+    return {
+        TensorStack(stack.name, paths[stack], stack.depth_key, stack.depth): plan
+        for stack, plan in plans.items()
+        if stack in known
+    }
 
 
-def _place(name: str, plans: Plans) -> tuple[Stack, str, str, int] | None:
+def _place(name: str, plans: StackPlans) -> tuple[Stack, str, str, int] | None:
     """Return the stack, its path, the path in the adapter, and the layer of a tensor, or None outside the stacks.
 
     A path matches where the two agree as far as the shorter goes: models are saved with and without their heads.

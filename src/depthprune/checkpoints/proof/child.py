@@ -34,7 +34,7 @@ from depthprune.surgery.coverage import source_beyond_census
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, probe_stacks, pruned_config
 from depthprune.surgery.proof.comparison import check_drop
 from depthprune.surgery.proof.outputs import same_logits
-from depthprune.surgery.stacks import Stack, new_names
+from depthprune.surgery.stacks import ModulePlans, ModuleStack, new_names
 
 Answer = dict[str, Any]
 
@@ -107,24 +107,25 @@ def _source(folder: Path, request: Mapping[str, Any]) -> ModelSource:
     return ModelSource(str(folder), folder, None, config, trust_remote_code=request["trust_remote_code"])
 
 
-def _plans(stacks: Mapping[str, Stack], asked: Mapping[str, Any], config: Any) -> dict[Stack, LayerPlan]:
+def _plans(stacks: Mapping[str, ModuleStack], asked: Mapping[str, Any], config: Any) -> dict[ModuleStack, LayerPlan]:
     """Find the stack of each plan by its depth key, which config.json may call by another name than the class."""
     by_key = {stack.depth_key: stack for stack in stacks.values()}
     plans = {}
-    for key, (depth, dropped) in asked.items():
+    for key, values in asked.items():
+        plan = LayerPlan.from_dict(values)
         *outer, last = key.split(".")
         inner = config
         for part in outer:
             inner = getattr(inner, part, inner)
         canonical = ".".join([*outer, getattr(inner, "attribute_map", {}).get(last, last)])
         stack = by_key.get(key) or by_key.get(canonical)
-        if stack is None or stack.depth != depth:
-            raise CannotDropError(f"{key} of the config.json is not the depth of a stack of {depth} layers")
-        plans[stack] = LayerPlan(depth, tuple(dropped))
+        if stack is None or stack.depth != plan.depth:
+            raise CannotDropError(f"{key} of the config.json is not the depth of a stack of {plan.depth} layers")
+        plans[stack] = plan
     return plans
 
 
-def _prefixes(stack: Stack, names: Mapping[str, str]) -> list[str]:
+def _prefixes(stack: ModuleStack, names: Mapping[str, str]) -> list[str]:
     """Return, for each module list of a stack, what stands before the index in the checkpoint's names."""
     found = []
     for path in stack.paths:
@@ -147,9 +148,7 @@ def _prefixes(stack: Stack, names: Mapping[str, str]) -> list[str]:
     return found
 
 
-def _check_places(
-    whole: Any, shorter: Any, old: ModelSource, new: ModelSource, plans: Mapping[Stack, LayerPlan]
-) -> None:
+def _check_places(whole: Any, shorter: Any, old: ModelSource, new: ModelSource, plans: ModulePlans) -> None:
     """Check that every kept tensor, and no other, is loaded where the plan puts it, whatever the files call it.
 
     What is copied under each new name is told by the copying process; where it belongs is worked out here, from the
@@ -173,7 +172,7 @@ def _check_places(
             )
 
 
-def _renamed(source: str, module: str, target: str, plans: Mapping[Stack, LayerPlan]) -> set[str]:
+def _renamed(source: str, module: str, target: str, plans: ModulePlans) -> set[str]:
     """Return a tensor's name with one number changed as that of its module's layer is; where that stays, the name.
 
     Tensors that are fused while loading share a module, so that the module alone does not tell them apart.

@@ -11,7 +11,7 @@ from depthprune.checkpoints.history import ONLY_STACK, PROVENANCE_FILE, present_
 from depthprune.errors import LoadError, UserError
 from depthprune.experiments.store import readable_record
 from depthprune.loading import load_config, load_tokenizer, model_class
-from depthprune.plan import format_layers
+from depthprune.plan import choose_stack, format_layers
 from depthprune.sources import ModelSource
 
 if TYPE_CHECKING:
@@ -56,14 +56,13 @@ def look_at(source: ModelSource) -> Analysed:
     """
     from depthprune.scores.batches import sentence_token
     from depthprune.surgery.modules import probe_stacks
+    from depthprune.surgery.stacks import depths_of
 
     stacks = probe_stacks(*model_class(source))
-    if len(stacks) > 1:
-        names = ", ".join(f"'{name}'" for name in stacks)
-        raise UserError(f"'{source.name}' has several stacks ({names}); layers are analysed of models with one")
+    advice = "an analysis is of a model with one"
+    stack = stacks[choose_stack(depths_of(stacks), model=f"'{source.name}'", advice=advice)]
     tokenizer = load_tokenizer(source)
     config = load_config(source)
-    stack = next(iter(stacks.values()))
     bare: Any = SimpleNamespace(config=config)  # the token is known from the configuration; the weights can wait
     token = sentence_token(bare, tokenizer, stack.name)
     if tokenizer.pad_token is None:  # any will do, since padding is masked

@@ -8,6 +8,7 @@ from depthprune.devices import resolve_device
 from depthprune.errors import UserError
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.loading import check_positions, load_to_score, load_tokenizer
+from depthprune.plan import choose_stack
 from depthprune.sources import ModelSource
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions, load_calibration
@@ -88,6 +89,7 @@ def prepare(
     """
     from depthprune.scores.batches import is_decoder
     from depthprune.surgery.modules import find_stacks
+    from depthprune.surgery.stacks import depths_of
     from depthprune.tasks.pooling import read_pooling
 
     device = resolve_device(engine.device)
@@ -108,7 +110,8 @@ def prepare(
         if engine.dtype != "auto":
             model = model.to(getattr(torch, engine.dtype))
         model = model.eval().to(device)  # pyright: ignore[reportArgumentType]
-        chosen = _choose(find_stacks(model), stack)
+        stacks = find_stacks(model)
+        chosen = stacks[choose_stack(depths_of(stacks), stack, advice="say which one with --stack")]
     blocks = is_decoder(model) and tokenizer.cls_token_id is None
     calibration = load_calibration(options, tokenizer, blocks=blocks, task_data=task_data)
     check_positions(model, max(map(len, calibration.ids)), source.name, option="--length")
@@ -126,15 +129,6 @@ def open_states(engine: Engine) -> Any:
     from depthprune.scores.states import StateStore
 
     return StateStore(engine.cache_memory, Path(engine.cache_dir or tempfile.gettempdir()))
-
-
-def _choose(stacks: dict[str, Any], name: str | None) -> Any:
-    if name is None and len(stacks) > 1:
-        known = ", ".join(f"'{known}' ({stack.depth} layers)" for known, stack in stacks.items())
-        raise UserError(f"the model has several stacks: {known}; say which one with --stack")
-    if name is not None and name not in stacks:
-        raise UserError(f"the model has no stack '{name}'; it has {', '.join(map(repr, stacks))}")
-    return stacks[name] if name is not None else next(iter(stacks.values()))
 
 
 def _check_dtype(dtype: str) -> None:

@@ -161,7 +161,7 @@ def finetuned_objective(
 
     def value(plan: LayerPlan) -> float:
         spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length or DEFAULT_LENGTH, seed=seed)
-        result = run(prepared.source, data, spec, plan, store=runs, device=device, on_progress=on_progress)
+        result = run(prepared.source, data, spec, store=runs, device=device, on_progress=on_progress)
         return 1 - result.score
 
     return FunctionObjective(value)

@@ -127,7 +127,7 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
     _check_unchanged(job, source, teacher, _data[key])
     how = {"store": store, "device": resolve_device(work.device), "profile": work.profile, "teacher": teacher}
-    run(source, _data[key], job.spec, job.plan, **how, save=work.save, teaches=work.teaches, wait=False)
+    run(source, _data[key], job.spec, **how, save=work.save, teaches=work.teaches, wait=False)
     return digest, DONE, ""
 
 

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
 from depthprune.surgery.config import entries as rules
 from depthprune.surgery.config import formulas
 from depthprune.surgery.config.quantised import edit_rules
-from depthprune.surgery.stacks import STAGE_KEYS, Stack
+from depthprune.surgery.stacks import STAGE_KEYS, StackPlans
 
 DEPTH_KEYS = (
     "num_hidden_layers",
@@ -147,7 +146,7 @@ def holder(config: dict[str, Any], depth_key: str) -> dict[str, Any]:
     return config
 
 
-def edited(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[str, Any]:
+def edited(config: Mapping[str, Any], plans: StackPlans) -> dict[str, Any]:
     """Return a copy of `config` for the model that the plans leave.
 
     Raises:
@@ -174,7 +173,7 @@ def _head(config: Mapping[str, Any]) -> str:
     return str(names[0]) if isinstance(names, list | tuple) and names else ""
 
 
-def edited_generation(generation: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> dict[str, Any]:
+def edited_generation(generation: Mapping[str, Any], plans: StackPlans) -> dict[str, Any]:
     """Return a copy of a generation configuration for the model that the plans leave."""
     new = copy.deepcopy(dict(generation))
     for stack, plan in plans.items():

@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
 from depthprune.surgery.sized_tensors import SIZED_BY_DEPTH
-from depthprune.surgery.stacks import LAYER_INDEX, Stack
+from depthprune.surgery.stacks import LAYER_INDEX, Stack, StackPlans
 
 SENSES = re.compile("vision|audio")
 PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
-Plans = Mapping[Stack, LayerPlan]
 
 RULES = ("quantization_config", "compression_config")
 # An entry with numbers of layers, and not a size such as block_structure or weight_block_size.
@@ -27,7 +25,7 @@ ANY_NUMBER = re.compile(r"(\[0-9\]|\\d)[+*]")
 NUMBER = re.compile(r"(\w*)\.(?:\(\?:|[\[(])*\d")
 
 
-def edit_rules(config: dict[str, Any], plans: Plans) -> None:
+def edit_rules(config: dict[str, Any], plans: StackPlans) -> None:
     """Rename what the rules of a configuration, nested ones too, name; in place.
 
     Raises:
@@ -40,12 +38,12 @@ def edit_rules(config: dict[str, Any], plans: Plans) -> None:
             edit_rules(value, plans)
 
 
-def shifts(plans: Plans) -> bool:
+def shifts(plans: StackPlans) -> bool:
     """Tell whether a layer that stays gets another number."""
     return any(plan.kept != tuple(range(len(plan.kept))) for plan in plans.values())
 
 
-def check_plain(dtypes: Mapping[str, str], plans: Plans) -> None:
+def check_plain(dtypes: Mapping[str, str], plans: StackPlans) -> None:
     """Refuse quantised tensors outside the stack of which a drop leaves a part: scales and packing go another way.
 
     Args:
@@ -68,7 +66,7 @@ def check_plain(dtypes: Mapping[str, str], plans: Plans) -> None:
             )
 
 
-def _entries(name: str, value: Any, plans: Plans) -> Any:
+def _entries(name: str, value: Any, plans: StackPlans) -> Any:
     if isinstance(value, Mapping):
         if value and all(str(key).isdigit() for key in value) and shifts(plans):
             raise _by_number(name, f"'{next(iter(value))}'")
@@ -98,7 +96,7 @@ def _by_number(name: str, number: str) -> CannotDropError:
     )
 
 
-def _names_by_number(name: str, plans: Plans) -> bool:
+def _names_by_number(name: str, plans: StackPlans) -> bool:
     """Tell a pattern, or a name that begins with a number, that could mean a layer of one of the stacks."""
     if not META.search(name):
         return name.partition(".")[0].isdigit()
@@ -107,7 +105,7 @@ def _names_by_number(name: str, plans: Plans) -> bool:
     return any(word in words or not word.isidentifier() for word in NUMBER.findall(text))
 
 
-def renamed_module(name: str, plans: Mapping[Stack, LayerPlan]) -> str | None:
+def renamed_module(name: str, plans: StackPlans) -> str | None:
     """Return the name after the drop of a module that a file names, with whatever prefix, or None where it goes.
 
     >>> stack = Stack("layers", ("model.layers",), "num_hidden_layers", 4)

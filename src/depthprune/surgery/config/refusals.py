@@ -9,7 +9,7 @@ from typing import Any
 
 from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
-from depthprune.surgery.stacks import Stack
+from depthprune.surgery.stacks import Stack, StackPlans
 
 # (type, word in the stack's path, layer 0 must stay, the last must stay, why)
 ENDS = (
@@ -21,7 +21,7 @@ ENDS = (
 )
 
 
-def check_positions(config: Mapping[str, Any], plans: Mapping[Stack, LayerPlan]) -> None:
+def check_positions(config: Mapping[str, Any], plans: StackPlans) -> None:
     """Refuse plans that change which layer a forward pass treats in a way of its own.
 
     Args:

@@ -9,7 +9,6 @@ being written and read again by its class, which may have ideas of its own about
 
 import copy
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +16,14 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
 from depthprune.surgery.config.depth import INDEX_ATTRIBUTES, TRAINING_ONLY_ATTRIBUTES, check_supported, holder
 from depthprune.surgery.config.entries import PER_LAYER_LISTS
 from depthprune.surgery.config.refusals import check_positions
 from depthprune.surgery.modules import REFUSALS, differences, first_line, meta_model, refused_by
 from depthprune.surgery.proof.caches import check_caches
 from depthprune.surgery.sized_tensors import SIZE_ATTRIBUTES, kept_part
-from depthprune.surgery.stacks import FIRST_LAYER_ONLY, Stack, new_names
+from depthprune.surgery.stacks import FIRST_LAYER_ONLY, ModulePlans, new_names
 
-Plans = Mapping[Stack, LayerPlan]
 Shapes = dict[str, tuple[int, ...]]
 PLAIN = (bool, int, float, str, type(None))
 # Flags outside the stack that say which kinds of layers there are.
@@ -65,7 +62,7 @@ def tensor_shapes(model: nn.Module) -> Shapes:
 
 
 def check_drop(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, new_config: PreTrainedConfig, plans: Plans
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, new_config: PreTrainedConfig, plans: ModulePlans
 ) -> Checked:
     """Check that `new_config` builds exactly what `plans` leave of `config`.
 
@@ -125,7 +122,7 @@ def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> No
         )
 
 
-def _kept_shapes(old: nn.Module, plans: Plans) -> tuple[Shapes, set[str]]:
+def _kept_shapes(old: nn.Module, plans: ModulePlans) -> tuple[Shapes, set[str]]:
     """Return new name → shape of what stays, and the names of the tensors of which a part stays."""
     kept: Shapes = {}
     sized: set[str] = set()
@@ -138,7 +135,7 @@ def _kept_shapes(old: nn.Module, plans: Plans) -> tuple[Shapes, set[str]]:
     return kept, sized
 
 
-def _compare_tensors(kept: Shapes, new: Shapes, plans: Plans, config: PreTrainedConfig) -> None:
+def _compare_tensors(kept: Shapes, new: Shapes, plans: ModulePlans, config: PreTrainedConfig) -> None:
     for name in sorted(set(kept) | set(new), key=lambda n: (n.count("."), n)):
         if name not in new:
             what = f"'{_inside(name, plans)}' has no place there"
@@ -157,7 +154,7 @@ def _same_class(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _compare_attributes(
-    name: str, before: nn.Module, after: nn.Module, sized: set[str], plans: Plans, config: PreTrainedConfig
+    name: str, before: nn.Module, after: nn.Module, sized: set[str], plans: ModulePlans, config: PreTrainedConfig
 ) -> list[Setting]:
     in_stack = _in_stack(name, plans)
     settings = [] if in_stack else _stale_collections(name, before, after)
@@ -217,7 +214,7 @@ def _same(one: Any, other: Any) -> bool:
     return one == other
 
 
-def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
     """Tell a position in the stack, or the depth kept outside it, from a change of behaviour."""
     if not (type(one) is int and type(other) is int):
         return False
@@ -230,7 +227,7 @@ def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: Plans) -
     )
 
 
-def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
     """Tell a layer's copy of a list with an entry for each layer (GPT-Neo), of which the kept ones stay."""
     if attribute not in PER_LAYER_LISTS or not isinstance(one, list | tuple) or not isinstance(other, list | tuple):
         return False
@@ -238,22 +235,22 @@ def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: Plans) ->
     return any([one[i] for i in plan.kept] == list(other) for plan in found)
 
 
-def _is_first_flag(name: str, attribute: str, one: Any, other: Any, plans: Plans) -> bool:
+def _is_first_flag(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
     """Tell the flag of a new first layer that it owns what the old one owned."""
     in_first = any((stack.layer_of(name) or (None,))[0] == 0 and 0 in plan.dropped for stack, plan in plans.items())
     return in_first and (one, other) == (False, True) and attribute in FIRST_LAYER_ONLY.values()
 
 
-def _in_stack(name: str, plans: Plans) -> bool:
+def _in_stack(name: str, plans: ModulePlans) -> bool:
     return any(stack.layer_of(name) is not None for stack in plans)
 
 
-def _inside(name: str, plans: Plans) -> str:
+def _inside(name: str, plans: ModulePlans) -> str:
     splits = [split for stack in plans if (split := stack.layer_of(name)) is not None]
     return splits[0][1] if splits else name
 
 
-def _explain(name: str, plans: Plans, config: PreTrainedConfig, what: str) -> str:
+def _explain(name: str, plans: ModulePlans, config: PreTrainedConfig, what: str) -> str:
     for stack, plan in plans.items():
         split = stack.layer_of(name)
         if split is None or split[0] >= len(plan.kept):

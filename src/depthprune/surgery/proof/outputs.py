@@ -15,24 +15,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from depthprune.errors import CannotDropError
-from depthprune.plan import LayerPlan
 from depthprune.surgery.bypass import bypassed
 from depthprune.surgery.coverage import Beyond
 from depthprune.surgery.modules import REFUSALS, find_stacks, first_line
 from depthprune.surgery.sized_tensors import kept_part
-from depthprune.surgery.stacks import Stack
+from depthprune.surgery.stacks import ModulePlans
 
 BATCH = 2
 TOKENS = 12
 SAMPLES = 4000  # of a sound: enough for the convolutions of the speech models
 LEFT_OUT = ("past_key_values", "hidden_states", "attentions")  # one a layer
 
-Plans = Mapping[Stack, LayerPlan]
 Outputs = dict[str, Tensor]
 
 
 def same_logits(
-    model_class: type[PreTrainedModel], old: Path, new: Path, plans: Plans, beyond: Beyond | None = None
+    model_class: type[PreTrainedModel], old: Path, new: Path, plans: ModulePlans, beyond: Beyond | None = None
 ) -> str:
     """Compare the outputs of a written model with those of the old one with the dropped layers bypassed.
 
@@ -51,7 +49,7 @@ def same_logits(
 
 
 def check_in_memory(
-    model: PreTrainedModel, plans: Plans, cut: Callable[[PreTrainedModel], object], beyond: Beyond
+    model: PreTrainedModel, plans: ModulePlans, cut: Callable[[PreTrainedModel], object], beyond: Beyond
 ) -> None:
     """Try a cut on a copy of a model that shares its tensors, and compare what both compute.
 
@@ -74,7 +72,7 @@ def check_in_memory(
     _compare(before, _run(trial, batch), beyond, rounding)
 
 
-def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: Plans, beyond: Beyond | None) -> Outputs:
+def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: ModulePlans, beyond: Beyond | None) -> Outputs:
     """Return the outputs with all that goes bypassed, once every stack was seen to show in them."""
     going = {stack.name: plan.dropped for stack, plan in plans.items() if plan.dropped}
     shown = dict(going)
@@ -116,7 +114,7 @@ def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
     return {name: value for name, value in output.items() if isinstance(value, Tensor) and name not in LEFT_OUT}
 
 
-def _rounding(model: PreTrainedModel, plans: Plans) -> float:
+def _rounding(model: PreTrainedModel, plans: ModulePlans) -> float:
     """Return by how much of the largest number outputs may differ.
 
     Not at all, unless weights of a sum are merged, which adds in another order: a hundred times their precision.
