@@ -93,10 +93,23 @@ class ModelSource:
         return last if folder in SAY_NOTHING and is_name and last not in SAY_NOTHING else folder
 
     @cached_property
+    def stamps(self) -> str:
+        """Names, sizes, inodes and times of the folder's files: while they stay, on one machine, so does `identity`."""
+        files = (file for file in self.path.iterdir() if file.is_file())
+        found = ((file.name, (at := file.stat()).st_size, at.st_ino, at.st_mtime_ns) for file in files)
+        return f"sha256:{hashlib.sha256(repr(sorted(found)).encode()).hexdigest()}"
+
+    def recognise(self, identity: str, stamps: str) -> None:
+        """Take over the identity that was found when the files had these stamps, where they still have them."""
+        if self.stamps == stamps:
+            vars(self)["identity"] = identity  # where `cached_property` would put it
+
+    @cached_property
     def identity(self) -> str:
         """What the model is, wherever it lies: the Hub commit, or the hash of configuration, weights and tokenizer."""
         if self.commit is not None:
             return f"hub:{self.name}@{self.commit}"
+        _ = self.stamps  # before the files are read, so that a change meanwhile shows in them
         digest = hashlib.sha256()
         tokenizer = (self.path / name for name in TOKENIZER_FILES)
         for file in (self.path / "config.json", *self.weights, *(f for f in tokenizer if f.is_file())):
@@ -107,12 +120,18 @@ class ModelSource:
         return f"sha256:{digest.hexdigest()}"
 
 
-def locate(model: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> ModelSource:
+def locate(
+    model: str | Path | ModelSource, *, allow_pickle: bool = False, trust_remote_code: bool = False
+) -> ModelSource:
     """Find a local folder or a Hub id, and check that it holds a model that can be loaded.
+
+    A model that was located before is returned as it is, so that its weights are hashed once.
 
     Raises:
         LoadError: no such folder or id, no configuration, no weights, weights in pickles, an unknown architecture.
     """
+    if isinstance(model, ModelSource):
+        return model
     model = str(model)
     path, commit = Path(model).expanduser(), None
     if not path.is_dir():

@@ -144,13 +144,11 @@ def task_scores(
     if file.is_file():
         return read_scores(file)
     scores = score_layers(
-        source.name,
+        source,
         method,
         training_sample(data, max_length),
         engine=Engine(device=device),
         task_data=data,
-        allow_pickle=source.allow_pickle,
-        trust_remote_code=source.trust_remote_code,
         on_progress=lambda stage, done, total: on_progress(f"scores: {stage}", done, total),
     )
     file.parent.mkdir(parents=True, exist_ok=True)

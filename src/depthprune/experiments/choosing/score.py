@@ -13,7 +13,7 @@ from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.registry import warn_once
 from depthprune.scores.base import LayerScores, Scores, ScoringMethod, registry
-from depthprune.sources import locate
+from depthprune.sources import ModelSource, locate
 from depthprune.tasks import TaskData
 from depthprune.tasks.calibration import CalibrationOptions
 
@@ -27,7 +27,7 @@ TOKENS = ("first", "last")
 @checked("score")
 @quietly()
 def score_layers(
-    model: str | Path,
+    model: str | Path | ModelSource,
     method: str,
     data: CalibrationOptions | str,
     *,
@@ -43,7 +43,7 @@ def score_layers(
     """Score the layers of a model on calibration data. This is `depthprune.score`.
 
     Args:
-        model: a local folder or a Hub id.
+        model: a local folder or a Hub id, or a model that was located before.
         method: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
         data: the sample, or what to take it from.
         stack: which stack, for a model with several.

@@ -13,7 +13,7 @@ from depthprune.experiments.choosing.engine import Engine
 from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
-from depthprune.sources import locate
+from depthprune.sources import ModelSource, locate
 from depthprune.specs import HealSpec
 from depthprune.strategies.evaluator import Evaluator, read_trace
 from depthprune.strategies.scored import parse_protected
@@ -58,7 +58,7 @@ class SearchOptions:
 @checked("search")
 @quietly()
 def search_layers(
-    model: str | Path,
+    model: str | Path | ModelSource,
     method: str,
     data: CalibrationOptions | str,
     options: SearchOptions,
@@ -74,7 +74,7 @@ def search_layers(
     """Search for the layers to drop. This is `depthprune.search`.
 
     Args:
-        model: a local folder or a Hub id.
+        model: a local folder or a Hub id, or a model that was located before.
         method: `greedy`, `beam`, `evolutionary` or `exhaustive`.
         data: the sample, or what to take it from.
         options: what is searched.

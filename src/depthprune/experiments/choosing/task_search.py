@@ -66,15 +66,13 @@ def task_search(
     if not take:
         return None
     found = search_layers(
-        source.name,
+        source,
         method,
         training_sample(data, max_length),
         SearchOptions(tuple(sorted(wanted)), OBJECTIVE, protect),
         engine=Engine(device=device),
         trace=file.with_suffix(".trace.jsonl"),
         task_data=data,
-        allow_pickle=source.allow_pickle,
-        trust_remote_code=source.trust_remote_code,
         on_progress=lambda stage, done, total: on_progress(f"{method} search: {stage}", done, total),
     )
     file.parent.mkdir(parents=True, exist_ok=True)

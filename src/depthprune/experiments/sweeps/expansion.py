@@ -27,6 +27,8 @@ class Job:
         depth: layers of its stack.
         options: where the task's data lies.
         teacher: where the model is that `spec.heal.teacher` names; empty where it names none.
+        stamps: of the files of the model and of the teacher when they were hashed; where they have others, as on
+            another machine, they are hashed again.
     """
 
     spec: RunSpec
@@ -36,6 +38,7 @@ class Job:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     teacher: str = ""
+    stamps: tuple[str, str] = ("", "")
 
     @property
     def plan(self) -> LayerPlan:
@@ -125,7 +128,8 @@ def expand(
                 digest = run.digest()
                 if digest not in found.jobs:
                     named = teacher or "" if run.heal.teacher else ""
-                    found.jobs[digest] = Job(run, model, depth, spec.options, **trust, teacher=named)
+                    stamps = (source.stamps, teachers[named].stamps if named else "")
+                    found.jobs[digest] = Job(run, model, depth, spec.options, **trust, teacher=named, stamps=stamps)
                 name = spec.names.get(model, source.title)
                 row = Row(name, data.task.name, cell.strategy, cell.plan.count, seed, recipe, digest)
                 if row not in found.rows:

@@ -5,7 +5,6 @@ each.
 """
 
 import json
-import os
 import time
 import traceback
 from collections.abc import Generator
@@ -53,7 +52,7 @@ class Work:
 
 _watch = Watch()
 _data: dict[Any, TaskData] = {}
-_sources: dict[str, ModelSource] = {}  # models and teachers, by their files' names, times and sizes
+_sources: dict[tuple[str, str], ModelSource] = {}  # models and teachers, by their place and stamps
 
 
 def do(work: Work) -> tuple[str, str, str]:
@@ -119,9 +118,9 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
 
     quiet_libraries()
     job = work.job
-    source, teacher = _located(job, job.model), None
+    source, teacher = _located(job, job.model, job.spec.model, job.stamps[0]), None
     if job.teacher:
-        teacher = _located(job, job.teacher)
+        teacher = _located(job, job.teacher, job.spec.heal.teacher, job.stamps[1])
     key = (job.spec.evaluation.task, job.options)
     if key not in _data:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
@@ -131,13 +130,11 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     return digest, DONE, ""
 
 
-def _located(job: Job, model: str) -> ModelSource:
-    """Return a model, whose files are hashed once for all runs of this worker while they stay as they are."""
+def _located(job: Job, model: str, identity: str, stamps: str) -> ModelSource:
+    """Return a model, whose files are not hashed while they are as they were planned, and else once for all runs."""
     source = locate(model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
-    files = sorted(
-        (file.name, (at := file.stat()).st_mtime_ns, at.st_size, at.st_ino) for file in os.scandir(source.path)
-    )
-    return _sources.setdefault(str((model, files)), source)
+    source.recognise(identity, stamps)
+    return _sources.setdefault((model, source.stamps), source)
 
 
 def _check_unchanged(job: Job, source: ModelSource, teacher: ModelSource | None, data: TaskData) -> None:
