@@ -90,6 +90,8 @@ TORCH_FREE = (
     "depthprune.strategies.searched",
     "depthprune.strategies.scored",
     "depthprune.scores.methods.angular",
+    "depthprune.reporting.drawings.canvas",
+    "depthprune.reporting.drawings.charts",
     "depthprune.reporting.drawings.figures",
     "depthprune.reporting.page",
     "depthprune.reporting.analyses",

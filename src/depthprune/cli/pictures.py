@@ -1,7 +1,5 @@
 """Scores as text: bars, and the triangle of windows in shades."""
 
-from collections.abc import Mapping, Sequence
-
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -50,20 +48,20 @@ def bars_picture(name: str, scores: LayerScores) -> str:
     return "\n".join([f"{name}, layer 0 first", *lines])
 
 
-def triangle_picture(windows: Mapping[int, Sequence[float]], *, colours: bool) -> Text:
+def triangle_picture(scores: LayerScores, *, colours: bool) -> Text:
     """Draw the score of every window, longer ones higher up, one column a first layer; the best is marked.
 
     Args:
         colours: paint cells; else shades of text, dark for low.
     """
+    windows = scores.windows
     values = [value for row in windows.values() for value in row]
     low, span = min(values), (max(values) - min(values)) or 1.0
     picture = Text("windows: layers in a row upwards, first layer to the right; ◆ the lowest of each length\n")
     for n in sorted(windows, reverse=True):
-        row = windows[n]
-        best = min(range(len(row)), key=lambda start: (row[start], -start))
+        best = scores.best_window(n)
         picture.append(f"{n:>3} ")
-        for start, value in enumerate(row):
+        for start, value in enumerate(windows[n]):
             share = (value - low) / span
             if colours:
                 colour = COLOURS[min(int(share * len(COLOURS)), len(COLOURS) - 1)]

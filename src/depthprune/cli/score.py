@@ -76,7 +76,7 @@ def score(
     if output is not None:
         check_file(output)
     if figure is not None:
-        from depthprune.reporting.drawings.figures import check_figure
+        from depthprune.reporting.drawings.canvas import check_figure
 
         check_figure(figure)
 
@@ -113,7 +113,7 @@ def score(
     if plot:
         console.print(bars_picture(method, chosen), highlight=False)
         if chosen.windows:
-            console.print(triangle_picture(chosen.windows, colours=console.is_terminal))
+            console.print(triangle_picture(chosen, colours=console.is_terminal))
     for line in sample_lines(scores.calibration, scores.token):
         console.print(line, highlight=False)
     if output is not None:

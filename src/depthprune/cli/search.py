@@ -75,7 +75,7 @@ def search(
     engine = engine_options(batch_size, device, dtype, cache_memory, cache_dir)
     check_file(output)
     if figure is not None:
-        from depthprune.reporting.drawings.figures import check_figure
+        from depthprune.reporting.drawings.canvas import check_figure
 
         check_figure(figure)
     from depthprune.experiments.choosing.search import SearchOptions, search_layers

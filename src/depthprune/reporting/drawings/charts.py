@@ -1,20 +1,24 @@
 """The report's drawings, as SVG (matplotlib). No torch."""
 
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from depthprune.optional import require
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import Curve, label
+from depthprune.reporting.drawings.canvas import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    as_svg,
+    draw_bars,
+    matplotlib,
+    new_figure,
+    whole_numbers,
+)
 from depthprune.reporting.results import Run, mean_and_spread
 from depthprune.scores import Scores
 
-# Okabe and Ito's palette, which those who see fewer colours can tell apart, with markers for those who see none.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6673", "#b3372b")
-MARKERS = "osD^vP*X"
-PURPOSE = "drawing a report"
 BESIDE, FARTHEST, ROOM = 4, 24, 1.15  # points beside a point; tries; a reader's font may be wider
 
 
@@ -24,7 +28,7 @@ def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
     Args:
         full: the full model's scores.
     """
-    figure, (axis,) = _figure(1)
+    figure, (axis,) = new_figure()
     names = sorted({name for run in runs for name in run.strategies})
     for n, name in enumerate(names):
         points = _points(runs, name)
@@ -39,12 +43,12 @@ def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
         }
         axis.errorbar(counts, means, yerr=errors if any(errors) else None, capsize=3, label=name, **style)
     if full:
-        axis.axhline(100 * statistics.fmean(full), color="#5b6673", linestyle="--", linewidth=1, label="full model")
+        axis.axhline(100 * statistics.fmean(full), color=GREY, linestyle="--", linewidth=1, label="full model")
     axis.set_xlabel("K, layers dropped")
     axis.set_ylabel(f"{runs[0].primary} × 100")
     axis.legend(fontsize=8, ncols=2)
-    _whole_numbers(axis.xaxis)
-    return _svg(figure)
+    whole_numbers(axis.xaxis)
+    return as_svg(figure)
 
 
 def depth_words(runs: Sequence[Run]) -> str:
@@ -106,7 +110,7 @@ def pareto_chart(runs: Sequence[Run], kind: str) -> str:
     Args:
         kind: `parameters` or `speed`.
     """
-    figure, (axis,) = _figure(1, height=4.0)
+    figure, (axis,) = new_figure(height=4.0)
     heading, value, cost = COSTS[kind]
     front = pareto_front(runs, cost)
     labels = []
@@ -124,7 +128,7 @@ def pareto_chart(runs: Sequence[Run], kind: str) -> str:
     axis.margins(x=0.08, y=0.1)
     axis.legend(fontsize=8, loc="best")
     _write_labels(figure, axis, labels)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _kept(run: Run) -> float:
@@ -139,7 +143,7 @@ def _write_labels(figure: Any, axis: Any, labels: Sequence[tuple[float, float, s
     Args:
         labels: x, y, text and colour each.
     """
-    box = require("matplotlib.transforms", extra="report", purpose=PURPOSE).Bbox.from_bounds
+    box = matplotlib("transforms").Bbox.from_bounds
     figure.draw_without_rendering()
     point = figure.dpi / 72
     centres = [axis.transData.transform((x, y)) for x, y, *_ in labels]
@@ -174,17 +178,14 @@ def _inside(box: Any, frame: Any) -> bool:
 
 def scores_chart(scores: Scores) -> str:
     """Draw the scores of layers as bars."""
-    figure, (axis,) = _figure(1, height=2.4)
-    axis.bar(range(scores.depth), scores.of().layers, color=COLOURS[0])
-    axis.set_xlabel("layer")
-    axis.set_ylabel(scores.method)
-    _whole_numbers(axis.xaxis)
-    return _svg(figure)
+    figure, (axis,) = new_figure(height=2.4)
+    draw_bars(axis, scores.of(), scores.method)
+    return as_svg(figure)
 
 
 def curves_chart(curves: Sequence[Curve], axis_label: str, *, scale: float = 1.0) -> str:
     """Draw values against layers, a line each; what is the paper's is dashed."""
-    figure, (axis,) = _figure(1, height=3.2 + 0.22 * len(curves))
+    figure, (axis,) = new_figure(height=3.2 + 0.22 * len(curves))
     for n, curve in enumerate(curves):
         axis.plot(
             range(len(curve.values)),
@@ -199,27 +200,5 @@ def curves_chart(curves: Sequence[Curve], axis_label: str, *, scale: float = 1.0
     axis.set_xlabel("layers (0: after the embeddings)")
     axis.set_ylabel(axis_label)
     figure.legend(fontsize=8, loc="outside lower center")
-    _whole_numbers(axis.xaxis)
-    return _svg(figure)
-
-
-def _figure(columns: int, height: float = 3.6) -> tuple[Any, Any]:
-    figures = require("matplotlib.figure", extra="report", purpose=PURPOSE)
-    figure = figures.Figure(figsize=(5.4 * columns, height), layout="constrained")
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _whole_numbers(axis: Any) -> None:
-    axis.set_major_locator(require("matplotlib.ticker", extra="report", purpose=PURPOSE).MaxNLocator(integer=True))
-
-
-def _svg(figure: Any) -> str:
-    matplotlib = require("matplotlib", extra="report", purpose=PURPOSE)
-    out = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthprune"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    whole_numbers(axis.xaxis)
+    return as_svg(figure)

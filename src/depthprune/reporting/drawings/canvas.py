@@ -1,0 +1,96 @@
+"""What all drawings are made on: a figure with its axes, the colours, and how it becomes SVG or a file (matplotlib).
+
+Text stays text, and the same numbers give the same bytes. No torch.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from depthprune.errors import OutputError
+from depthprune.optional import require
+from depthprune.scores.base import LayerScores
+
+FORMATS = (".svg", ".png")
+# Okabe and Ito's palette, which those who see fewer colours can tell apart, with markers for those who see none.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6673", "#b3372b")
+BLUE, AMBER, GREY, RED = COLOURS[0], COLOURS[4], COLOURS[6], COLOURS[7]
+MARKERS = "osD^vP*X"
+
+
+def matplotlib(module: str = "") -> Any:
+    """Return matplotlib, or a module of it.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    return require(f"matplotlib{module and '.'}{module}", extra="report", purpose="a drawing")
+
+
+def check_figure(path: Path) -> None:
+    """Refuse a file that no picture can be written to, before anything is computed.
+
+    Raises:
+        OutputError: its ending is not one of a picture, or its folder does not exist.
+        UserError: matplotlib is not installed.
+    """
+    if path.suffix not in FORMATS:
+        raise OutputError(f"'{path}' is no picture this writes; end it in {' or '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise OutputError(f"there is no folder '{path.parent}' for the picture; make it first")
+    matplotlib()
+
+
+def new_figure(columns: int = 1, *, width: float = 5.4, height: float = 3.6) -> tuple[Any, Any]:
+    """Return a figure and its axes, side by side, each `width` × `height` inches."""
+    figure = matplotlib("figure").Figure(figsize=(width * columns, height), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def whole_numbers(*axes: Any) -> None:
+    """Mark whole numbers only, on each of the given x or y axes."""
+    for axis in axes:
+        axis.set_major_locator(matplotlib("ticker").MaxNLocator(integer=True))
+
+
+def draw_bars(axis: Any, scores: LayerScores, name: str) -> None:
+    """Draw the scores of layers as bars, the lowest in red."""
+    lowest = min(range(len(scores.layers)), key=scores.layers.__getitem__)
+    colours = [RED if i == lowest else BLUE for i in range(len(scores.layers))]
+    axis.bar(range(len(scores.layers)), scores.layers, color=colours)
+    axis.set_xlabel("layer (0 is nearest the input)")
+    axis.set_ylabel(f"{name} (higher: keep)")
+    whole_numbers(axis.xaxis)
+
+
+def as_svg(figure: Any) -> str:
+    """Return a figure as an SVG element, to stand in a page."""
+    out = io.StringIO()
+    with _plain():
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure to a file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with _plain():
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise OutputError(f"the picture '{path}' cannot be written ({error.strerror}); give another place") from None
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    with matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthprune"}):
+        yield
