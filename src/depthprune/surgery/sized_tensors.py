@@ -47,6 +47,8 @@ class Kept:
 def kept_part(name: str, shape: tuple[int, ...], plans: StackPlans) -> Kept | None:
     """Return what stays of a tensor, or None where it stays whole.
 
+    >>> from depthprune.plan import LayerPlan
+    >>> from depthprune.surgery.stacks import Stack
     >>> stack = Stack("layers", ("layers",), "num_hidden_layers", 3)
     >>> kept_part("embed_tokens_per_layer.weight", (100, 12), {stack: LayerPlan(3, (1,))})
     Kept(dimension=1, ranges=((0, 4), (8, 12)), merged=False)

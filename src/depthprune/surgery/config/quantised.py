@@ -108,6 +108,7 @@ def _names_by_number(name: str, plans: StackPlans) -> bool:
 def renamed_module(name: str, plans: StackPlans) -> str | None:
     """Return the name after the drop of a module that a file names, with whatever prefix, or None where it goes.
 
+    >>> from depthprune.plan import LayerPlan
     >>> stack = Stack("layers", ("model.layers",), "num_hidden_layers", 4)
     >>> renamed_module("layers.3.mlp", {stack: LayerPlan(4, (1,))})
     'layers.2.mlp'
