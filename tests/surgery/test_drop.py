@@ -270,8 +270,10 @@ def test_a_model_with_two_stacks_needs_a_plan_for_a_named_one():
         transformers.T5ForConditionalGeneration, transformers.T5Config(**entries, num_layers=4, num_decoder_layers=3)
     )
     given = inputs() | {"decoder_input_ids": torch.tensor([[0, 5, 6], [0, 7, 8]])}
-    assert_refused(model, LayerPlan(4, (3,)), PlanError, "'encoder', 'decoder'")
-    assert_refused(model, {"encodr": LayerPlan(4, (3,))}, PlanError, "'encodr'", "'encoder', 'decoder'")
+    assert_refused(model, LayerPlan(4, (3,)), PlanError, "'encoder' (4 layers), 'decoder' (3 layers)")
+    assert_refused(
+        model, {"encodr": LayerPlan(4, (3,))}, PlanError, "'encodr'", "did you mean 'encoder'?", "'decoder' (3 layers)"
+    )
     assert_cut_equals_bypassed(model, (1,), given, stack="decoder")
     assert (model.config.num_layers, model.config.num_decoder_layers) == (4, 2)
 
