@@ -1,5 +1,6 @@
 """A checkpoint that was cut already is healed, and stays the plain folder that it was."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,10 @@ def test_a_cut_classifier_is_healed_on_the_rows_of_its_task(tmp_path):
     assert done.scores["healed"]["accuracy"]["value"] > 0.9 > done.scores["cut"]["accuracy"]["value"]
     healed = AutoModelForSequenceClassification.from_pretrained(done.path)
     assert healed.config.num_hidden_layers == 2 and original_kept(read_history(done.path), "layers", 2) == (0, 3)
+    # States are matched by index in the full model, which the history of the cut one tells.
+    recipe = dataclasses.replace(recipe, num_epochs=1, steps=parse_recipe("distill(alpha=1, beta=1)"))
+    taught = heal(tmp_path, tmp_path / "taught", data=None, task="custom", options=options, recipe=recipe)
+    assert taught.training.steps > 0 and taught.scores["healed"] != done.scores["healed"]
 
 
 def test_the_layers_of_a_cut_model_are_counted_in_its_teacher(here, tmp_path):
