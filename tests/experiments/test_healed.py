@@ -19,7 +19,7 @@ from depthprune.loading import load_model
 from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.surgery import drop_layers
-from tiny_models import tiny_checkpoint, words
+from tiny_models import tiny_checkpoint, tiny_tokenizer, words
 
 QUICK = HealSpec(num_epochs=6, batch_size=16, learning_rate=3e-3, precision="float32", similar_lengths=True)
 CARD = "---\npipeline_tag: sentence-similarity\ntags: [feature-extraction]\n---\nHi.\n"
@@ -132,6 +132,24 @@ def test_a_cut_classifier_is_healed_on_the_rows_of_its_task(tmp_path):
     recipe = dataclasses.replace(recipe, num_epochs=1, steps=parse_recipe("distill(alpha=1, beta=1)"))
     taught = heal(tmp_path, tmp_path / "taught", data=None, task="custom", options=options, recipe=recipe)
     assert taught.training.steps > 0 and taught.scores["healed"] != done.scores["healed"]
+
+
+def test_a_cut_classifier_learns_the_answers_of_its_full_model_to_any_text(here, tmp_path):
+    tiny_checkpoint(tmp_path / "full", "bert", "classification", 4)
+    source, plan = locate(tmp_path / "full"), LayerPlan(4, (1, 2))
+    model = drop_layers(load_model(source), plan)
+    save_made(model, tmp_path / "cut", source=source, provenance=provenance(source, plan))
+    steps = parse_recipe("distill(alpha=1, beta=1, tokens=all)")
+    more = {"cut": tmp_path / "cut", "full": tmp_path / "full", "recipe": dataclasses.replace(QUICK, steps=steps)}
+    done = heal(here, tmp_path / "out", **more)
+    text = tiny_tokenizer()((here / "lines.txt").read_text().splitlines(), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        full, cut, healed = (
+            AutoModelForSequenceClassification.from_pretrained(folder)(**text).logits.log_softmax(-1)
+            for folder in (tmp_path / "full", tmp_path / "cut", done.path)
+        )
+    far, near = (torch.nn.functional.kl_div(one, full, log_target=True).item() for one in (cut, healed))
+    assert near < far / 2 and done.cosine is not None and done.cosine[1] > done.cosine[0]
 
 
 def test_the_layers_of_a_cut_model_are_counted_in_its_teacher(here, tmp_path):

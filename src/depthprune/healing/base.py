@@ -221,6 +221,11 @@ class PlannedStep:
     options: Any = None
     schedule: Schedule = field(default_factory=Schedule)
 
+    @property
+    def unlabelled(self) -> bool:
+        """Whether rows without labels do: the method's, or that of its options that say `needs_labels`."""
+        return self.healer.unlabelled or not getattr(self.options, "needs_labels", True)
+
 
 registry: Registry[Healer] = Registry("healer", "depthprune.healing.methods", Healer)
 recipes: Registry[Recipe] = Registry("recipe", "depthprune.healing.methods", Recipe)

@@ -51,7 +51,7 @@ def check_unlabelled(recipe: Sequence[PlannedStep]) -> None:
     Raises:
         UserError: the message names the step.
     """
-    wrong = next((step.healer.name for step in recipe if not step.healer.unlabelled), None)
+    wrong = next((step.healer.name for step in recipe if not step.unlabelled), None)
     if wrong is not None:
         raise UserError(f"'{wrong}' needs labels, and a text has none; give --task instead of --data")
 

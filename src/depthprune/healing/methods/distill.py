@@ -49,6 +49,11 @@ class DistillOptions:
         if not self.alpha and not self.beta:
             raise UserError("with alpha and beta at 0 nothing is learned from the teacher; use 'finetune'")
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the labels have a weight."""
+        return self.alpha < 1
+
 
 @healer("distill", options=DistillOptions, needs_teacher=True, paper="https://arxiv.org/abs/1503.02531")
 def distill(
@@ -87,7 +92,7 @@ def distill(
     from depthprune.scratch import scratch_folder
 
     assert teacher is not None, "a method that needs a teacher gets one"
-    if options.alpha < 1 and not data.labelled:
+    if options.needs_labels and not data.labelled:
         raise UserError("the rows have no labels, which distill learns from too unless alpha is 1; give alpha=1")
     if not schedule.num_epochs:
         return Healed(model)
