@@ -47,7 +47,7 @@ def make_record(
         model, name, model_type: identity, name and architecture of the model.
         parameters: of the full model, and of a layer.
         strategies: that chose the layers, beside those that go by position.
-        examples: on which the score was taken.
+        examples: number of evaluation rows.
         seconds_healing: what fine-tuning took.
         data, max_length: of the rows.
         order: of layers that go one by one.

@@ -71,7 +71,7 @@ CALLS = {
     ),
     "a target inside the source": (
         lambda model, folder: depthprune.drop_checkpoint(folder, folder / "out", [1]),
-        "lies inside the model's own folder",
+        "is inside the model's own folder",
     ),
     "a folder where a model is due": (
         lambda model, folder: depthprune.drop_layers(str(folder), [1]),

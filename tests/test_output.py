@@ -95,7 +95,7 @@ def bad_target(kind: str, folder: Path) -> Path:
     elif kind == "inside a file":
         target.write_text("mine")
         target /= "out"
-    elif kind == "the top of a disk":
+    elif kind == "the root of a disk":
         target = Path("/proc")
     elif kind == "the current folder":
         target = Path()
@@ -112,7 +112,7 @@ def bad_target(kind: str, folder: Path) -> Path:
         ("a link to a file", "is not an empty folder"),
         ("a circle of links", "is not an empty folder"),
         ("inside a file", "is not a folder"),
-        ("the top of a disk", "name a folder inside it"),
+        ("the root of a disk", "name a folder inside it"),
         ("the current folder", "name one inside it"),
         ("a name that is too long", "choose a shorter one"),
     ],
@@ -230,7 +230,7 @@ def test_a_partial_folder_that_somebody_removes_is_one_line_and_leaves_nothing(t
             if moment == "before a file is written":
                 (partial / "two").write_text("new")
 
-    with pytest.raises(OutputError, match=r"out' was removed meanwhile; run the command again"):
+    with pytest.raises(OutputError, match=r"out' was removed in the meantime; run the command again"):
         work()
     assert names_in(tmp_path) == []
 
@@ -240,19 +240,19 @@ def test_a_part_that_somebody_removes_is_one_line(tmp_path):
         with whole_folder(tmp_path / "out") as partial:
             (partial / "folder" / "file").write_text("new")
 
-    with pytest.raises(OutputError, match=r"out' was removed meanwhile"):
+    with pytest.raises(OutputError, match=r"out' was removed in the meantime"):
         work()
     assert names_in(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a tree in which not even root can make a folder")
 def test_a_place_where_nothing_can_be_made_is_one_line():
-    with pytest.raises(OutputError, match=r"the output '/proc/new/out' cannot be made"):
+    with pytest.raises(OutputError, match=r"the output '/proc/new/out' cannot be created"):
         write(Path("/proc/new/out"))
 
 
 def test_a_folder_that_somebody_makes_meanwhile_stays(tmp_path):
-    with pytest.raises(OutputError, match="made by somebody else meanwhile"), whole_folder(tmp_path / "out"):
+    with pytest.raises(OutputError, match="created by another process in the meantime"), whole_folder(tmp_path / "out"):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "file").write_text("theirs")
 

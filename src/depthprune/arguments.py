@@ -1,7 +1,7 @@
-"""Arguments of the public functions: one of a wrong type is told in our words, at the door, and not by what it breaks.
+"""Check the argument types of public functions, so that a wrong type is an error message and not a traceback.
 
-The annotations say what is right. What they say in a way that cannot be checked here (protocols, names that are only
-imported for types) counts as right.
+The annotations are checked. What cannot be checked at run time (protocols, names that are imported for type checking
+only) is accepted.
 """
 
 import functools
@@ -31,10 +31,10 @@ HINTS = {
 
 
 def checked(name: str) -> Callable[[Function], Function]:
-    """Refuse arguments whose types are not those of the annotations.
+    """Check arguments against the annotations of a function.
 
     Args:
-        name: what the function is called by its users.
+        name: the function's public name.
 
     >>> @checked("double")
     ... def double(count: int | None = None) -> int: ...
@@ -78,7 +78,7 @@ def _check(name: str, value: Any, kind: Any, hint: str | None = None) -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a value is of a kind, as far as that can be told."""
+    """Return whether a value matches an annotation, as far as that can be checked."""
     origin, inside = get_origin(kind), get_args(kind)
     if isinstance(kind, TypeVar):
         kind = kind.__bound__
@@ -125,7 +125,7 @@ def _plural(kind: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Show a plain value as it is, and anything else by its type: a model fills a screen."""
+    """Show a plain value as it is, and anything else by its type."""
     if value is None or isinstance(value, str | int | float | bool):
         return repr(value)
     return f"a {type(value).__name__}"

@@ -9,7 +9,7 @@ class UserError(Exception):
 
 
 class PlanError(UserError):
-    """A choice of layers that does not exist or would leave nothing."""
+    """Layers that do not exist, or a plan that would drop all of them."""
 
 
 class CannotDropError(UserError):
@@ -17,7 +17,7 @@ class CannotDropError(UserError):
 
 
 class CannotExportError(UserError):
-    """A checkpoint that a format cannot hold, or not exactly."""
+    """A checkpoint that a format cannot represent exactly."""
 
 
 class ExtensionError(UserError):
@@ -29,4 +29,4 @@ class LoadError(UserError):
 
 
 class OutputError(UserError):
-    """A place that cannot be written."""
+    """An output that cannot be written."""

@@ -183,7 +183,7 @@ def load_classifier(source: ModelSource, num_outputs: int, *, device: str = "cpu
     if body:
         raise LoadError(
             f"the weights of '{source.name}' lack '{body[0]}' or hold it in another shape ({len(body)} such tensors), "
-            "so its config.json does not describe them; fetch the model again"
+            "so its config.json does not describe them; download the model again"
         )
     if getattr(model.config, "pad_token_id", None) is None:
         model.config.pad_token_id = load_tokenizer(source).pad_token_id

@@ -1,4 +1,4 @@
-"""Import what only some users need, and say which extra brings it."""
+"""Import optional dependencies, with an error that names the extra."""
 
 import importlib
 from types import ModuleType
@@ -15,12 +15,12 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         purpose: what it is for, as the start of a sentence: "scoring a task".
 
     Raises:
-        UserError: the module is not installed.
+        UserError: if the module is not installed.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
-            raise  # the module is there but one of its own imports is missing: that is its own story
+            raise  # the module is installed but one of its own imports is missing: another problem
         name = module.split(".")[0]
         raise UserError(f"{purpose} needs '{name}': pip install 'depthprune[{extra}]'") from None

@@ -1,11 +1,10 @@
-"""Folders that the user asked for: checked before the work, written whole or not at all. No torch.
+"""Output folders: checked before the work begins, written completely or not at all. No torch.
 
-A folder is written as `TARGET.partial` beside its place and renamed when it is whole and on the disk. While it is
-written, `TARGET.partial` holds a file `.depthprune.lock`, locked by the command that writes. That tells the three
-cases apart in which such a folder is found: locked, another command is at work, and this one is refused; unlocked,
-the command was killed, and what it left is removed; no such file, somebody else's folder, which is never touched (an
-empty one may be used). The file goes after the rename, not before: at no moment is there a `TARGET.partial` with
-content of ours and without the file.
+A folder is written as `TARGET.partial` next to its target and renamed when it is complete and on disk. While it is
+written, `TARGET.partial` has a file `.depthprune.lock`, locked by the command that writes. This distinguishes three
+cases if such a folder exists: locked, another command is writing, and this one is refused; unlocked, the command was
+killed, and its remains are removed; no such file, the folder is not from depthprune and is never touched (an empty one
+may be used). The file is removed after the rename, so that a `TARGET.partial` with our content always has it.
 """
 
 import errno
@@ -28,26 +27,26 @@ PROBLEMS = {
     errno.EACCES: "the output '{}' cannot be written (permission denied); choose another",
     errno.EPERM: "the output '{}' cannot be written (not permitted); choose another",
     errno.EROFS: "the output '{}' cannot be written (its disk is read-only); choose another",
-    errno.ENAMETOOLONG: "the output '{}' cannot be made (the name is too long); choose a shorter one",
-    errno.ENOENT: "what was written of '{}' was removed meanwhile; run the command again",
-    errno.EIO: "the output '{}' cannot be written (its disk fails); choose another",
-    errno.ESTALE: "the output '{}' cannot be written (its disk is gone); choose another",
+    errno.ENAMETOOLONG: "the output '{}' cannot be created (the name is too long); choose a shorter one",
+    errno.ENOENT: "what was written of '{}' was removed in the meantime; run the command again",
+    errno.EIO: "the output '{}' cannot be written (disk error); choose another",
+    errno.ESTALE: "the output '{}' cannot be written (its disk was removed); choose another",
 }
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that holds something, or a place where nothing can be written.
+    """Check that a target does not exist or is empty, and can be written.
 
-    A link is followed: the folder is made where it points.
+    A symbolic link is followed: the folder is created where it points.
 
     Raises:
-        OutputError: with what to do instead.
+        OutputError: if it cannot; the message says what to do instead.
     """
     place = _place(target)
     if place == Path.cwd():
         raise OutputError(f"the output '{target}' is the current folder; name one inside it")
     if os.path.ismount(place):
-        raise OutputError(f"the output '{target}' is the top of a disk; name a folder inside it")
+        raise OutputError(f"the output '{target}' is the root of a disk; name a folder inside it")
     try:
         taken = os.path.lexists(place) and (not place.is_dir() or any(place.iterdir()))
     except OSError as error:
@@ -56,26 +55,26 @@ def check_target(target: Path) -> None:
         raise OutputError(f"the output '{target}' exists and is not an empty folder; choose another or remove it")
     parent = nearest_folder(place)
     if not parent.is_dir():
-        raise OutputError(f"the output '{target}' cannot be made: '{parent}' is not a folder; choose another")
+        raise OutputError(f"the output '{target}' cannot be created: '{parent}' is not a folder; choose another")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"the output '{target}' cannot be made: '{parent}' cannot be written; choose another")
+        raise OutputError(f"the output '{target}' cannot be created: '{parent}' cannot be written; choose another")
 
 
 def check_outside(target: Path, source: Path) -> None:
-    """Refuse a target inside the folder of the model it is made from.
+    """Check that a target is not inside the source's folder.
 
     Raises:
-        OutputError: with what to do instead.
+        OutputError: if it does; the message says what to do instead.
     """
     if _place(target).is_relative_to(_place(source)):
-        raise OutputError(f"the output '{target}' lies inside the model's own folder '{source}'; choose another")
+        raise OutputError(f"the output '{target}' is inside the model's own folder '{source}'; choose another")
 
 
 def check_space(target: Path, num_bytes: int) -> None:
-    """Refuse a target on a disk without room for `num_bytes`.
+    """Check that the target's disk has room for `num_bytes`.
 
     Raises:
-        OutputError: with both figures.
+        OutputError: if there is not enough; the message has both numbers.
     """
     free = shutil.disk_usage(nearest_folder(_place(target))).free
     if free < num_bytes * HEADROOM:
@@ -92,14 +91,14 @@ def nearest_folder(path: Path) -> Path:
 
 @contextmanager
 def whole_folder(target: Path, *, num_bytes: int = 0) -> Iterator[Path]:
-    """Give a folder `TARGET.partial` to write to, which becomes `target` if all goes well and vanishes if not.
+    """Yield a folder `TARGET.partial` to write to, which is renamed to `target` on success and removed on failure.
 
     Args:
         target: a folder that does not exist or is empty.
-        num_bytes: how much will be written; asked of the disk once what a killed command left is out of the way.
+        num_bytes: how much will be written; checked after the remains of a killed command are removed.
 
     Raises:
-        OutputError: the target is taken, cannot be made, or the disk is full.
+        OutputError: if the target exists already, cannot be created, or the disk is full.
     """
     check_target(target)
     place = _place(target)
@@ -112,13 +111,13 @@ def whole_folder(target: Path, *, num_bytes: int = 0) -> Iterator[Path]:
                 yield partial
                 sync_folder(partial)
                 _rename(partial, place, target)
-            with suppress(OSError):  # the folder is whole, with or without the file
+            with suppress(OSError):  # the folder is complete, with or without the file
                 (place / LOCK).unlink()
         for folder in {place.parent, *(new.parent for new in made)}:
             sync_file(folder)
     except BaseException as error:
         for folder in made:
-            with suppress(OSError):  # somebody else put something there
+            with suppress(OSError):  # another process put something there
                 folder.rmdir()
         if (number := _system_error(error, partial)) in PROBLEMS:
             raise OutputError(PROBLEMS[number].format(target)) from None
@@ -126,9 +125,9 @@ def whole_folder(target: Path, *, num_bytes: int = 0) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, not only with the system that will write them.
+    """Flush the files of a folder to disk (fsync).
 
-    Renaming first would give, after a power cut, a folder of the final name with files of zeros.
+    Without it, a power failure after the rename could leave a folder with the final name and files of zeros.
     """
     for where, _, names in os.walk(folder, topdown=False):
         for name in (*names, "."):
@@ -136,7 +135,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def copy_checkpoint(source: Path, target: Path) -> Path:
-    """Copy a checkpoint's folder to `target`, whole or not at all.
+    """Copy a checkpoint's folder to `target`, completely or not at all.
 
     Raises:
         OutputError: see `whole_folder`.
@@ -149,16 +148,16 @@ def copy_checkpoint(source: Path, target: Path) -> Path:
 
 
 def _place(path: Path) -> Path:
-    """Return where a path leads. Unlike `Path.resolve`, `realpath` does not fail over links that run in a circle."""
+    """Return a path with symbolic links resolved. Unlike `Path.resolve`, `realpath` does not fail on circular links."""
     return Path(os.path.realpath(path))
 
 
 @contextmanager
 def _kept(partial: Path, target: Path) -> Iterator[None]:
-    """Say of whatever fails since somebody removed the folder that this is why.
+    """Turn errors that happen because the folder was removed into one that says so.
 
     Raises:
-        OutputError: instead.
+        OutputError: if the folder was removed.
     """
     try:
         yield
@@ -171,10 +170,10 @@ def _kept(partial: Path, target: Path) -> Iterator[None]:
 
 @contextmanager
 def _claimed(partial: Path, target: Path) -> Iterator[None]:
-    """Make `partial` this command's own, and empty, for as long as the context lasts; an error removes it.
+    """Lock `partial` for this command and empty it, while the context lasts; on an error it is removed.
 
     Raises:
-        OutputError: another command is writing it, or it was there before and is not ours.
+        OutputError: if another command is writing it, or it existed before and was not created by depthprune.
     """
     try:
         partial.mkdir(parents=True)
@@ -187,15 +186,17 @@ def _claimed(partial: Path, target: Path) -> Iterator[None]:
                 f"'{partial}' is in the way: the output is written there first, and depthprune did not leave it; "
                 "rename it or choose another --output"
             ) from None
-    except OSError as error:  # such as a tree that the system makes up, in which nothing can be made
+    except OSError as error:  # such as /proc, where nothing can be created
         known = PROBLEMS[error.errno].format(target) if error.errno in PROBLEMS and error.errno != errno.ENOENT else ""
-        raise OutputError(known or f"the output '{target}' cannot be made ({error.strerror}); choose another") from None
+        raise OutputError(
+            known or f"the output '{target}' cannot be created ({error.strerror}); choose another"
+        ) from None
     with ExitStack() as lock:
         try:
             number = os.open(partial / LOCK, os.O_RDWR | os.O_CREAT)
             lock.callback(os.close, number)
             locked = lock_file(number)
-            # The other command may have ended between the two, and its folder, lock included, is gone or renamed.
+            # The other command may have ended between the two calls, and removed or renamed its folder.
             current = os.path.samestat(os.fstat(number), os.stat(partial / LOCK))
         except FileNotFoundError:
             raise _busy(partial, target) from None
@@ -207,7 +208,7 @@ def _claimed(partial: Path, target: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            with suppress(OSError):  # what is left is known by its lock, and removed by the next command
+            with suppress(OSError):  # the remains are recognised by their lock file and removed by the next command
                 _empty(partial)
                 (partial / LOCK).unlink()
                 partial.rmdir()
@@ -222,7 +223,7 @@ def _busy(partial: Path, target: Path) -> OutputError:
 
 
 def lock_file(file: int) -> bool | None:
-    """Lock an open file for as long as it is open; False where another command has it, None where nothing can be."""
+    """Lock an open file while it is open; returns False if another command has it, None without support for locks."""
     try:
         import fcntl  # not on Windows
 
@@ -235,7 +236,7 @@ def lock_file(file: int) -> bool | None:
 
 
 def _empty(partial: Path) -> None:
-    """Remove what a folder holds, its lock aside: while that is held, nobody else writes there."""
+    """Remove the contents of a folder except its lock: while it is held, no other command writes there."""
     for entry in list(os.scandir(partial)):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
@@ -250,31 +251,31 @@ def _rename(partial: Path, place: Path, target: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
         raise OutputError(
-            f"the output '{target}' was made by somebody else meanwhile; choose another --output"
+            f"the output '{target}' was created by another process in the meantime; choose another --output"
         ) from None
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    if os.name != "posix":  # Windows opens no folders, and flushes only what is open for writing
+    """Flush a file or a folder to disk."""
+    if os.name != "posix":  # Windows cannot open folders, and flushes only files that are open for writing
         return
     number = os.open(path, os.O_RDONLY)
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # what has no fsync: folders on some shared disks
+        if error.errno != errno.EINVAL:  # no fsync, as for folders on some network disks
             raise
     finally:
         os.close(number)
 
 
 def _system_error(error: BaseException, partial: Path) -> int | None:
-    """Return the number of a system error that has to do with writing `partial`, or None.
+    """Return the errno of a system error about writing `partial`, or None.
 
-    One that names a file elsewhere, such as an unreadable source, is not the output's.
+    An error about a file elsewhere, such as an unreadable source, does not count.
     """
     if not isinstance(error, OSError):
-        # safetensors reports one as an error of its own that carries only the text
+        # safetensors raises its own error type with only the text
         found = re.search(r"\(os error (\d+)\)", str(error))
         return int(found[1]) if found else None
     named = [Path(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]

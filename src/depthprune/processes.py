@@ -1,7 +1,7 @@
-"""The processes that torchrun or `accelerate launch` starts, which share one training. No torch until one is asked.
+"""The processes of torchrun or `accelerate launch`, which share one training. torch is imported on first use.
 
-All of them load the model and the data and train; the first alone measures, scores and writes, and what it found out
-is told to the others, so that none decides otherwise.
+All of them load the model and the data and train; only the first one measures, evaluates and writes, and broadcasts its
+results, so that all take the same decisions.
 """
 
 import os
@@ -11,34 +11,34 @@ from typing import Any, TypeVar
 from depthprune.errors import UserError
 
 Value = TypeVar("Value")
-WAIT_HOURS = 6  # the others wait while the first one scores; torch's own limit is half an hour
+WAIT_HOURS = 6  # the others wait while the first one evaluates; torch's default is half an hour
 
 
 def count() -> int:
-    """Return how many processes there are; one where nobody started more, whatever else a cluster's shell says."""
+    """Return the number of processes; one unless torchrun started more, whatever other variables a cluster sets."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that writes; a process alone is."""
+    """Return whether this process is the one that writes; a single process is."""
     return count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def local_index() -> int:
-    """Return this process's place on its machine, which is its GPU's number."""
+    """Return this process's rank on its machine, which is its GPU's index."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def uses_fsdp() -> bool:
-    """Tell whether accelerate's configuration asks for sharded weights."""
+    """Return whether accelerate's configuration asks for sharded weights."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
 
 
 def begin(device: str) -> None:
-    """Let the processes find each other; does nothing for a process alone.
+    """Initialise the process group; does nothing for a single process.
 
     Raises:
-        UserError: sharded weights were asked for without a GPU.
+        UserError: if sharded weights were asked for without a GPU.
     """
     if count() == 1:
         return
@@ -50,7 +50,7 @@ def begin(device: str) -> None:
 
 
 def agree(value: Value) -> Value:
-    """Return the first process's value in all of them; values have to be picklable."""
+    """Broadcast the first process's value; it has to be picklable."""
     if count() == 1:
         return value
     from accelerate.utils import broadcast_object_list
@@ -61,7 +61,7 @@ def agree(value: Value) -> Value:
 
 
 def end() -> None:
-    """Leave the others in good order."""
+    """Destroy the process group."""
     if count() == 1:
         return
     import torch.distributed

@@ -1,4 +1,4 @@
-"""Silence the progress bars and reports of libraries; we have our own. Downloads still show theirs."""
+"""Silence the progress bars and messages of libraries. Downloads still show theirs."""
 
 import os
 import warnings
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
-    """Say nothing of how far a stage is: what `on_progress` does where nothing else is given."""
+    """Do nothing: the default of `on_progress`."""
 
 
 def quiet_libraries() -> None:
-    """Do it, for this process and those that it starts."""
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, about their own dependencies
+    """Silence libraries in this process and those that it starts."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # from libraries, about their dependencies
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import datasets
@@ -23,12 +23,12 @@ def quiet_libraries() -> None:
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
     datasets.utils.logging.set_verbosity_error()
-    huggingface_hub.logging.set_verbosity_error()  # its retries, when there is no network
+    huggingface_hub.logging.set_verbosity_error()  # about its retries without a network
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Do it for as long as the context lasts, and leave everything as it was: a program's settings are its own."""
+    """Silence libraries while the context lasts, and restore the settings of the program afterwards."""
     import datasets
     import huggingface_hub
     from transformers.utils import logging

@@ -144,7 +144,7 @@ class Registry(Generic[Part]):
         """Register `part`; two parts of one name are a programming error.
 
         Raises:
-            ExtensionError: the extension that is being loaded registers another type, or a name that is taken.
+            ExtensionError: if an extension that is being loaded registers another type, or a name that is taken.
         """
         module = _importing_module()
         if _loading and module.partition(".")[0] != self._package.partition(".")[0]:
@@ -162,7 +162,8 @@ class Registry(Generic[Part]):
         """Return the part called `name`.
 
         Raises:
-            UserError: there is none, and the message names the nearest; or the extension that registers it is at fault.
+            UserError: if there is none; the message has the nearest name, or names the extension that should have
+                registered it.
         """
         self._discover()
         if not isinstance(name, str):
@@ -202,7 +203,7 @@ class Registry(Generic[Part]):
         """Return what the part `name` returned, if it is of the type that it has to be.
 
         Raises:
-            ExtensionError: it is of another; the message names the extension that registers the part.
+            ExtensionError: if it is of another type; the message names the extension that registers the part.
         """
         if isinstance(value, expected):
             return value
@@ -218,7 +219,7 @@ class Registry(Generic[Part]):
         """Check a part of an extension.
 
         Raises:
-            ExtensionError: it is of another type, or its name is taken.
+            ExtensionError: if it is of another type, or its name is taken.
         """
         self._import_own()  # our own parts have their names first
         holders = [each.package for each in self._extensions if (self.kind, name) in each.names and not each.problem]

@@ -16,16 +16,16 @@ from depthprune.errors import OutputError
 
 
 def check_file(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is computed for it.
+    """Check that a file can be written, before anything is computed for it.
 
     Raises:
-        OutputError: with what to do instead.
+        OutputError: if it cannot; the message says what to do instead.
     """
     if path.is_dir():
         raise OutputError(f"the output '{path}' is a folder; name a file, such as {path / 'result.json'}")
     parent = path.absolute().parent
     if not parent.is_dir():
-        raise OutputError(f"there is no folder '{path.parent}' for the output; make it first")
+        raise OutputError(f"there is no folder '{path.parent}' for the output; create it first")
     if not os.access(parent, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"the output '{path}' cannot be written; choose another")
 
@@ -34,7 +34,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON into a file that was named as an output.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: if the file cannot be written.
     """
     write_text(path, _json(value))
 
@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
     """Write text into a file that was named as an output.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: if the file cannot be written.
     """
     try:
         replace_text(path, text)
@@ -93,7 +93,7 @@ def _written_beside(path: Path, text: str) -> Iterator[Path]:
         partial.write_text(text, encoding="utf-8")
         yield partial
     finally:
-        with suppress(OSError):  # of a disk that is read-only, this fails as well
+        with suppress(OSError):  # fails too on a read-only disk
             partial.unlink(missing_ok=True)
 
 

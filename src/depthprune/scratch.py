@@ -1,7 +1,7 @@
-"""Temporary folders that outlive no command by long: what a killed one left, the next one removes. No torch.
+"""Temporary folders; those of killed commands are removed by the next one. No torch.
 
-Each holds a file that is locked for as long as the folder is in use; the system lets go of the lock with the process,
-however that ends.
+Each has a file that is locked while the folder is in use; the system releases the lock when the process ends in any
+way.
 """
 
 import os
@@ -18,11 +18,12 @@ PREFIX, UNFINISHED = "depthprune-", ".new"
 
 @contextmanager
 def scratch_folder(purpose: str, *, within: Path | None = None) -> Iterator[Path]:
-    """Give a temporary folder, which goes in the end; those that killed commands left beside it go first.
+    """Yield a temporary folder, which is removed at the end; those that killed commands left beside it are removed
+    first.
 
     Args:
-        purpose: a word for its name.
-        within: where to make it; where temporary files go, if None.
+        purpose: a word in its name.
+        within: parent folder; the system's temporary folder if None.
     """
     parent = within or Path(tempfile.gettempdir())
     sweep_up(parent)
@@ -30,7 +31,7 @@ def scratch_folder(purpose: str, *, within: Path | None = None) -> Iterator[Path
     try:
         number = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            if lock_file(number):  # without locks nobody could tell that it is in use, and it keeps the other name
+            if lock_file(number):  # without locks it could not be recognised as in use, so it keeps another name
                 folder = folder.rename(folder.with_suffix(""))
             yield folder
         finally:
@@ -40,13 +41,13 @@ def scratch_folder(purpose: str, *, within: Path | None = None) -> Iterator[Path
 
 
 def sweep_up(parent: Path) -> None:
-    """Remove the temporary folders of commands that were killed; whatever else lies there is left alone."""
+    """Remove the temporary folders of commands that were killed, and nothing else."""
     for folder in parent.glob(f"{PREFIX}*"):
         if folder.suffix == UNFINISHED or folder.is_symlink():
             continue
         try:
             number = os.open(folder / LOCK, os.O_RDWR)
-        except OSError:  # another user's, or not from here
+        except OSError:  # of another user or another program
             continue
         try:
             if lock_file(number):

@@ -12,7 +12,7 @@ def test_clean_says_what_would_go_and_then_removes_it(command, tmp_path):
 
     said = command("clean", "--dry-run")
     assert said.status == 0 and f"2.0 MB  checkpoint: runs/{digest}/model" in said.out
-    assert "stays (the best of its model and task)" in said.out and "would free" in said.out
+    assert "kept (the best of its model and task)" in said.out and "would free" in said.out
     assert (tmp_path / "runs" / digest / "model").is_dir()
 
     done = command("clean")

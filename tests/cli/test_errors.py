@@ -120,7 +120,7 @@ TASKS = {
     "an unknown task": (("--task", "mrcp"), "did you mean 'mrpc'?"),
     "no task": ((), "Missing option '--task'"),
     "a data set that is not there": (("--task", "mrpc", "--dataset", "nowhere"), "neither a local folder nor"),
-    "a folder without data": (("--task", "mrpc", "--dataset", "."), "the folder '.' (mrpc) holds no data"),
+    "a folder without data": (("--task", "mrpc", "--dataset", "."), "the folder '.' (mrpc) has no data"),
     "a data set on the Hub with no network": (
         ("--task", "mrpc"),
         "'nyu-mll/glue' (mrpc) is neither a local folder nor",
@@ -147,7 +147,7 @@ TASKS = {
     ),
     "a file of another kind": (
         ("--task", "custom", "--dataset", "DOC", "--text-columns", "text", "--label-column", "kind"),
-        "not a data file this reads",
+        "not a supported data file",
     ),
     "a learning rate of 3": (("--task", "docstrings", "--learning-rate", 3), "out of range"),
     "a precision that does not exist": (("--task", "docstrings", "--precision", "int8"), "auto, float32, bfloat16"),

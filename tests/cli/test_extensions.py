@@ -211,6 +211,25 @@ def test_the_parts_of_an_extension_that_fails_to_import_are_removed(use, folder)
         healing.registry.get("half")
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("task", ("sweep", "--model", "bert", "--task", "bad", "--strategy", "top", "--count", 1)),
+        ("score", ("sweep", "--model", "bert", "--task", "mrpc", "--strategy", "bad", "--count", 1)),
+        ("search", ("run", "bert", "--task", "mrpc", "--strategy", "bad", "--count", 1)),
+        ("score", ("score", "bert", "--method", "bad", "--data", "mrpc")),
+        ("search", ("search", "bert", "--method", "bad", "--data", "mrpc", "--count", 1, "--output", "found.json")),
+        ("exporter", ("export", "bert", "--format", "bad", "--output", "out")),
+    ],
+)
+def test_every_command_names_the_extension_that_it_is_asked_for(kind, arguments, use, folder, command, classifier):
+    package = distribution(folder, kind, "bad", "1 / 0")
+    use(folder)
+    answer = command(*(classifier if word == "MODEL" else word for word in arguments))
+    error = f"the extension '{package}' (entry point 'bad' of depthprune.{kind}) cannot be imported (ZeroDivisionError"
+    assert answer.status == 2 and error in answer.err and answer.err.count("depthprune: ") == 1, answer
+
+
 def test_an_unknown_name_may_be_that_of_an_extension_that_is_left_out(use, folder):
     package = distribution(folder, "healer", "bad", "1 / 0")
     use(folder)

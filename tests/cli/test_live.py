@@ -5,7 +5,7 @@ import time
 import pytest
 
 from depthprune.cli.live import Live
-from depthprune.experiments.leases import Watch, claimed
+from depthprune.experiments.leases import Watch, leased
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.specs import DropSpec, EvalSpec, RunSpec
@@ -26,7 +26,7 @@ def expansion() -> Expansion:
 def test_how_far_a_run_is_that_another_process_does_is_said_now_and_then(store, expansion, capsys):
     (digest,) = expansion.jobs
     with (
-        claimed(store.folder(digest), Watch(), heartbeat=0.02, progress={"stage": "train", "done": 30, "total": 120}),
+        leased(store.folder(digest), Watch(), heartbeat=0.02, progress={"stage": "train", "done": 30, "total": 120}),
         Live(expansion, store, every=0.1),
     ):
         time.sleep(0.5)
@@ -38,7 +38,7 @@ def test_how_far_a_run_is_that_another_process_does_is_said_now_and_then(store, 
 def test_status_says_how_far_each_run_is(store, expansion, command):
     (digest,) = expansion.jobs
     progress = {"stage": "train", "done": 30, "total": 120}
-    with claimed(store.folder(digest), Watch(), heartbeat=0.02, progress=progress):
+    with leased(store.folder(digest), Watch(), heartbeat=0.02, progress=progress):
         time.sleep(0.2)
         answer = command("status", "--store", store.root)
     assert answer.status == 0

@@ -63,7 +63,7 @@ def test_a_search_is_shown_written_drawn_and_dropped_by(command, here, tmp_path)
     [
         (("score", "MODEL", "--method", "angualr", "--data", "TEXT"), "did you mean 'angular'"),
         (("score", "MODEL", "--method", "angular", "--data", "nowhere.txt"), "nowhere.txt"),
-        (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--cache-memory", "lots"), "no amount of memory"),
+        (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--cache-memory", "lots"), "an amount of memory"),
         (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--figure", "a.gif"), "end it in .svg or .png"),
         (("score", "MODEL", "--method", "angular", "--data", "TEXT", "--output", "no/s.json"), "no folder 'no'"),
         (("score", "OTHER", "--method", "loss", "--objective", "embedding", "--data", "TEXT"), "no head"),

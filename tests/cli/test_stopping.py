@@ -84,20 +84,20 @@ def test_an_interrupted_sweep_ends_within_seconds_and_says_how_to_go_on(bert, ro
     store = tmp_path / "runs"
     command = ["sweep", str(tmp_path / "s.yaml"), "--store", str(store), "--workers", "2", "--device", "cpu"]
     process = start("-m", "depthprune", *command)
-    claims: list[str] = []
+    leases: list[str] = []
     deadline = time.monotonic() + 90
-    while len(claims) < 2 and time.monotonic() < deadline and process.poll() is None:
+    while len(leases) < 2 and time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError):
             found = [running(folder) or {} for folder in store.iterdir()]
-            claims = [line for claim in found if (line := progress_line(claim)).startswith("train")]
+            leases = [line for lease in found if (line := progress_line(lease)).startswith("train")]
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    assert len(claims) == 2, ends_within(process, 30)
+    assert len(leases) == 2, ends_within(process, 30)
     began = time.monotonic()
     _, errors = ends_within(process, 30)
     assert time.monotonic() - began < 20, "it was to end within seconds"
     assert process.returncode == 130
-    last = "interrupted; what is done is kept, and the same command goes on from there: depthprune "
+    last = "interrupted; what is done is kept, and the same command resumes it: depthprune "
     assert errors.splitlines()[-1] == f"depthprune: {last}{' '.join(command)}"
     assert "0 of 2 runs are done" in errors
     assert "Traceback" not in errors and "leaked" not in errors

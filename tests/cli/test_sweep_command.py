@@ -30,7 +30,7 @@ def spec(bert, rows_csv, tmp_path):
 def test_options_that_a_file_would_override_are_refused_by_name(options, named, command, spec, tmp_path):
     answer = command("sweep", spec, *options, "--store", tmp_path / "runs", "--dry-run")
     assert answer.status == 2
-    assert answer.err.startswith(f"depthprune: '{spec}' says what the sweep is, and {named} would change nothing;")
+    assert answer.err.startswith(f"depthprune: '{spec}' defines the sweep, and {named} would change nothing;")
 
 
 def test_options_about_how_a_file_is_carried_out_go_with_it(command, spec, tmp_path):
@@ -67,7 +67,7 @@ def test_a_broken_record_is_named_and_nobody_is_sent_to_a_file_that_is_not_there
     answer = command("sweep", spec, "--store", store.root)
     assert answer.status == 2
     last = answer.err.splitlines()[-1]
-    assert f"2 of 2 runs failed: {broken[0]}: '{store.folder(broken[0]) / 'record.json'}' is no record" in last
+    assert f"2 of 2 runs failed: {broken[0]}: '{store.folder(broken[0]) / 'record.json'}' is not the record of" in last
     assert "failure.json" not in answer.err and "--retry-failed" not in answer.err
     assert {file.name for file in store.root.iterdir()} == {SWEEPS, *broken}
 

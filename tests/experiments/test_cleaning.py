@@ -8,7 +8,7 @@ import pytest
 
 from depthprune.experiments.cleaning import CACHE, CHECKPOINT, LEFTOVER, removable, remove
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, hand_over
-from depthprune.experiments.leases import Watch, claimed
+from depthprune.experiments.leases import Watch, leased
 from depthprune.experiments.records import records
 from depthprune.experiments.store import MEASURED, Store
 from made_records import make_record
@@ -52,7 +52,7 @@ def test_what_a_killed_run_left_goes_and_what_is_at_work_or_foreign_stays(tmp_pa
     (tmp_path / "foreign" / "notes.txt").write_text("mine")
     (tmp_path / MEASURED / "speed-1.json").write_text("{}")
     (tmp_path / MEASURED / "precision-1.json").write_text("{}")
-    with claimed(tmp_path / "alive", Watch()):
+    with leased(tmp_path / "alive", Watch()):
         assert kinds(store) == {
             **{"dead": LEFTOVER, "failed/record.json.7.partial": LEFTOVER, f"{MEASURED}/speed-1.json": CACHE}
         }

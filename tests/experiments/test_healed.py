@@ -195,7 +195,7 @@ def strangers(tmp_path_factory) -> Path:
         ({"recipe": HealSpec(steps=parse_recipe("embedding+finetune"))}, "'finetune' needs labels, and a text"),
         ({"recipe": HealSpec(steps=parse_recipe("embedding(states=1e39)"))}, "the loss is inf at step 1 of 9"),
         ({"target": "cut"}, "exists and is not an empty folder"),
-        ({"target": "cut/inside"}, "lies inside the model's own folder"),
+        ({"target": "cut/inside"}, "is inside the model's own folder"),
         ({"data": "missing.txt"}, "missing.txt"),
     ],
 )  # fmt: skip

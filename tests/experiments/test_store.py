@@ -34,10 +34,10 @@ def test_a_finished_run_is_found_by_its_digest(tmp_path):
     store = Store(tmp_path / "runs")
     assert store.record(DIGEST) is None
     assert list(records(store)) == []
-    with store.claim(SPEC) as folder:
+    with store.lease(SPEC) as folder:
         assert folder == store.folder(DIGEST)
         assert json.loads((folder / "spec.json").read_text()) == SPEC.to_dict()
-        assert store.record(DIGEST) is None, "a claimed run is not done"
+        assert store.record(DIGEST) is None, "a leased run is not done"
         store.finish(DIGEST, RECORD)
     assert Store(str(tmp_path / "runs")).record(DIGEST) == RECORD
     assert names(tmp_path) == ["runs", f"runs/{DIGEST}", f"runs/{DIGEST}/record.json", f"runs/{DIGEST}/spec.json"]
@@ -46,9 +46,9 @@ def test_a_finished_run_is_found_by_its_digest(tmp_path):
 def test_records_come_in_the_order_of_their_digests_without_what_is_not_done(tmp_path):
     store, specs = Store(tmp_path), [dataclasses.replace(SPEC, seed=seed) for seed in range(9)]
     for spec in specs[:8]:
-        with store.claim(spec):
+        with store.lease(spec):
             store.finish(spec.digest(), {"spec": spec.to_dict(), "outcome": OUTCOME})
-    with pytest.raises(ZeroDivisionError), store.claim(specs[8]):
+    with pytest.raises(ZeroDivisionError), store.lease(specs[8]):
         _ = 1 / 0
     (tmp_path / "notes.txt").write_text("mine")
     expected = [spec.seed for spec in sorted(specs[:8], key=RunSpec.digest)]
@@ -58,7 +58,7 @@ def test_records_come_in_the_order_of_their_digests_without_what_is_not_done(tmp
 
 def test_a_half_written_record_does_not_count_as_done(tmp_path):
     store = Store(tmp_path / "runs")
-    with pytest.raises(TypeError), store.claim(SPEC):
+    with pytest.raises(TypeError), store.lease(SPEC):
         store.finish(DIGEST, RECORD | {"not json": object()})
     assert store.record(DIGEST) is None
     assert list(records(store)) == []
@@ -66,14 +66,14 @@ def test_a_half_written_record_does_not_count_as_done(tmp_path):
 
 def test_a_record_replaces_the_earlier_one_only_when_it_is_whole(tmp_path, monkeypatch):
     store = Store(tmp_path / "runs")
-    with store.claim(SPEC):
+    with store.lease(SPEC):
         store.finish(DIGEST, RECORD)
 
     def killed(source, target):
         assert json.loads(Path(source).read_text(encoding="utf-8")) == {"second": True}
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+    with pytest.raises(KeyboardInterrupt), store.lease(SPEC):
         monkeypatch.setattr(os, "replace", killed)
         store.finish(DIGEST, {"second": True})
     assert store.record(DIGEST) == RECORD
@@ -84,7 +84,7 @@ def test_a_record_that_is_not_json_is_named(tmp_path):
     store.folder(DIGEST).mkdir()
     (store.folder(DIGEST) / "record.json").write_text('{"spec": ')
     file = store.folder(DIGEST) / "record.json"
-    with pytest.raises(UserError, match=rf"'{file}' is no record of a run \(not JSON: .*\); remove its folder"):
+    with pytest.raises(UserError, match=rf"'{file}' is not the record of a run \(not JSON: .*\); remove its folder"):
         store.record(DIGEST)
 
 
@@ -101,14 +101,14 @@ def test_what_is_no_record_is_done_for_nobody(content, problem, tmp_path):
     store.folder(DIGEST).mkdir()
     file = store.folder(DIGEST) / "record.json"
     file.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"is no record of a run \({problem}"):
+    with pytest.raises(UserError, match=rf"is not the record of a run \({problem}"):
         store.record(DIGEST)
     assert readable_record(file) is None and tally(store).done == []
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, UserError])
 def test_an_interrupt_or_a_mistake_of_the_user_leaves_no_store_where_there_was_none(stop, tmp_path):
-    with pytest.raises(stop), Store(tmp_path / "new" / "runs").claim(SPEC) as folder:
+    with pytest.raises(stop), Store(tmp_path / "new" / "runs").lease(SPEC) as folder:
         (folder / "model").mkdir()
         (folder / "model" / "half").write_text("half")
         raise stop
@@ -118,10 +118,10 @@ def test_an_interrupt_or_a_mistake_of_the_user_leaves_no_store_where_there_was_n
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
 def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_existing_store_as_it_was(stop, tmp_path):
     store, other = Store(tmp_path / "runs"), dataclasses.replace(SPEC, seed=7)
-    with store.claim(other):
+    with store.lease(other):
         store.finish(other.digest(), RECORD)
     before = names(tmp_path)
-    with pytest.raises(stop), store.claim(SPEC):
+    with pytest.raises(stop), store.lease(SPEC):
         raise stop
     assert names(tmp_path) == before
     assert store.record(other.digest()) == RECORD
@@ -129,7 +129,7 @@ def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_existing_store_as_it_wa
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
 def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_empty_store(stop, tmp_path):
-    with pytest.raises(stop), Store(tmp_path).claim(SPEC):
+    with pytest.raises(stop), Store(tmp_path).lease(SPEC):
         raise stop
     assert tmp_path.is_dir()
     assert names(tmp_path) == []
@@ -137,10 +137,10 @@ def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_empty_store(stop, tmp_p
 
 def test_an_interrupt_of_a_repeated_run_leaves_the_earlier_record(tmp_path):
     store = Store(tmp_path)
-    with store.claim(SPEC):
+    with store.lease(SPEC):
         store.finish(DIGEST, RECORD)
     before = names(tmp_path)
-    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+    with pytest.raises(KeyboardInterrupt), store.lease(SPEC):
         raise KeyboardInterrupt
     assert store.record(DIGEST) == RECORD
     assert names(tmp_path) == before
@@ -148,7 +148,7 @@ def test_an_interrupt_of_a_repeated_run_leaves_the_earlier_record(tmp_path):
 
 def test_an_error_leaves_its_traceback(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.claim(SPEC):
+    with pytest.raises(RuntimeError), store.lease(SPEC):
         raise RuntimeError("out of ideas")
     failure = json.loads((store.folder(DIGEST) / "failure.json").read_text())
     assert failure["spec"] == SPEC.to_dict()
@@ -160,19 +160,19 @@ def test_an_error_leaves_its_traceback(tmp_path):
 
 def test_a_finished_run_takes_the_failure_of_an_earlier_one_away(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.claim(SPEC):
+    with pytest.raises(RuntimeError), store.lease(SPEC):
         raise RuntimeError
     assert (store.folder(DIGEST) / "failure.json").is_file()
-    with store.claim(SPEC):
+    with store.lease(SPEC):
         store.finish(DIGEST, RECORD)
     assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]
 
 
 def test_a_failure_outlives_an_interrupted_second_try(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.claim(SPEC):
+    with pytest.raises(RuntimeError), store.lease(SPEC):
         raise RuntimeError
-    with pytest.raises(KeyboardInterrupt), store.claim(SPEC):
+    with pytest.raises(KeyboardInterrupt), store.lease(SPEC):
         raise KeyboardInterrupt
     assert names(store.folder(DIGEST)) == ["failure.json", "spec.json"]
 
@@ -181,7 +181,7 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(OutputError, match=rf"'{tmp_path / 'file'}' cannot be written .*; choose another --store"),
-        Store(tmp_path / "file").claim(SPEC),
+        Store(tmp_path / "file").lease(SPEC),
     ):
         raise AssertionError("the run must not begin")
     assert names(tmp_path) == ["file"]
@@ -189,8 +189,8 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path):
 
 def test_two_at_once_on_one_run_and_one_interrupted_lose_nothing(tmp_path):
     store, refused = Store(tmp_path / "runs"), []
-    with store.claim(SPEC):
-        with pytest.raises(BusyError, match=rf"process {os.getpid()} is doing the run {DIGEST}"), store.claim(SPEC):
+    with store.lease(SPEC):
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} is doing the run {DIGEST}"), store.lease(SPEC):
             refused.append("not reached")
         store.finish(DIGEST, RECORD)
     assert store.record(DIGEST) == RECORD and not refused
@@ -199,14 +199,14 @@ def test_two_at_once_on_one_run_and_one_interrupted_lose_nothing(tmp_path):
 def test_who_waits_for_a_run_finds_its_record_and_an_interrupt_then_leaves_it(tmp_path):
     store, waited = Store(tmp_path / "runs"), []
     with contextlib.ExitStack() as other:
-        other.enter_context(store.claim(SPEC))
+        other.enter_context(store.lease(SPEC))
 
         def on_wait(who):
             waited.append(who)
             store.finish(DIGEST, RECORD)
             other.close()
 
-        with pytest.raises(KeyboardInterrupt), store.claim(SPEC, on_wait=on_wait, pause=0):
+        with pytest.raises(KeyboardInterrupt), store.lease(SPEC, on_wait=on_wait, pause=0):
             assert store.record(DIGEST) == RECORD
             raise KeyboardInterrupt
     assert waited == [f"process {os.getpid()}"]
@@ -229,6 +229,6 @@ def test_what_a_killed_run_left_half_written_goes_when_the_run_is_done_again(tmp
     (store.folder(DIGEST) / "model.partial" / "model.safetensors").write_text("half")
     (store.folder(DIGEST) / "record.json.123.partial").write_text("{")
     (store.folder(DIGEST) / "spec.json").write_text("{}")
-    with store.claim(SPEC):
+    with store.lease(SPEC):
         store.finish(DIGEST, RECORD)
     assert names(store.folder(DIGEST)) == ["record.json", "spec.json"]

@@ -45,7 +45,7 @@ def test_every_exporter_writes_a_folder_proves_it_and_leaves_the_checkpoint_alon
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "small"]
     with pytest.raises(OutputError, match="exists and is not an empty folder"):
         export(checkpoint, tmp_path / "out", name)
-    with pytest.raises(OutputError, match="lies inside the model's own folder"):
+    with pytest.raises(OutputError, match="is inside the model's own folder"):
         export(checkpoint, checkpoint / "out", name)
     with pytest.raises(UserError, match=rf"'{name}'.*'nothing'"):
         export(checkpoint, tmp_path / "more", name, {"nothing": 1})

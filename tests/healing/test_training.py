@@ -17,7 +17,7 @@ TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))
 def encoded(count: int = 64):
     from datasets import Dataset
 
-    # Every length comes with both labels: batches of like length would else be batches of one label.
+    # Every length comes with both labels: batches of similar length would else be batches of one label.
     texts = [("ba " if i % 2 else "be ") + " ".join(["da", "fu", "ki"][: i // 2 % 4]) for i in range(count)]
     rows = Dataset.from_dict({"text": texts, "label": [1 - i % 2 for i in range(count)]})
     return encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"]

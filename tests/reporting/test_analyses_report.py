@@ -99,7 +99,7 @@ def test_a_broken_or_foreign_file_is_named_left_alone_and_counted(change, tmp_pa
     assert results.foreign == ("analyses/notes.txt", f"analyses/{bad.name}")
     assert bad.read_text() == before
     text = page(results, tmp_path)
-    assert f"2 files were left alone, which are no analyses: analyses/notes.txt, analyses/{bad.name}" in text
+    assert f"2 files were ignored, since they are not analyses: analyses/notes.txt, analyses/{bad.name}" in text
     assert "left alone, which are no runs" not in text and "left alone, which is no run" not in text
 
 
@@ -112,7 +112,7 @@ def test_the_page_has_a_section_with_charts_in_words(tmp_path):
     results = read_results(tmp_path)
     text = page(results, tmp_path)
 
-    heading = "What each layer knows, and what fine-tuning changed"
+    heading = "What each layer encodes, and what fine-tuning changed"
     assert heading in text and heading not in without
     assert text.count("<svg") == without.count("<svg") + 2
     assert "bert-base-cased fine-tuned on mrpc, mrpc, first token: 50.0, 52.0, 54.0" in text

@@ -304,7 +304,7 @@ def test_an_ending_that_no_report_has_is_refused_in_a_line(name, tmp_path):
     assert format_of(tmp_path / "a.HTML") == "html" and format_of(None) == "markdown"
     with pytest.raises(UserError, match="no PDF"):
         format_of(tmp_path / "a.pdf", "latex")
-    with pytest.raises(UserError, match=r"is no page; end it in \.html"):
+    with pytest.raises(UserError, match=r"is not a page; end it in \.html"):
         check_page(tmp_path / name)
 
 

@@ -149,7 +149,7 @@ def test_a_model_with_broken_weights_is_refused_with_the_layer(text, tmp_path):
         model.bert.encoder.layer[2].output.dense.weight.fill_(float("nan"))
     model.save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="layer 2 puts out states that are not finite"):
+    with pytest.raises(UserError, match="layer 2 returns hidden states that are not finite"):
         score_layers(str(tmp_path), "contribution", sample(text))
     with pytest.raises(UserError, match="the loss of the full model is not finite"):
         score_layers(str(tmp_path), "loss", sample(text))

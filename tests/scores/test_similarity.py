@@ -117,7 +117,7 @@ def test_states_that_are_not_finite_are_named_with_layer_and_batch():
     model, batch = tiny_model("bert"), inputs()
     with torch.no_grad():
         model.encoder.layer[3].output.dense.weight.fill_(float("inf"))
-    with pytest.raises(UserError, match=r"layer 3 puts out states that are not finite \(batch 0\)"):
+    with pytest.raises(UserError, match=r"layer 3 returns hidden states that are not finite \(batch 0\)"):
         scores(model, [batch])
 
 

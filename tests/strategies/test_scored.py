@@ -38,7 +38,7 @@ def test_a_threshold_that_selects_nothing_or_everything_says_what_the_scores_are
 def test_the_best_window_goes_and_avoids_what_is_protected():
     assert window(SIX, 2) == (3, 4)
     assert window(SIX, 2, frozenset({4})) == (2, 3)
-    with pytest.raises(PlanError, match="every 2 layers in a row hold a protected one"):
+    with pytest.raises(PlanError, match="every 2 consecutive layers contain a protected one"):
         window(SIX, 2, frozenset({1, 3, 5}))
 
 
@@ -58,7 +58,7 @@ def test_each_metric_selects_as_its_paper_does():
         ({"count": 6}, "--count is 1 to 5"),
         ({"count": 5, "protect": "0-2"}, "3 protected; --count is 1 to 3"),
         ({"count": 2, "select": "windw"}, "no --select 'windw'"),
-        ({"threshold": 2.0}, "no cosine"),
+        ({"threshold": 2.0}, "not a cosine"),
         ({"count": 2, "protect": "7"}, "layer 7 does not exist"),
         ({"count": 2, "protect": "x"}, "not a list of layers"),
         ({"count": 2, "method": "taylor"}, "the scores have no 'taylor'"),

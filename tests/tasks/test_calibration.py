@@ -88,7 +88,7 @@ def test_own_rows_with_labels_are_those_of_the_custom_task(tmp_path):
         (" \n\n", {}, "is empty; give some text"),
         ("ba be\n", {}, "has 0 blocks of 16 tokens, not 256; give a smaller --length or more text"),
         (words(300), {"samples": 500}, r"has \d+ blocks of 16 tokens, not 500; give --samples \d+, a smaller --length"),
-        (words(300), {"samples": 0}, "--samples 0 is no sample"),
+        (words(300), {"samples": 0}, "--samples 0 is too small"),
         (words(300), {"length": 2}, "--length 2 is too short"),
         (words(300), {"length": 33}, "longer than the 32 tokens"),
     ],
@@ -129,5 +129,5 @@ def test_a_folder_of_a_data_set_is_read_by_its_splits(tmp_path, text):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     file = tmp_path / "t.pdf"
     file.write_text("x")
-    with pytest.raises(LoadError, match="is not a data file this reads"):
+    with pytest.raises(LoadError, match="is not a supported data file"):
         load(file)

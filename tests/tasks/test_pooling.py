@@ -42,7 +42,7 @@ def test_the_folder_says_how_it_pools(tmp_path, said, ways):
 
 def test_a_folder_that_says_nothing_takes_the_mean_and_an_unknown_way_is_refused(tmp_path):
     assert read_pooling(tmp_path) == ("mean",)
-    with pytest.raises(LoadError, match="pools by 'attention', which is not known here"):
+    with pytest.raises(LoadError, match="pools by 'attention', which is not implemented here"):
         read_pooling(folder(tmp_path, {"pooling_mode": "attention"}))
 
 

@@ -48,7 +48,7 @@ def probe(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Fit a linear probe on every layer: how much of a task's answer stands in the sentence token there."""
+    """Fit a linear probe on every layer: how much of a task its sentence token encodes."""
     _prepare(output)
     from depthprune.cli.display import progress
     from depthprune.experiments.analyses.analyse import probe as analyse

@@ -123,7 +123,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
     """Say what was found: layers, score with its interval, size, speed, and where the checkpoint is.
 
     Raises:
-        UserError: there is no model within the bounds.
+        UserError: if no model is within the bounds.
     """
     from depthprune.errors import UserError
     from depthprune.experiments.records import speedup_of

@@ -1,4 +1,4 @@
-"""`depthprune clean`: give the disk back what a store no longer needs."""
+"""`depthprune clean`: free the disk space that a store no longer needs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,15 +7,15 @@ import typer
 
 from depthprune.cli import options
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
-All = Annotated[bool, typer.Option("--all", help="The best checkpoint of each model and task, too.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")]
+All = Annotated[bool, typer.Option("--all", help="Remove the best checkpoint of each model and task too.")]
 
 
 def clean(store: options.StoreFolder = Path("runs"), dry_run: DryRun = False, everything: All = False) -> None:
-    """Remove checkpoints and caches of a store, and what killed runs left; records stay.
+    """Remove checkpoints and caches of a store, and what killed runs left; records are kept.
 
-    The best checkpoint of each model and task stays, too, unless --all is given. A run whose checkpoint is gone is
-    trained again when its checkpoint is asked for.
+    The best checkpoint of each model and task is kept too, unless --all is given. A run without its checkpoint is
+    trained again when the checkpoint is needed.
     """
     from depthprune.cli.display import console
     from depthprune.errors import UserError
@@ -34,12 +34,12 @@ def clean(store: options.StoreFolder = Path("runs"), dry_run: DryRun = False, ev
     kept = [] if everything else sorted(best_checkpoints(runs))
     for digest in kept:
         console.print(
-            f"stays (the best of its model and task): {runs.model_folder(digest)}", highlight=False, soft_wrap=True
+            f"kept (the best of its model and task): {runs.model_folder(digest)}", highlight=False, soft_wrap=True
         )
     if not dry_run:
         remove(items)
     total = _megabytes(sum(item.num_bytes for item in items)).strip()
-    console.print(f"{'would free' if dry_run else 'freed'} {total}; records stay", highlight=False)
+    console.print(f"{'would free' if dry_run else 'freed'} {total}; records are kept", highlight=False)
 
 
 def _megabytes(num_bytes: int) -> str:

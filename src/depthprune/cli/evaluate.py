@@ -18,7 +18,7 @@ def evaluate(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Score a checkpoint that has a trained head, without training."""
+    """Evaluate a checkpoint that has a trained head, without training."""
     quiet_libraries()
     from depthprune.cli.display import console, metrics_line, progress
     from depthprune.experiments.evaluate import evaluate as score

@@ -30,7 +30,7 @@ def export(checkpoint: Checkpoint, format_name: Format, output: Target, option: 
     for text in option or []:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UserError(f"--option {text} is no NAME=VALUE, such as pooling=cls")
+            raise UserError(f"--option {text} is not NAME=VALUE, such as pooling=cls")
         given[name] = value
     options.quiet_libraries()
     done = write(checkpoint, output, format_name, given)

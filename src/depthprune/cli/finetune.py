@@ -28,7 +28,7 @@ def finetune(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Fine-tune a checkpoint as it is, score it, save it. It is a run that drops nothing."""
+    """Fine-tune a checkpoint as it is, evaluate it, save it. It is a run that drops nothing."""
     run(
         model,
         task,

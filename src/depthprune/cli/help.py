@@ -1,4 +1,4 @@
-"""Help as a person reads it: options in groups, plain words for types, the terminal's width, and an example.
+"""The help pages: options in groups, plain words for types, the terminal's width, and an example.
 
 Plain text: rich's help takes half as long again to come up. The group of an option that is the field of a dataclass is
 said there (`specs.options`), that of the others here, by name, for all commands that share them. No torch.
@@ -51,7 +51,7 @@ EXAMPLES = {
 }
 SHORT = {
     "auto": "Find the smallest model within a bound",
-    "run": "Drop layers, fine-tune the rest, score it beside the full model",
+    "run": "Drop layers, fine-tune the rest, compare it with the full model",
     "search": "Try plans on data, and find the layers that cost least",
     "score": "Score layers on data: how much each one matters",
     "drop": "Write a shorter checkpoint, without training",
@@ -60,11 +60,11 @@ SHORT = {
     "evaluate": "Score a fine-tuned checkpoint",
     "export": "Write a finished checkpoint in another format",
     "sweep": "Run a grid: models, strategies, counts, tasks, seeds",
-    "status": "Say how far the sweeps in a store are",
+    "status": "Show the progress of the sweeps in a store",
     "clean": "Remove what a store no longer needs",
-    "report": "Write what the runs in a store say: a page or tables",
+    "report": "Write a report of the runs in a store: a page or tables",
     "inspect": "Show stacks, parameters by layer, what strategies would drop",
-    "probe": "Probe every layer: how much it knows of a task's answer",
+    "probe": "Probe every layer: how much of a task it encodes",
     "similarity": "Compare a model before and after fine-tuning, by layer",
     "list": "List strategies, scores, searches, tasks and formats",
     "quickstart": "Compare strategies on a real small model, offline",
@@ -73,13 +73,13 @@ TYPES = {"int": "NUMBER", "float": "NUMBER", "str": "TEXT", "Path": "PATH", "pat
 
 
 def settings() -> dict[str, Any]:
-    """Return what every command's help is shown with."""
+    """Return the settings of every help page."""
     width = max(shutil.get_terminal_size().columns, NARROWEST)
     return {"help_option_names": ["-h", "--help"], "max_content_width": width}
 
 
 def sorted_commands(functions: dict[str, Any]) -> list[tuple[str, Any]]:
-    """Return commands in the order in which help lists them: what people begin with first."""
+    """Return commands in the order of the help: the ones to begin with first."""
     return sorted(functions.items(), key=lambda item: [*SHORT, item[0]].index(item[0]))
 
 
@@ -92,7 +92,7 @@ def group_of(param: Any) -> str:
 
 
 def plain_type(name: str) -> str:
-    """Say in a word what an option takes.
+    """Return the type of an option as a word.
 
     >>> plain_type("--count <list[str]>"), plain_type("--budget INTEGER RANGE"), plain_type("--force")
     ('--count TEXT', '--budget NUMBER', '--force')
@@ -102,10 +102,10 @@ def plain_type(name: str) -> str:
 
 
 def plain_range(text: str) -> str:
-    """Say a range in words.
+    """Return a range in words.
 
-    >>> plain_range("Examples a step.  [default: 32; x>=1]")
-    'Examples a step.  [default: 32; 1 or more]'
+    >>> plain_range("Examples per step.  [default: 32; x>=1]")
+    'Examples per step.  [default: 32; 1 or more]'
     """
     return re.sub(r"x>=(\d+)(?:\.0)?", r"\1 or more", text)
 

@@ -23,10 +23,8 @@ def inspect(
     )
     for stack in found.stacks:
         if not stack.path:
-            console.print(
-                f"{stack.depth} passes ({stack.depth_key}) through the weights of one layer; their number can fall"
-            )
-            console.print("only --strategy top applies: layers cannot be told apart")
+            console.print(f"{stack.depth} passes ({stack.depth_key}) through one layer; their number can be reduced")
+            console.print("only --strategy top applies: the passes are identical")
             continue
         share = f"{100 * sum(stack.parameters) / found.parameters:.1f} % of the parameters"
         console.print(f"stack '{stack.name}' at {stack.path}: {stack.depth} layers ({stack.depth_key}), {share}")

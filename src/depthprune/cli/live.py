@@ -135,13 +135,13 @@ class Live:
                 messages.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def going_on(self) -> list[str]:
-        """Return a line for each run that somebody has claimed, on this machine or another: how far it is."""
+        """Return a line with the progress of each run under a lease, on this machine or another."""
         lines = []
         for digest, job in self._expansion.jobs.items():
-            claim = running(self._store.folder(digest)) if digest not in self._ended else None
-            if claim is not None:
+            lease = running(self._store.folder(digest)) if digest not in self._ended else None
+            if lease is not None:
                 layers = format_layers(job.spec.drop.dropped) or "none"
-                lines.append(f"{digest} (dropped {layers}): {progress_line(claim) or 'begins'}")
+                lines.append(f"{digest} (dropped {layers}): {progress_line(lease) or 'begins'}")
         return lines
 
     def _view(self) -> Group:
@@ -197,9 +197,9 @@ def status_lines(store: Store) -> Iterator[Any]:
         f"{len(found.waiting)} not begun"
     )
     for digest in found.running[:MOST_LINES]:
-        claim = running(store.folder(digest))
-        if claim is not None:  # else it has just ended
-            yield f"running: {digest}: {progress_line(claim) or 'begins'} ({owner_line(claim)})"
+        lease = running(store.folder(digest))
+        if lease is not None:  # else it has just ended
+            yield f"running: {digest}: {progress_line(lease) or 'begins'} ({owner_line(lease)})"
     for digest in found.failed[:20]:
         from depthprune.experiments.sweeps.runner import failure_line
 

@@ -91,7 +91,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 1 failed, 2 for what the user can mend, 130 interrupted, 143 terminated."""
+    """Run the command and exit: 0 done, 1 failed, 2 for what the user can fix, 130 interrupted, 143 terminated."""
     with stoppable() as stopped:
         code = _call()
     if code == INTERRUPTED:  # typer turns the KeyboardInterrupt into this
@@ -109,7 +109,7 @@ def _call() -> object:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        return _complain("no space left on the disk; free some and run again, what is recorded stays")
+        return _complain("no space left on the disk; free some and run again, what is recorded is kept")
     except Exception as error:
         # Typer's usage errors: matched by shape, since Typer may bring a click of its own.
         message = getattr(error, "format_message", None)

@@ -1,4 +1,4 @@
-"""The options that several sub-commands share, each written once, and what they become."""
+"""The options that several sub-commands share, and their conversion to values."""
 
 import re
 from pathlib import Path
@@ -38,12 +38,12 @@ TaskFields = Annotated[TaskOptions, Fields()]
 HealFields = Annotated[HealSpec, Fields()]
 Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
 StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
-Force = Annotated[bool, typer.Option("--force", help="Run again what the store has.")]
-NoProfile = Annotated[bool, typer.Option("--no-profile", help="Do not measure how fast the models are.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing of the progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Repeat what the store has.")]
+NoProfile = Annotated[bool, typer.Option("--no-profile", help="Do not measure latencies.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 AllowPickle = Annotated[bool, typer.Option("--allow-pickle", help="Read weights from .bin files, which can run code.")]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run modelling code that the model brings.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run the model's own modelling code.")]
 
 Data = Annotated[
     str,
@@ -57,7 +57,9 @@ Data = Annotated[
 DataConfig = Annotated[str | None, typer.Option("--config", help="A data set's configuration, such as wikitext-2-v1.")]
 Split = Annotated[
     str | None,
-    typer.Option("--split", help="Of the data; train if left out: the rows that score a choice should not make it."),
+    typer.Option(
+        "--split", help="Of the data; train by default, so that layers are not chosen on the rows of the evaluation."
+    ),
 ]
 SampleColumns = Annotated[
     str | None,
@@ -81,22 +83,20 @@ Length = Annotated[
     int | None, typer.Option("--length", help="Tokens of a block, or to which an example is cut; 128 if left out.")
 ]
 SampleSeed = Annotated[int, typer.Option("--seed", help="Of the choice of samples, and of a search.")]
-StackName = Annotated[
-    str | None, typer.Option("--stack", help="Which stack, such as encoder, where there are several.")
-]
-ForwardBatch = Annotated[int, typer.Option("--batch-size", help="Sequences a forward pass.", min=1)]
+StackName = Annotated[str | None, typer.Option("--stack", help="Which stack, such as encoder, if there are several.")]
+ForwardBatch = Annotated[int, typer.Option("--batch-size", help="Sequences per forward pass.", min=1)]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto (as it was saved), float32, bfloat16 or float16.")]
 Layerwise = Annotated[
     bool, typer.Option("--layerwise", help="Load one layer at a time: for models larger than memory.")
 ]
-CacheMemory = Annotated[str, typer.Option("--cache-memory", help="Memory for hidden states that are used again.")]
+CacheMemory = Annotated[str, typer.Option("--cache-memory", help="Memory for cached hidden states.")]
 CacheDir = Annotated[
-    Path | None, typer.Option("--cache-dir", help="Where hidden states go that do not fit.", show_default=False)
+    Path | None, typer.Option("--cache-dir", help="Folder for hidden states that do not fit.", show_default=False)
 ]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", help="With scores: drop layers whose mean cosine is above it, as 0.95.")
 ]
-Protect = Annotated[str | None, typer.Option("--protect", help="By scores or search: layers that stay, as 0,-1.")]
+Protect = Annotated[str | None, typer.Option("--protect", help="With scores or a search: layers to keep, as 0,-1.")]
 Figure = Annotated[
     Path | None, typer.Option("--figure", help="Draw a picture into this file, .svg or .png.", show_default=False)
 ]
@@ -104,27 +104,27 @@ UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MI
 
 
 def parse_bytes(text: str) -> int:
-    """Read a number of bytes.
+    """Parse a number of bytes.
 
     >>> parse_bytes("1.5GB")
     1500000000
 
     Raises:
-        UserError: it is none.
+        UserError: if the text is not an amount of memory.
     """
     from depthprune.errors import UserError
 
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if match is None or match[2].upper() not in UNITS:
-        raise UserError(f"'{text}' is no amount of memory; write 500MB or 2GB")
+        raise UserError(f"'{text}' is not an amount of memory; write 500MB or 2GB")
     return int(float(match[1]) * UNITS[match[2].upper()])
 
 
 def engine_options(batch_size, device, dtype, cache_memory, cache_dir, *, layerwise=False):
-    """Return how a model is run, from the text of the options.
+    """Return an `Engine` from the text of the options.
 
     Raises:
-        UserError: an amount of memory that is none.
+        UserError: if an amount of memory cannot be read.
     """
     from depthprune.experiments.choosing.engine import Engine
 
@@ -132,7 +132,7 @@ def engine_options(batch_size, device, dtype, cache_memory, cache_dir, *, layerw
 
 
 def parse_columns(text: str | None) -> tuple[str, ...]:
-    """Read names of columns with commas between them.
+    """Parse column names separated by commas.
 
     >>> parse_columns("premise, hypothesis"), parse_columns(None)
     (('premise', 'hypothesis'), ())
@@ -158,7 +158,7 @@ def sample_options(
     """Return `CalibrationOptions` from the text of the options.
 
     Raises:
-        UserError: a label that is both an amount and a class.
+        UserError: if both --regression and --classification are given.
     """
     from depthprune.tasks.calibration import CalibrationOptions
 
@@ -172,10 +172,10 @@ def sample_options(
 
 
 def task_kind(*, regression: bool, classification: bool) -> str | None:
-    """Return what was said of the label, or None.
+    """Return the kind of task that was asked for, or None.
 
     Raises:
-        UserError: both was said.
+        UserError: if both are given.
     """
     from depthprune.errors import UserError
 
@@ -197,17 +197,17 @@ def task_options(
     """Return `TaskOptions` from the text of the options.
 
     Raises:
-        UserError: a label that is both an amount and a class.
+        UserError: if both --regression and --classification are given.
     """
     kind = task_kind(regression=regression, classification=classification)
     return TaskOptions(dataset, parse_columns(text_columns), label_column, eval_split, kind=kind, metric=metric)
 
 
 def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
-    """Refuse numbers that cannot train anything.
+    """Check the numbers of a training.
 
     Raises:
-        UserError: one of them is out of range.
+        UserError: if one of them is out of range.
     """
     for name, value in {"num_epochs": epochs, "learning_rate": learning_rate, "precision": precision}.items():
         item = options_of(HealSpec)[name]

@@ -1,7 +1,7 @@
-"""How far a command is, on standard error: results alone go to standard output.
+"""Progress of a command, on standard error: only results go to standard output.
 
-In a terminal a bar; elsewhere a line when a stage begins and one now and then while it lasts, so that the log of a job
-that runs for hours tells where it is and does not fill up.
+In a terminal a bar; elsewhere a line when a stage begins and one from time to time, so that the log of a long job shows
+its progress and stays short.
 """
 
 import time
@@ -15,28 +15,28 @@ from depthprune import processes
 
 EVERY = 30.0  # seconds between two lines of one stage
 
-messages = Console(stderr=True)  # what is said beside results
+messages = Console(stderr=True)  # messages beside results
 
 
 class Reporter:
-    """Tells how far the work is. Call it with the stage's name, what is done and what there is to do.
+    """Shows progress. Call it with the name of the stage, the steps done and the steps in all.
 
     A stage with nothing to count has a total of 1 or less. Stages follow each other: a new name ends the one before.
     """
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take note of how far a stage is."""
+        """Record the progress of a stage."""
 
     def say(self, line: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
 
 
 class Quiet(Reporter):
-    """Says nothing."""
+    """Shows nothing."""
 
 
 class Lines(Reporter):
-    """Plain lines: each stage when it begins, and how far it is at most every so many seconds.
+    """Plain lines: when a stage begins, and its progress at most every so many seconds.
 
     Args:
         every: seconds between two lines of one stage.
@@ -70,7 +70,7 @@ class Lines(Reporter):
 
 
 class Bar(Reporter):
-    """A bar in a terminal, of the stage that is going on; gone when the work is done."""
+    """A bar in a terminal for the current stage, removed when the work is done."""
 
     def __init__(self, bars: Progress):
         self._bars = bars
@@ -93,10 +93,10 @@ class Bar(Reporter):
 
 @contextmanager
 def progress(*, quiet: bool = False) -> Iterator[Reporter]:
-    """Show how far the work is, for as long as the context lasts.
+    """Show progress while the context lasts.
 
     Args:
-        quiet: say nothing.
+        quiet: show nothing.
     """
     if quiet or not processes.is_first():
         yield Quiet()
@@ -112,6 +112,6 @@ def progress(*, quiet: bool = False) -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    # Results that are printed meanwhile go where they always go, and not to the bar's console.
+    # Results that are printed in the meantime go to standard output, not to the bar's console.
     with Progress(*columns, console=messages, transient=True, redirect_stdout=False) as bars:
         yield Bar(bars)

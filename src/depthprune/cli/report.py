@@ -20,7 +20,7 @@ Claims = Annotated[
 
 
 def report(store: Store, output: Output = None, format_name: Format = None, claims: Claims = False) -> None:
-    """Write what the runs in a store say: one page that opens offline, tables, or one row a run (CSV)."""
+    """Write a report of the runs in a store: one page that opens offline, tables, or one row per run (CSV)."""
     from depthprune.reporting.written import written
 
     text, runs = written(store, output, format_name, claims=claims)

@@ -1,8 +1,9 @@
-"""Ctrl-C and its like: the first ends the work within seconds and in good order, the second ends the process at once.
+"""Handle Ctrl-C and similar signals: the first ends the work cleanly within seconds, the second ends the process at
+once.
 
-The first raises a KeyboardInterrupt, so that everything puts away what it has begun. The second is seen by a thread,
-which gets it from the system itself: the interpreter hands signals on only between two instructions of the main
-thread, and that may be in the middle of a long one.
+The first raises a KeyboardInterrupt, so that everything cleans up. The second is received by a thread directly from the
+system: the interpreter handles signals only between two instructions of the main thread, which may be in the middle of
+a long one.
 """
 
 import os
@@ -18,10 +19,10 @@ from depthprune import processes
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)  # a terminal's Ctrl-C, a scheduler's end, a terminal that goes
+)  # Ctrl-C in a terminal, a scheduler's end, a closed terminal
 
 
-GO_ON = ("run", "sweep", "auto", "search", "quickstart")  # what they did before they were stopped is kept
+GO_ON = ("run", "sweep", "auto", "search", "quickstart")  # commands that keep what was done before they were stopped
 
 
 class Stopped:
@@ -36,19 +37,19 @@ class Stopped:
 
 
 def last_words(arguments: Sequence[str]) -> str:
-    """Say what an interrupted command leaves, and how to go on.
+    """Return a sentence on what an interrupted command leaves, and how to resume it.
 
     >>> last_words(["sweep", "s.yaml"])
-    'what is done is kept, and the same command goes on from there: depthprune sweep s.yaml'
+    'what is done is kept, and the same command resumes it: depthprune sweep s.yaml'
     """
     if arguments and arguments[0] in GO_ON:
-        return f"what is done is kept, and the same command goes on from there: depthprune {shlex.join(arguments)}"
+        return f"what is done is kept, and the same command resumes it: depthprune {shlex.join(arguments)}"
     return "nothing was written"
 
 
 @contextmanager
 def stoppable() -> Iterator[Stopped]:
-    """Heed signals for as long as the context lasts; those that were ignored before, as under nohup, stay ignored."""
+    """Handle signals while the context lasts; those that were ignored before, as under nohup, stay ignored."""
     stopped, here = Stopped(), threading.current_thread() is threading.main_thread()
     heeded = [number for number in SIGNALS if here and signal.getsignal(number) is not signal.SIG_IGN]
     if not heeded:
@@ -92,7 +93,7 @@ def _end(code: int) -> NoReturn:
 
     for child in multiprocessing.active_children():
         child.kill()
-    # What is registered to be removed at the end, and would be called leaked: semaphores, foremost.
+    # What Python's resource tracker would report as leaked: semaphores above all.
     run: Any = getattr(util, "_run_finalizers", None)
     if run is not None:
         late = threading.Timer(1.0, os._exit, (code,))

@@ -35,13 +35,13 @@ Recipes = Annotated[
 Counts = Annotated[Names, typer.Option("--count", help="Layers to drop: 2, 1-4 or 1..L-1; can be given again.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="A seed; can be given again.")]
 ExecutorName = Annotated[str, typer.Option("--executor", help="local (processes) or ray (a cluster).")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Runs at a time; by cores or GPUs if left out.", min=1)]
+Workers = Annotated[int | None, typer.Option("--workers", help="Parallel runs; by cores or GPUs by default.", min=1)]
 Cpus = Annotated[int | None, typer.Option("--cpus", help="Threads of a run; the cores shared if left out.", min=1)]
 Gpus = Annotated[
     float | None, typer.Option("--gpus", help="GPUs of a run; 0.1: ten runs share one. One if left out.", min=0)
 ]
 Address = Annotated[str | None, typer.Option("--address", help="Of a Ray cluster: auto, or ray://HOST:PORT.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many runs there are, and run none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show how many runs there are, and execute none.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Try runs again that failed before.")]
 
 
@@ -81,9 +81,9 @@ def sweep(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Run a grid: models × strategies × counts × tasks × seeds. Stopped, it goes on where it was.
+    """Run a grid: models × strategies × counts × tasks × seeds. The same command resumes it.
 
-    Each run is recorded once, whatever asks for it; start the same sweep on several machines that share the store.
+    Each run is recorded once; start the same sweep on several machines that share the store.
     """
     from depthprune.errors import UserError
     from depthprune.experiments.sweeps.executors import local
@@ -124,10 +124,10 @@ def sweep(
 
 
 def _run_and_show(expansion: "Expansion", store: "Store", how: dict[str, Any]) -> None:
-    """Carry out the runs, saying how far they are, and what came of them in the end.
+    """Execute the runs, showing their progress and the result.
 
     Raises:
-        UserError: runs failed.
+        UserError: if runs failed.
     """
     from depthprune.cli.display import console
     from depthprune.cli.live import Live
@@ -155,20 +155,20 @@ def _is_given(context: typer.Context, name: str) -> bool:
 
 
 def _failures(lines: dict[str, str], runs: int, store: "Store") -> str:
-    """Say which runs failed, why, and what to do."""
+    """Describe which runs failed, why, and what to do."""
     shown = "; ".join(f"{digest}: {line}" for digest, line in list(lines.items())[:3])
     more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
     tracebacks = any((store.folder(digest) / "failure.json").is_file() for digest in lines)
     where = f" (more in failure.json in their folders under '{store.root}')" if tracebacks else ""
     again = "again with --retry-failed" if tracebacks else "again"
-    return f"{len(lines)} of {runs} runs failed: {shown}{more}{where}; mend it and run {again}"
+    return f"{len(lines)} of {runs} runs failed: {shown}{more}{where}; fix it and run {again}"
 
 
 def _refuse_beside(context: typer.Context, specs: list[Path]) -> None:
-    """Refuse options that a sweep's files say already.
+    """Refuse options that a sweep's files define.
 
     Raises:
-        UserError: there are some.
+        UserError: if there are any.
     """
     from depthprune.errors import UserError
 
@@ -176,16 +176,16 @@ def _refuse_beside(context: typer.Context, specs: list[Path]) -> None:
     beside = [parameters[name].opts[0] for name in OF_THE_GRID if _is_given(context, name)]
     if beside:
         raise UserError(
-            f"'{specs[0]}' says what the sweep is, and {', '.join(beside)} would change nothing; write it into the "
+            f"'{specs[0]}' defines the sweep, and {', '.join(beside)} would change nothing; write it into the "
             "file, or leave the file out and give all in options"
         )
 
 
 def _as_in_a_file(texts: list[str] | None) -> list[Any] | None:
-    """Read what begins with a brace as an entry of a sweep's file.
+    """Parse an option that begins with a brace as an entry of a sweep's file.
 
     Raises:
-        UserError: that is not YAML.
+        UserError: if it is not YAML.
     """
     import yaml
 
@@ -202,7 +202,7 @@ def _counts(texts: list[str] | None) -> list[int | str] | None:
 
 
 def status(store: options.StoreFolder = Path("runs")) -> None:
-    """Say how far the sweeps in a store are: done, running, failed, and the best plans so far."""
+    """Show the progress of the sweeps in a store: done, running, failed, and the best plans so far."""
     from depthprune.cli.display import console
     from depthprune.cli.live import status_lines
     from depthprune.errors import UserError

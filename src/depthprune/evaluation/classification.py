@@ -101,7 +101,7 @@ def predict(
     """Return the predicted and the expected labels of `rows`, in their order; the longest go first, to save padding.
 
     Raises:
-        UserError: the model puts out no numbers (NaN) for some rows.
+        UserError: if the model returns NaN for some rows.
     """
     import torch
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, TEACHES_FILE
-from depthprune.experiments.leases import Watch, claim_files, running
+from depthprune.experiments.leases import Watch, lease_files, running
 from depthprune.experiments.predictions import FILE as PREDICTIONS_FILE
 from depthprune.experiments.records import score_of
 from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
-OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # beside claims and half-written files
+OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # besides leases and unfinished files
 CHECKPOINT, LEFTOVER, CACHE = "checkpoint", "left by a run that was killed", "cache"
 
 
@@ -76,14 +76,14 @@ def remove(items: list[Item]) -> None:
 
 
 def _of_run(folder: Path, *, keep: bool) -> Iterator[Item]:
-    """Yield what can go of a run that nobody is doing."""
+    """Yield the files of a run without a lease that can be removed."""
     names = {entry.name for entry in folder.iterdir()}
     if not names & {"record.json", "failure.json"}:
-        if names and names <= OURS | claim_files(folder) | {name for name in names if _is_partial(name)}:
+        if names and names <= OURS | lease_files(folder) | {name for name in names if _is_partial(name)}:
             yield _item(folder, LEFTOVER)
         return  # anything else is not ours
     for name in sorted(names):
-        if _is_partial(name) or name in claim_files(folder):
+        if _is_partial(name) or name in lease_files(folder):
             yield _item(folder / name, LEFTOVER)
     if "model" in names and not keep:
         yield _item(folder / "model", CHECKPOINT)

@@ -1,4 +1,4 @@
-"""Look into a checkpoint: its stacks, and the parameters of each layer. `depthprune.inspect` lives here."""
+"""Inspect a checkpoint: its stacks, and the parameters of each layer. This module has `depthprune.inspect`."""
 
 from dataclasses import dataclass
 from math import prod
@@ -12,12 +12,12 @@ from depthprune.sources import ModelSource, locate
 
 @dataclass(frozen=True)
 class InspectedStack:
-    """A stack of layers, as it lies in a checkpoint.
+    """A stack of layers in a checkpoint.
 
     Args:
-        name: what plans call it: `layers`, or `encoder` and `decoder` where there are two.
-        path: of its modules; empty where one layer's weights serve every pass.
-        depth_key: the entry of config.json that says how many layers there are.
+        name: in plans: `layers`, or `encoder` and `decoder` if there are two.
+        path: of its modules; empty if all passes share one layer.
+        depth_key: the entry of config.json with the number of layers.
         parameters: of each layer.
     """
 
@@ -28,11 +28,11 @@ class InspectedStack:
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return len(self.parameters)
 
     def choices(self, count: int) -> dict[str, LayerPlan]:
-        """Return what each strategy by position would drop; those that cannot serve the count are left out."""
+        """Return what each strategy by position would drop; those that do not support the count are left out."""
         from depthprune.strategies import choose, possible_counts, registry
 
         return {
@@ -44,7 +44,7 @@ class InspectedStack:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is in a checkpoint.
+    """The contents of a checkpoint.
 
     Args:
         model: as it was asked for.
@@ -63,15 +63,15 @@ class Inspection:
 def inspect(model: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False) -> Inspection:
     """Return a model's stacks with the parameters of each layer. This is `depthprune.inspect`.
 
-    Only the headers of the weights are read where names and config.json leave no doubt.
+    Only the headers of the weights are read if tensor names and config.json identify the stack.
 
     Args:
         model: a local folder or a Hub id.
         allow_pickle: read weights from .bin files.
-        trust_remote_code: run modelling code that the model brings.
+        trust_remote_code: run the model's own modelling code.
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     return _from_headers(source) or _from_modules(source)

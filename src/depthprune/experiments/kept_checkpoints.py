@@ -1,10 +1,10 @@
-"""Where the checkpoints of a store's runs are: in the store, or where the user had them put. No torch.
+"""Where the checkpoints of a store's runs are: in the store, or moved to the user's --output. No torch.
 
     runs/<digest>/model/        in the store
-    runs/<digest>/moved.json    where a checkpoint was moved to, and what its weights were then: names, sizes, times
+    runs/<digest>/moved.json    where a checkpoint was moved to, and the names, sizes and times of its weights
     runs/<digest>/teaches.json  beside a checkpoint that is there only for the runs that it teaches
 
-A checkpoint that was moved is that of the run for as long as nobody has changed its weights.
+A moved checkpoint counts as that of the run as long as its weights are unchanged.
 """
 
 import json
@@ -25,7 +25,7 @@ TEACHES_FILE = "teaches.json"
 
 
 def checkpoint(store: Store, digest: str) -> Path | None:
-    """Return the folder with the checkpoint of a run, or None where there is none."""
+    """Return the folder with the checkpoint of a run, or None if there is none."""
     folder = store.model_folder(digest)
     if folder.is_dir():
         return folder
@@ -38,10 +38,10 @@ def checkpoint(store: Store, digest: str) -> Path | None:
 
 
 def hand_over(store: Store, digest: str, target: Path) -> Path:
-    """Move the checkpoint of a run out of the store, or copy it from where it was moved before.
+    """Move the checkpoint of a run out of the store, or copy it if it was moved before.
 
     Raises:
-        OutputError: the target is taken or cannot be written; nothing is moved.
+        OutputError: if the target exists already or cannot be written; nothing is moved.
     """
     source = checkpoint(store, digest)
     assert source is not None, "a run that was to be saved has a checkpoint"
@@ -89,7 +89,7 @@ def _teaching_now(store: Store) -> set[str]:
 
 
 def _weights(folder: Path) -> list[list[Any]]:
-    """Return what tells whether somebody has changed the weights of a checkpoint."""
+    """Return the names, sizes and times of a checkpoint's weights, by which changes are noticed."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise FileNotFoundError(folder)

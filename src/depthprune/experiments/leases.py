@@ -1,13 +1,14 @@
-"""Claims on runs: a file that its owner touches, so that nobody else does the same run, and a dead owner's is taken up.
+"""Leases on runs: a file with a heartbeat, so that no two workers execute the same run, and a dead worker's run is
+taken over.
 
-A claim is `runs/<digest>/claim.json`, made with O_EXCL, which shared folders honour. Its owner rewrites a counter in it
-every few seconds, and how far the run is. Who wants the run watches that counter by a clock of its own: it does not
-move for a minute and the owner is dead, whatever any wall clock says. On the owner's own machine a look at its process
-is enough.
+A lease is `runs/<digest>/claim.json`, created with O_EXCL, which network file systems support. Every few seconds its
+owner increments a counter in it and writes the progress of the run. Other workers watch the counter with their own
+monotonic clock: if it does not change for a minute, the owner is dead, whatever the wall clocks say. On the owner's own
+machine it is enough to check its process.
 
-Who takes up a dead owner's claim leaves that file where it is and makes the next one, `claim.1.json`, `claim.2.json`,
-…, with O_EXCL too, so that of several who see the same death one gets the run. The one with the highest number holds.
-A release removes the holder's own file last and all lower ones before it. No torch.
+A worker that takes over a dead owner's lease keeps that file and creates the next one, `claim.1.json`, `claim.2.json`,
+…, with O_EXCL too, so that only one of several gets the run. The one with the highest number is valid. A release
+removes the lower ones first and the owner's own file last. No torch.
 """
 
 import json
@@ -25,24 +26,24 @@ from typing import Any
 from depthprune.errors import OutputError, UserError
 from depthprune.result_file import replace_json
 
-CLAIM_FILE = "claim.json"
+LEASE_FILE = "claim.json"
 HEARTBEAT = 5.0  # seconds
-DEAD_AFTER = 60.0  # seconds without one
+DEAD_AFTER = 60.0  # seconds without a heartbeat
 
 
 class BusyError(UserError):
-    """Somebody else is doing this run."""
+    """Another worker is executing this run."""
 
 
 class Watch:
-    """What a worker has seen of other workers' claims, by its own clock."""
+    """The heartbeats of other workers' leases that a worker has seen, by its own clock."""
 
     def __init__(self, dead_after: float = DEAD_AFTER):
         self._dead_after = dead_after
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def is_dead(self, folder: Path) -> bool:
-        """Tell whether the claim in a run's folder has no living owner."""
+        """Return whether the owner of the lease in a run's folder is dead."""
         content = running(folder)
         if content is None:
             return False
@@ -57,39 +58,39 @@ class Watch:
         return now - since > self._dead_after
 
     def takes(self, folder: Path, owner: str) -> Path | None:
-        """Make the claim of `owner` on a run; returns its file, or None where somebody alive has the run."""
-        before = _claims(folder)
+        """Create a lease on a run for `owner`; returns its file, or None if a living worker has the run."""
+        before = _leases(folder)
         if before and not self.is_dead(folder):
             return None
         number = max(before, default=-1) + 1
         file = _file(folder, number)
         if not _create(file, _content(owner, 0, {})):
             return None
-        # The folder may have changed since it was looked at: another took the dead claim up, did the run and was gone
-        # again, and a third began. Who of two made a file later sees the other's, and lets go.
+        # The folder may have changed since it was read: another worker took the dead lease over, finished the run and
+        # left, and a third one began. The one that created its file later sees the other's, and gives up.
         expected = {(n, content.get("owner")) for n, content in before.items()} | {(number, owner)}
-        if {(n, content.get("owner")) for n, content in _claims(folder).items()} <= expected:
+        if {(n, content.get("owner")) for n, content in _leases(folder).items()} <= expected:
             return file
         file.unlink(missing_ok=True)
         return None
 
 
 @contextmanager
-def claimed(
+def leased(
     folder: Path, watch: Watch, *, heartbeat: float = HEARTBEAT, progress: Mapping[str, Any] | None = None
 ) -> Iterator[bool]:
-    """Claim a run for as long as the context lasts.
+    """Hold a lease on a run while the context lasts.
 
     Args:
-        folder: of the run; made where it is missing, and removed again where nothing was written into it.
-        watch: decides whether another's claim is that of a dead worker, which is then taken up.
-        progress: what each heartbeat says of the run: `stage`, `done` and `total`, as they are at that moment.
+        folder: of the run; created if missing, and removed again if nothing was written into it.
+        watch: decides whether another lease is that of a dead worker, which is then taken over.
+        progress: `stage`, `done` and `total`, written with each heartbeat.
 
     Yields:
-        Whether the run is ours.
+        Whether we have the lease.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: if the folder cannot be written.
     """
     owner, made = uuid.uuid4().hex, [at for at in (folder, *folder.parents) if not at.exists()]  # the innermost first
     try:
@@ -110,49 +111,49 @@ def claimed(
         stop.set()
         beating.join()
         _release(file, owner)
-        with suppress(OSError):  # there is something in it
+        with suppress(OSError):  # not empty
             for empty in made:
                 empty.rmdir()
 
 
 def running(folder: Path) -> dict[str, Any] | None:
-    """Return the claim on a run, or None where nobody has one."""
-    found = _claims(folder)
+    """Return the lease on a run, or None if there is none."""
+    found = _leases(folder)
     return found[max(found)] if found else None
 
 
-def claim_files(folder: Path) -> set[str]:
-    """Return the names of the claims in a run's folder."""
-    return {_file(folder, number).name for number in _claims(folder)}
+def lease_files(folder: Path) -> set[str]:
+    """Return the names of the leases in a run's folder."""
+    return {_file(folder, number).name for number in _leases(folder)}
 
 
 def unwritable(store: Path, error: OSError) -> OutputError:
-    """Return what to say of a store that cannot be written."""
+    """Return the error for a store that cannot be written."""
     return OutputError(f"the store '{store}' cannot be written ({error.strerror}); choose another --store")
 
 
 def is_held(folder: Path, watch: Watch) -> bool:
-    """Tell whether somebody alive has a run; the claim of a dead worker is taken away."""
+    """Return whether a living worker has a run; the lease of a dead worker is removed."""
     if running(folder) is None:
         return False
-    with claimed(folder, watch) as ours:
+    with leased(folder, watch) as ours:
         return not ours
 
 
-def owner_line(claim: Mapping[str, Any]) -> str:
-    """Say who has a claim."""
-    host = claim.get("host")
+def owner_line(lease: Mapping[str, Any]) -> str:
+    """Describe the owner of a lease."""
+    host = lease.get("host")
     where = "" if host == socket.gethostname() else f" of '{host}'"
-    return f"process {claim.get('pid', '?')}{where}"
+    return f"process {lease.get('pid', '?')}{where}"
 
 
-def progress_line(claim: Mapping[str, Any]) -> str:
-    """Say how far the run of a claim is; nothing where its owner has not said so yet.
+def progress_line(lease: Mapping[str, Any]) -> str:
+    """Describe the progress of the run of a lease; empty if its owner has not written it yet.
 
     >>> progress_line({"stage": "train", "done": 30, "total": 120})
     'train 30/120'
     """
-    return f"{claim['stage']} {claim['done']}/{claim['total']}" if {"stage", "done", "total"} <= set(claim) else ""
+    return f"{lease['stage']} {lease['done']}/{lease['total']}" if {"stage", "done", "total"} <= set(lease) else ""
 
 
 def _content(owner: str, beat: int, progress: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,11 +168,11 @@ def _content(owner: str, beat: int, progress: Mapping[str, Any]) -> dict[str, An
 
 
 def _file(folder: Path, number: int) -> Path:
-    return folder / (f"claim.{number}.json" if number else CLAIM_FILE)
+    return folder / (f"claim.{number}.json" if number else LEASE_FILE)
 
 
-def _claims(folder: Path) -> dict[int, dict[str, Any]]:
-    """Return the claims in a folder, by their numbers; the highest holds."""
+def _leases(folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the leases in a folder by number; the highest is valid."""
     try:
         names = os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
@@ -184,14 +185,14 @@ def _claims(folder: Path) -> dict[int, dict[str, Any]]:
 def _take(folder: Path, watch: Watch, owner: str) -> Path | None:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):  # whoever was interrupted took the folder away
+        with suppress(FileNotFoundError):  # an interrupted worker removed the folder
             return watch.takes(folder, owner)
 
 
 def _release(file: Path, owner: str) -> None:
     if (_read(file) or {}).get("owner") != owner:
         return
-    for number in sorted(_claims(file.parent)):
+    for number in sorted(_leases(file.parent)):
         lower = _file(file.parent, number)
         if lower == file:
             break
@@ -214,13 +215,13 @@ def _beat(file: Path, owner: str, stop: threading.Event, heartbeat: float, progr
     while not stop.wait(heartbeat):
         beat += 1
         if (running(file.parent) or {}).get("owner") != owner:
-            return  # taken up by somebody who thought us dead; both will write the same record
-        with suppress(OSError):  # a full disk is reported by what writes the record
+            return  # taken over by a worker that believed us dead; both will write the same record
+        with suppress(OSError):  # a full disk is reported when the record is written
             replace_json(file, _content(owner, beat, dict(progress)), compact=True)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """Return a claim; one that is being written counts as one without a heartbeat."""
+    """Return a lease; one that is being written counts as one without a heartbeat."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -231,7 +232,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _alive(content: dict[str, Any]) -> bool:
-    """Tell whether the process of a claim lives on this machine; a number that was given again is another process."""
+    """Return whether the process of a lease is alive on this machine; a reused process id is another process."""
     pid = content.get("pid")
     if not isinstance(pid, int):
         return True
@@ -245,10 +246,10 @@ def _alive(content: dict[str, Any]) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process was started, in the kernel's own count; None where that cannot be told, or it has ended."""
+    """Return the start time of a process, from the kernel; None if unknown or if the process has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        if fields[0] == "Z":  # it only waits to be counted by its parent
+        if fields[0] == "Z":  # a zombie
             return None
         return f"{fields[19]} {Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()}"
     except (OSError, IndexError):

@@ -114,7 +114,7 @@ def run(
 
     plan = LayerPlan(stack_depth(source), spec.drop.dropped)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
-    with store.claim(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as claimed:
+    with store.lease(spec, on_wait=waits, progress=now) if processes.is_first() else nullcontext() as leased:
         # Whoever had the claim a moment ago may have done it.
         if not force and (stored := _stored(store, digest, **needs)) is not None:
             return stored
@@ -124,16 +124,16 @@ def run(
         measuring = Measuring(store, device, profile, anew=force)
         model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, tell)
         record = None
-        if claimed is not None:
+        if leased is not None:
             outcome["seconds"] = time.perf_counter() - started
             if save or teaches or kept_before:
                 tell("saving", 0, 1)
                 if teaches and not save and not kept_before:
-                    keep_for_teaching(claimed)
-                _save(model, data, source, plan, claimed / "model", spec, outcome["profile"])
+                    keep_for_teaching(leased)
+                _save(model, data, source, plan, leased / "model", spec, outcome["profile"])
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
-            write_predictions(claimed, predictions)
-            (claimed / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
+            write_predictions(leased, predictions)
+            (leased / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
             store.finish(digest, record)
         record = processes.agree(record)
         assert record is not None

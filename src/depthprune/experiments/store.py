@@ -1,10 +1,10 @@
-"""The store of runs: plain files, one folder a run, readable in ten years.
+"""The store of runs: plain files, one folder per run, readable in ten years.
 
-    runs/<digest>/claim.json     while somebody is doing the run; see claims.py
-    runs/<digest>/spec.json      written when the run is claimed
-    runs/<digest>/record.json    written last, with os.replace: the run is done exactly if it exists
-    runs/<digest>/failure.json   in its place where the run failed
-    runs/<digest>/model/         the checkpoint, where one was asked for
+    runs/<digest>/claim.json     while a worker has the lease on the run; see leases.py
+    runs/<digest>/spec.json      written when the lease is taken
+    runs/<digest>/record.json    written last, with os.replace: the run is done if and only if it exists
+    runs/<digest>/failure.json   instead, if the run failed
+    runs/<digest>/model/         the checkpoint, if one was asked for
 
 No torch.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.leases import BusyError, Watch, claim_files, claimed, owner_line, running, unwritable
+from depthprune.experiments.leases import BusyError, Watch, lease_files, leased, owner_line, running, unwritable
 from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
 
@@ -40,14 +40,14 @@ class Store:
         return self.root / digest
 
     def model_folder(self, digest: str) -> Path:
-        """Return where the checkpoint of the run `digest` lies, if it was saved."""
+        """Return the folder for the checkpoint of the run `digest`."""
         return self.folder(digest) / "model"
 
     def check_writable(self) -> None:
-        """Refuse a store that cannot be written, before anything is done for it.
+        """Check that the store can be written, before the work begins.
 
         Raises:
-            OutputError: it cannot.
+            OutputError: if it cannot.
         """
         place = next(at for at in (self.root.absolute(), *self.root.absolute().parents) if at.exists())
         if not place.is_dir():
@@ -56,21 +56,21 @@ class Store:
             raise unwritable(self.root, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
     def record(self, digest: str) -> dict[str, Any] | None:
-        """Return the record of a run that is done, else None.
+        """Return the record of a run if it is done, else None.
 
         Raises:
-            UserError: there is a file in its place that is no record.
+            UserError: if the file is not a record.
         """
         file = self.folder(digest) / "record.json"
         if not file.is_file():
             return None
         record, problem = _read_record(file)
         if record is None:
-            raise UserError(f"'{file}' is no record of a run ({problem}); remove its folder to run it again")
+            raise UserError(f"'{file}' is not the record of a run ({problem}); remove its folder to run it again")
         return record
 
     @contextmanager
-    def claim(
+    def lease(
         self,
         spec: RunSpec,
         *,
@@ -78,24 +78,23 @@ class Store:
         progress: Mapping[str, Any] | None = None,
         pause: float = 1.0,
     ) -> Iterator[Path]:
-        """Claim a run, and make its folder, for as long as it runs.
+        """Take the lease on a run, and create its folder, while the context lasts.
 
-        An interrupt and a full disk leave the store as it was; an error leaves `failure.json`, with its traceback. A
-        record from an earlier time stays until the new one replaces it. What the user caused (`UserError`) is no
-        failed run.
+        An interrupt or a full disk leaves the store unchanged; an error leaves `failure.json` with its traceback. An
+        earlier record is kept until the new one replaces it. A `UserError` does not count as a failed run.
 
         Args:
-            on_wait: called again and again with who has the run, until it is free.
-            progress: `stage`, `done` and `total`, which the claim shows as they are at each heartbeat.
-            pause: seconds between two looks at another's claim.
+            on_wait: called repeatedly with the owner of the lease, until the run is free.
+            progress: `stage`, `done` and `total`, written to the lease at each heartbeat.
+            pause: seconds between two checks of another worker's lease.
 
         Raises:
-            BusyError: somebody else is doing this run, and `on_wait` is None.
-            OutputError: the store cannot be written.
+            BusyError: if another worker has the lease, and `on_wait` is None.
+            OutputError: if the store cannot be written.
         """
         folder, watch = self.folder(spec.digest()), Watch()
         while True:
-            with claimed(folder, watch, progress=progress) as ours:
+            with leased(folder, watch, progress=progress) as ours:
                 if ours:
                     with self._begun(spec, folder):
                         yield folder
@@ -109,9 +108,9 @@ class Store:
 
     @contextmanager
     def _begun(self, spec: RunSpec, folder: Path) -> Iterator[None]:
-        for left in folder.glob("*.partial"):  # by whoever was killed while it wrote: the run is ours now
+        for left in folder.glob("*.partial"):  # of a worker that was killed while it wrote
             _remove(left)
-        before = set(os.listdir(folder))  # looked at under the claim: nobody else adds anything
+        before = set(os.listdir(folder))  # read under the lease: no other worker adds files
         try:
             replace_json(folder / "spec.json", spec.to_dict())
         except OSError as error:
@@ -121,9 +120,9 @@ class Store:
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, UserError) and not disk_is_full(error):
                 replace_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
-            elif before <= claim_files(folder):
-                for entry in set(os.listdir(folder)) - claim_files(folder):
-                    _remove(folder / entry)  # the claim's end removes the folder, if it has made it
+            elif before <= lease_files(folder):
+                for entry in set(os.listdir(folder)) - lease_files(folder):
+                    _remove(folder / entry)  # the end of the lease removes the folder, if it was created for it
             raise
 
     def finish(self, digest: str, record: dict[str, Any]) -> None:
@@ -134,14 +133,14 @@ class Store:
 
 
 def readable_record(file: Path) -> dict[str, Any] | None:
-    """Return the record of a run that is done, or None where the file is none: absent, broken or something else."""
+    """Return the record in a file, or None if the file is missing, broken or something else."""
     return _read_record(file)[0]
 
 
 def _read_record(file: Path) -> tuple[dict[str, Any] | None, str]:
-    """Return what every reader of a record counts on, or None and what is wrong with the file.
+    """Return a record with all entries that its readers need, or None and what is wrong with the file.
 
-    This alone decides what counts as done, for runs, sweeps, `status` and reports.
+    This decides which runs count as done, for runs, sweeps, `status` and reports.
     """
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
@@ -166,5 +165,5 @@ def _remove(path: Path) -> None:
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Tell whether this is what a full disk says, which is no fault of the run."""
+    """Return whether an error means that the disk is full, which is not a failure of the run."""
     return isinstance(error, OSError) and error.errno == errno.ENOSPC

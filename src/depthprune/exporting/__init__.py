@@ -1,4 +1,4 @@
-"""A finished checkpoint in another form. An exporter is a function that writes one format; `export` names it."""
+"""Write a finished checkpoint in another format. An exporter is a function that writes one format."""
 
 from depthprune.exporting.base import Exported, export, exporter, registry
 

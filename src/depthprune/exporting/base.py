@@ -1,6 +1,6 @@
-"""What an exporter is, and the one place that runs it: on a finished folder, whole or not at all. No torch.
+"""The exporters, and `export`, which runs one on a finished checkpoint, completely or not at all. No torch.
 
-An exporter reads a checkpoint, writes to an empty folder that it is given, proves what it wrote, and says how. Another
+An exporter reads a checkpoint, writes to an empty folder that it is given, proves the result, and says how. Another
 distribution adds one through the entry-point group `depthprune.exporter`.
 """
 
@@ -19,11 +19,11 @@ from depthprune.specs.options import read_value
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exporter wrote.
+    """The result of an export.
 
     Args:
         path: the folder.
-        proof: how it was proved to be the checkpoint, as a sentence without its full stop.
+        proof: how it was proved to equal the checkpoint, as a sentence without a full stop.
     """
 
     path: Path
@@ -44,8 +44,8 @@ class Exporter:
 
     Args:
         name: what the command calls it.
-        function: from a checkpoint, an empty folder and the options to what was written.
-        extra: the extra of depthprune that installs what it needs, if it needs anything.
+        function: called with the checkpoint, an empty folder and the options; returns the result.
+        extra: the extra of depthprune that installs its dependencies, if it has any.
         options: a frozen dataclass whose fields are text, numbers or booleans with defaults.
     """
 
@@ -87,9 +87,9 @@ def export(
         options: of the exporter; values as text are converted.
 
     Raises:
-        UserError: no such exporter or option, or the checkpoint cannot be exported so.
-        LoadError: the checkpoint is broken.
-        OutputError: the target is taken, or there is no space.
+        UserError: if there is no such exporter or option, or the checkpoint cannot be exported that way.
+        LoadError: if the checkpoint is broken.
+        OutputError: if the target exists already, or there is no space.
     """
     part = registry.get(format)
     chosen = _options(part, options or {})
@@ -113,7 +113,7 @@ def _options(part: Exporter, given: Mapping[str, Any]) -> Any:
     """Return the options of an exporter from names and values.
 
     Raises:
-        UserError: an unknown name, or a value of another type.
+        UserError: if a name is unknown, or a value has another type.
     """
     kinds: dict[str, Any] = get_type_hints(part.options)
     for name in given:

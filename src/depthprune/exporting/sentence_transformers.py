@@ -1,7 +1,7 @@
 """A plain checkpoint as a folder of sentence-transformers: the transformer, its pooling, and perhaps a normalisation.
 
-The weights, the tokenizer and whatever lies beside them are copied as they are, a head too, which sentence-transformers
-leaves out. `modules.json` and `1_Pooling/config.json` have the entries that every version of the library reads.
+Weights, tokenizer and other files are copied unchanged, including a head, which sentence-transformers ignores.
+`modules.json` and `1_Pooling/config.json` have the entries that all versions of the library read.
 
 Shapes: B sequences, T tokens, D hidden size.
 """
@@ -121,7 +121,7 @@ def _prove(library: Any, target: Path, expected: "list[Tensor]") -> str:
     """Compare what sentence-transformers makes of the folder with what is expected of it.
 
     Raises:
-        CannotExportError: it cannot be loaded, or makes other vectors.
+        CannotExportError: if the folder cannot be loaded, or gives other vectors.
     """
     from depthprune.surgery.modules import REFUSALS, first_line
 

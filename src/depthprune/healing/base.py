@@ -87,7 +87,7 @@ class Cut:
         """Drop layers of `model`, in place.
 
         Raises:
-            CannotDropError: the architecture does not allow it.
+            CannotDropError: if the architecture does not allow it.
         """
         from depthprune.surgery import drop_layers
 
@@ -100,7 +100,7 @@ class Cut:
         """Return the modules of those of `layers` that are still in `model`.
 
         Raises:
-            PlanError: the model that was given has no such layer.
+            PlanError: if the original model has no such layer.
         """
         from depthprune.surgery.modules import find_stacks
 

@@ -1,4 +1,4 @@
-"""Which precision a model trains faster in: float32, or bfloat16 autocast with weights in float32."""
+"""The faster training precision: float32, or bfloat16 autocast with weights in float32."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 PROBED = ("float32", "bfloat16")
 ROUNDS = 3  # the first also warms up kernels and allocator
-LONG_ENOUGH = 20.0  # seconds, after which two rounds have to do
+LONG_ENOUGH = 20.0  # seconds, after which two rounds have to be enough
 GAIN = 1.1  # bfloat16 has to be this much faster to be worth its rounding
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe came to.
+    """The result of a probe.
 
     Args:
         precision: the faster one.
-        seconds: of a training step in each; empty where the hardware leaves no choice.
+        seconds: of a training step in each; empty if the hardware has only one.
     """
 
     precision: str
@@ -32,11 +32,11 @@ class Probe:
 def faster_precision(model: "PreTrainedModel", batch: dict[str, Any], loss: Callable[..., Any] | None = None) -> Probe:
     """Time a few training steps on `batch` in float32 and in bfloat16 autocast, and name the faster.
 
-    Weights, gradients and random numbers are left as they were. Processors without bfloat16 instructions are not
+    Weights, gradients and the random state are unchanged. Processors without bfloat16 instructions are not
     probed: emulation is slower.
 
     Args:
-        model: stays where it is.
+        model: on its device.
         batch: padded; with labels unless there is a loss.
         loss: of the model and a batch; the model's own if None.
     """
@@ -55,7 +55,7 @@ def faster_precision(model: "PreTrainedModel", batch: dict[str, Any], loss: Call
 
 
 def faster(seconds: dict[str, float]) -> Probe:
-    """Choose by the times of a step.
+    """Choose by the time per step.
 
     >>> faster({"float32": 1.05, "bfloat16": 1.0}).precision
     'float32'
@@ -67,7 +67,7 @@ def faster(seconds: dict[str, float]) -> Probe:
 def interleaved_minima(
     steps: Sequence[Callable[[], object]], *, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Time functions in turns, and return the shortest time of each: what else the machine does only adds to it."""
+    """Time functions in turns, and return the shortest time of each, since other load only adds to it."""
     begun = clock()
     shortest = [float("inf")] * len(steps)
     for done in range(ROUNDS):

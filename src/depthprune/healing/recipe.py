@@ -1,8 +1,9 @@
-"""Recipes: read them, resolve their steps, carry them out.
+"""Recipes: parse them, resolve their steps, run them.
 
 A recipe is a tuple of steps. It is written `finetune(num_epochs=2)+drop+finetune`, as the name of a registered recipe,
 or in YAML as a list of names and of mappings `{method: finetune, num_epochs: 2}`. A step overrides entries of the whole
-recipe (`specs.STEP_ENTRIES`) and sets its method's own options. If no step drops, the layers go before the first step.
+recipe (`specs.STEP_ENTRIES`) and sets its method's own options. If no step drops the layers, they are dropped before
+the first step.
 
 Entries of older recipes (`epochs_before`, `drop_every`, `freeze_*`) stand for steps. No torch before `heal`.
 """
@@ -42,7 +43,7 @@ def parse_recipe(value: str | Iterable[str | Step | Mapping[str, Any]]) -> tuple
     ['finetune', 'drop', 'finetune']
 
     Raises:
-        UserError: no such method, recipe or option, or a value of another kind.
+        UserError: if a method, recipe or option does not exist, or a value has another type.
     """
     steps: list[Step] = []
     for item in [value] if isinstance(value, str) else value:
@@ -102,7 +103,7 @@ def resolve(heal: HealSpec, *, precision: str | None = None) -> tuple[PlannedSte
         precision: what was decided for `auto`.
 
     Raises:
-        UserError: no such method or option, a value of another kind, or values that cannot train anything.
+        UserError: if a method or option does not exist, a value has another type, or is out of range.
     """
     heal.check()
     whole = Schedule(**{item.name: getattr(heal, item.name) for item in fields(Schedule)})
@@ -126,20 +127,20 @@ def heal(
     teacher: Teacher | None = None,
     on_step: OnStep | None = None,
 ) -> Healed:
-    """Carry out a recipe; what its steps freeze can learn again afterwards.
+    """Run a recipe; parameters that its steps freeze are trainable again afterwards.
 
     Args:
-        model: the whole model, changed in place.
+        model: the full model, changed in place.
         data: to train on.
         recipe: from `resolve`.
-        cut: the layers that go.
+        cut: the layers to drop.
         seed: of every training in it.
         teacher: the full model, for methods that need one.
         on_step: called after each optimiser step; every training counts from 1.
 
     Raises:
-        UserError: a method needs a teacher and there is none, does not return `Healed`, or leaves layers in the model
-            that were to go.
+        UserError: if a method needs a teacher and there is none, does not return `Healed`, or leaves layers in the
+            model that should be dropped.
     """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -187,7 +188,7 @@ def _run_steps(
 
 
 def together(reports: Sequence[HealReport]) -> HealReport:
-    """Put several trainings into one report: times and steps are sums, loss and precision those of the last."""
+    """Combine the reports of several trainings: times and steps are sums, loss and precision those of the last."""
     if not reports:
         return UNTRAINED
     seconds = sum(report.seconds for report in reports)

@@ -1,4 +1,4 @@
-"""The order of training rows: batches of like length, in random order.
+"""The order of training rows: batches of similar length, in random order.
 
 Rows of like length in one batch save padding. transformers' own `group_by_length` sorts stretches of the data from
 long to short and keeps that order, so that every stretch, and the end of the training, sees the shortest texts last;
@@ -14,7 +14,7 @@ STRETCH = 50  # batches that are sorted together: more save more padding, fewer 
 
 
 class SimilarLengthSampler(Sampler[int]):
-    """Yields row indices, of which each consecutive `batch_size` are of like length.
+    """Yields row indices, of which each consecutive `batch_size` are of similar length.
 
     Args:
         lengths: tokens of every row.

@@ -36,7 +36,7 @@ class HealingTrainer(Trainer):
 
     Args:
         loss: computes the loss of a batch; the model's own from the labels if None.
-        lengths: tokens of every row, to put rows of like length into one batch; None to mix them.
+        lengths: tokens of every row, to put rows of similar length into one batch; None to mix them.
         examples_a_step: of all processes together.
         more: what `Trainer` takes.
     """

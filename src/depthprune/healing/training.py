@@ -1,8 +1,7 @@
 """Train a model on a task with `transformers.Trainer`: what the healing methods that train have in common.
 
-Batches are padded to their longest row, and hold rows of like length if that is asked for; in bfloat16 where a short
-probe finds that faster.
-The defaults are the example of the paper's authors: AdamW, linear decay, no warm-up.
+Batches are padded to their longest row, and hold rows of similar length if that is asked for; in bfloat16 where a short
+probe finds that faster. The defaults are the example of the paper's authors: AdamW, linear decay, no warm-up.
 """
 
 import copy
@@ -191,7 +190,7 @@ def _sharded_copy(model: "PreTrainedModel", events: Sequence[Any]) -> "PreTraine
     """Return a copy that FSDP may take apart; the model itself stays whole, where it is.
 
     Raises:
-        UserError: layers are to go while it is taken apart.
+        UserError: if layers are to be dropped while it is sharded.
     """
     if events:
         raise UserError("layers cannot go one by one while FSDP shards the model; use torchrun without FSDP")

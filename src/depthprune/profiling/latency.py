@@ -1,8 +1,8 @@
-"""How long a model takes to answer, alone or beside another one.
+"""The latency of a model, alone or compared with another one.
 
-Two models are compared on the same batch, one right after the other and in turns first: whatever else the machine does
-for a while, it does to both, and the ratio of the two times stays. One model timed after the other would differ by what
-happened meanwhile; equal models read 1.1 to 1.7 times as fast as each other that way.
+Two models are timed on the same batch, one right after the other and taking turns at being first: other load on the
+machine affects both, and the ratio of the two times is stable. If one model is timed completely before the other, equal
+models seem 1.1 to 1.7 times as fast as each other.
 """
 
 import math
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MIN_BATCHES = 6  # that are timed; six ratios are the fewest whose range is a 95 % interval of their median
+MIN_BATCHES = 6  # batches; six is the smallest number of ratios whose range is a 95 % interval of their median
 MAX_BATCHES = 60
-MAX_SECONDS = 12.0  # for two models; a busy machine needs them
+MAX_SECONDS = 12.0  # batches for two models; a busy machine needs them
 ALONE_SECONDS = 3.0
 WIDE = 0.04  # of the ratio: with a wider interval, more batches are timed
-OUTSIDE = 0.05  # share of such intervals that miss the median
+OUTSIDE = 0.05  # share of the intervals that miss the median
 
 Step = Callable[[int], object]
 
@@ -43,10 +43,10 @@ class Speedup:
 
 @dataclass(frozen=True)
 class Timing:
-    """Two models beside each other.
+    """The timing of two models.
 
     Args:
-        first_ms, second_ms: milliseconds an example.
+        first_ms, second_ms: milliseconds per example.
         speedup: of the second over the first.
     """
 
@@ -56,14 +56,14 @@ class Timing:
 
 
 def latency_ms(model: "PreTrainedModel", batches: list[dict[str, Any]]) -> float:
-    """Time the forward pass, in float32 or whatever the weights are in.
+    """Time the forward pass, in the dtype of the weights.
 
     Args:
         model: runs where its weights are.
-        batches: padded inputs, each passed as keywords.
+        batches: padded inputs, passed as keyword arguments.
 
     Returns:
-        Milliseconds an example: the median time of each batch, after a first pass that is not counted.
+        Milliseconds per example: the median over the batches, after a warm-up pass.
     """
     with _Ready(model, batches) as step:
         step(0)
@@ -80,9 +80,9 @@ def compare_latency(first: "PreTrainedModel", second: "PreTrainedModel", batches
     """Time two models in turns on the same batches.
 
     Args:
-        first: the one that the other is compared with, such as the full model.
+        first: the reference, such as the full model.
         second: the other.
-        batches: padded inputs, each passed as keywords.
+        batches: padded inputs, passed as keyword arguments.
     """
     with _Ready(first, batches) as one, _Ready(second, batches) as other:
         one(0)  # kernels and allocator warm up
@@ -94,17 +94,17 @@ def compare_latency(first: "PreTrainedModel", second: "PreTrainedModel", batches
 def in_turns(
     first: Step, second: Step, num_batches: int, *, clock: Callable[[], float] = time.perf_counter
 ) -> tuple[tuple[list[list[float]], ...], Speedup]:
-    """Time two functions of a batch's number in turns, on more batches for as long as the ratio is uncertain.
+    """Time two functions of a batch index in turns, with more batches while the ratio is uncertain.
 
     Returns:
-        The times of each function by batch, and the speed-up of the second over the first.
+        The times of each function per batch, and the speed-up of the second over the first.
     """
     times: tuple[list[list[float]], ...] = tuple([[] for _ in range(num_batches)] for _ in range(2))
     ratios: list[float] = []
     begun = clock()
     while True:
         batch = len(ratios) % num_batches
-        # Who comes first alternates, so that a machine that is getting slower or faster favours neither.
+        # The order alternates, so that a machine that gets slower or faster favours neither.
         order = (0, 1) if len(ratios) % 2 == 0 else (1, 0)
         for which in order:
             times[which][batch].append(timed((first, second)[which], batch, clock))
@@ -118,7 +118,7 @@ def in_turns(
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return a 95 % interval of the median of what the values were drawn from, whatever its shape.
+    """Return a distribution-free 95 % interval of the median.
 
     >>> median_interval([6, 1, 2, 3, 4, 5])
     (1, 6)
@@ -148,7 +148,7 @@ def _per_example(times: list[list[float]], batches: list[dict[str, Any]]) -> flo
 
 
 class _Ready:
-    """A model as a function of a batch's number, without dropout and gradients for as long as the context lasts."""
+    """A model as a function of a batch index, in evaluation mode and without gradients while the context lasts."""
 
     def __init__(self, model: "PreTrainedModel", batches: list[dict[str, Any]]):
         self._model, self._batches = model, batches

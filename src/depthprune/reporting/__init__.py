@@ -1,1 +1,1 @@
-"""Tables, pictures and pages from what was measured; no torch."""
+"""Tables, pictures and pages from recorded runs. No torch."""

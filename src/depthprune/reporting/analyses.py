@@ -1,7 +1,7 @@
 """Analyses of a store as values and as tables: probes of every layer, and what fine-tuning changed. No torch.
 
-A value stands after the embeddings (0) or after so many layers. The paper's own curves are drawn beside those of the
-models that it is about.
+Values are numbered by layers: 0 after the embeddings, n after n layers. The paper's own curves are drawn beside those
+of the same models.
 """
 
 import json
@@ -40,11 +40,11 @@ class Analysis:
         kind: `probe` or `similarity`.
         model_name, model_type, depth: of the model; for a similarity, of the fine-tuned one.
         before_name: of the pre-trained model, for a similarity.
-        task, metric, token: of what the values say.
+        task, metric, token: of the values.
         values: fractions, after the embeddings and after each layer.
-        examples: rows that the values are of.
-        train_examples: rows that probes were fitted on.
-        seed: of the choice of these.
+        examples: number of rows behind the values.
+        train_examples: number of rows that probes were fitted on.
+        seed: of the choice of these rows.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Analysis:
 
     @property
     def in_paper(self) -> str | None:
-        """Name of the paper's model that this is, where the paper has a curve of it."""
+        """Name of the same model in the paper, if the paper has a curve of it."""
         name = named_in_paper(self.before_name or self.model_name)
         return name if name in PAPER[self.kind] and len(self.values) == len(PAPER[self.kind][name]) else None
 
@@ -88,12 +88,12 @@ def read_analyses(root: Path) -> tuple[tuple[Analysis, ...], tuple[str, ...]]:
     """Read the analyses of a store.
 
     Returns:
-        Those that can be read, and the names of files that are none, which are left alone.
+        The analyses, and the names of files that are not analyses, which are left alone.
     """
     found, foreign = [], []
     for file in sorted((root / FOLDER).iterdir()) if (root / FOLDER).is_dir() else ():
         if file.suffix == ".partial":
-            continue  # one that is being written
+            continue  # being written
         analysis = _readable(file)
         if analysis is None:
             foreign.append(f"{FOLDER}/{file.name}")
@@ -150,9 +150,9 @@ def curves(analyses: Sequence[Analysis], kind: str) -> list[Curve]:
 
 
 def analysis_tables(analyses: Sequence[Analysis]) -> list[Table]:
-    """Return a table of the probes and one of the similarities, where there are any."""
+    """Return a table of the probes and one of the similarities, if there are any."""
     where = "Column 0: after the embeddings; column n: after n layers."
-    chart = f" What is {PAPER_MARK} is exact to ±0.01, and on a task that we do not know."
+    chart = f" What is {PAPER_MARK} is exact to ±0.01, and on an unknown task."
     titles = {
         "probe": ("probes", "A linear probe on every layer: score × 100", "training / scored rows"),
         "similarity": ("similarities", "Cosine of each layer before and after fine-tuning", "rows"),
@@ -176,7 +176,7 @@ def _cells(curve: Curve, kind: str, most: int) -> tuple[str, ...]:
 
 
 def written_value(value: float, kind: str) -> str:
-    """Write a value of an analysis.
+    """Format a value of an analysis.
 
     >>> written_value(0.8123, "probe"), written_value(0.8749, "similarity")
     ('81.2', '0.87')
@@ -185,12 +185,12 @@ def written_value(value: float, kind: str) -> str:
 
 
 def curves_words(found: Sequence[Curve], kind: str) -> str:
-    """Say what a chart of curves shows, value by value."""
+    """Describe a chart of curves, value by value."""
     return "; ".join(
         f"{label(curve)}: {', '.join(written_value(value, kind) for value in curve.values)}" for curve in found
     )
 
 
 def label(curve: Curve) -> str:
-    """Return what a curve is called in a chart."""
+    """Return the label of a curve in a chart."""
     return curve.name if curve.paper else f"{curve.name}, {curve.about[0]}, {curve.about[2]} token"

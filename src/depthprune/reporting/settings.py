@@ -1,7 +1,7 @@
-"""What a run was made with, in words and as the command that repeats it. No torch.
+"""The settings of a run, as text and as the command that repeats it. No torch.
 
-Runs that differ in anything but their seed are never averaged: two of them have the same words here exactly if they
-were trained and scored alike.
+Runs that differ in anything but their seed are never averaged: two of them have the same text here if and only if they
+were trained and evaluated the same way.
 """
 
 import json
@@ -20,16 +20,16 @@ from depthprune.tasks import TaskOptions
 if TYPE_CHECKING:
     from depthprune.reporting.values import Run
 
-COMMON = ("num_epochs", "learning_rate", "batch_size")  # said of every recipe
+COMMON = ("num_epochs", "learning_rate", "batch_size")  # in the text of every recipe
 SHOWN = ("num_epochs", "learning_rate")  # in every command
 KNOWN = ("model", "evaluation", "drop", "heal", "seed")  # parts of a spec
-DIGITS = 6  # of a fingerprint, to tell two of them apart
+DIGITS = 6  # hex digits of a fingerprint, to distinguish two of them
 DEFAULTS = {item.name: item.default for item in fields(EvalSpec) if item.default is not MISSING}
 
 
 @lru_cache(maxsize=256)  # thousands of records share a few recipes
 def healing_words(heal: HealSpec) -> str:
-    """Say how a model was fine-tuned.
+    """Describe how a model was fine-tuned.
 
     >>> healing_words(HealSpec(epochs_before=3, freeze_dropped=True))
     '3 epochs, learning rate 2e-05, batch 32, epochs before 3, freeze dropped'
@@ -46,11 +46,11 @@ def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
 
 
 def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
-    """Say what is unusual about what a run was trained and scored on, the task aside; nothing where nothing is.
+    """Describe what is unusual about the data and evaluation of a run besides the task; empty if nothing is.
 
     Args:
         spec: of the run, as its record has it.
-        several_data: whether the task was run on different rows, so that these have to be told apart.
+        several_data: whether the task was run on different rows, so that these have to be distinguished.
 
     >>> evaluation_words({"evaluation": {"task": "mrpc", "data": "sha256:12345678", "max_length": 64}},
     ...                  several_data=True)
@@ -70,7 +70,7 @@ def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
 def command(run: "Run") -> str:
     """Return the command that repeats a run.
 
-    The model is `MODEL` unless the Hub has it, and the data as it was asked for; older records do not tell the latter.
+    The model is `MODEL` unless it is on the Hub; older records do not have the options of the data.
     """
     model = run.model.removeprefix("hub:").partition("@")[0] if run.model.startswith("hub:") else "MODEL"
     words = ["depthprune", "run", model, "--task", run.task]
@@ -82,7 +82,7 @@ def command(run: "Run") -> str:
 def _drop_options(run: "Run") -> tuple[str, ...]:
     plan = LayerPlan(run.depth, run.dropped)
     if run.order and run.order != removal_order(plan):
-        # Layers that are named go from the last one down; a strategy has an order of its own.
+        # Explicit layers are dropped from the last one down; a strategy has its own order.
         names = [name.partition(" (")[0] for name in run.strategies]
         ordered = [name for name in same_choice(plan) if removal_order(plan, name) == run.order]
         return ("--strategy", (ordered or names)[0], "--count", str(run.count))

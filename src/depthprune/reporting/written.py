@@ -1,4 +1,4 @@
-"""A report as a file or as text, in the format that its ending says: `depthprune.report`."""
+"""A report as a file or as text, in the format of the file's suffix: `depthprune.report`."""
 
 from pathlib import Path
 
@@ -19,27 +19,27 @@ def report(
     format_name: str | None = None,
     claims: bool = False,
 ) -> str:
-    """Write what the runs in a store say: one page that opens offline, tables, or one row a run (CSV).
+    """Write a report of the runs in a store: one page that opens offline, tables, or one row per run (CSV).
 
     This is `depthprune.report`.
 
     Args:
         store: the folder of runs.
         output: the file to write; none by default.
-        format_name: `html`, `markdown`, `csv` or `latex`; by the file's ending, or Markdown, by default.
-        claims: show all claims of the paper, also those that no runs here are about.
+        format_name: `html`, `markdown`, `csv` or `latex`; by default from the file's suffix, or Markdown.
+        claims: show all claims of the paper, including those that no runs are about.
 
     Returns:
         The text that was written.
 
     Raises:
-        UserError: there are no runs, or the file cannot be written.
+        UserError: if there are no runs, or the file cannot be written.
     """
     return written(Path(store), Path(output) if output is not None else None, format_name, claims=claims)[0]
 
 
 def written(store: Path, output: Path | None, format_name: str | None, *, claims: bool) -> tuple[str, int]:
-    """Write a report, if there is a file to write it to; returns its text, and how many runs it is about.
+    """Return the text of a report and the number of its runs, and write it if there is a file.
 
     Raises:
         UserError: see `report`.
@@ -51,7 +51,7 @@ def written(store: Path, output: Path | None, format_name: str | None, *, claims
         check_file(output)
     results = read_results(store)
     if not results.runs and not results.analyses:
-        raise UserError(f"the store '{store}' has no runs that are done; run depthprune sweep or depthprune run first")
+        raise UserError(f"the store '{store}' has no finished runs; run depthprune sweep or depthprune run first")
     text = _text(chosen, results, store, claims)
     if output is not None:
         write_text(output, text)
@@ -62,12 +62,12 @@ def format_of(output: Path | None, format_name: str | None = None) -> str:
     """Return the format of a report.
 
     Raises:
-        UserError: the file ends in what no report is written as, or there is no such format.
+        UserError: if there is no such format, or the file's suffix is not that of a report.
     """
     if format_name is not None and format_name not in FORMATS:
         raise UserError(f"there is no format '{format_name}'; it is one of {', '.join(FORMATS)}")
     if format_name is None and output is not None and output.suffix.lower() not in ENDINGS:
-        raise UserError(f"'{output}' is no report that this writes; end it in {', '.join(ENDINGS)}, or give --format")
+        raise UserError(f"'{output}' is not a report format; end it in {', '.join(ENDINGS)}, or give --format")
     chosen = format_name or (ENDINGS[output.suffix.lower()] if output is not None else "markdown")
     if chosen == "html" and output is None:
         raise UserError("say where to write the page: --output report.html")
@@ -77,13 +77,13 @@ def format_of(output: Path | None, format_name: str | None = None) -> str:
 
 
 def check_page(file: Path) -> None:
-    """Refuse a file that no page can be written to, before anything is computed.
+    """Check that a page can be written to a file, before anything is computed.
 
     Raises:
-        UserError: it does not end in .html, or cannot be written.
+        UserError: if the name does not end in .html, or the file cannot be written.
     """
     if ENDINGS.get(file.suffix.lower()) != "html":
-        raise UserError(f"'{file}' is no page; end it in .html, and write other formats with depthprune report")
+        raise UserError(f"'{file}' is not a page; end it in .html, and write other formats with depthprune report")
     check_file(file)
 
 

@@ -22,15 +22,15 @@ class LayerScores:
 
     Args:
         layers: one for each layer, higher means keep.
-        windows: number of layers → score of the window that begins at layer 0, 1, …; empty where single layers
-            are scored.
+        windows: number of layers → score of the window that begins at layer 0, 1, …; empty for methods that score
+            single layers only.
     """
 
     layers: tuple[float, ...]
     windows: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     def best_window(self, count: int) -> int:
-        """Return the first layer of the window of `count` layers that matters least; the higher of two that tie."""
+        """Return the first layer of the window of `count` layers with the lowest score; of ties, the last."""
         scores = self.windows[count]
         return min(range(len(scores)), key=lambda start: (scores[start], -start))
 
@@ -44,9 +44,9 @@ class Scores:
         stack: name of the stack.
         depth: its layers.
         method: the scoring method that was asked for.
-        by_method: name → scores; those that came out of the same pass stand beside the one asked for.
-        calibration: what the scores were taken on, its `fingerprint` among it.
-        token: `first` or `last`: where the methods that look at a single token look.
+        by_method: method → scores; includes the other methods that the same forward pass computes.
+        calibration: the data that was used, including its `fingerprint`.
+        token: `first` or `last`: the token that methods of a single token use.
     """
 
     model: dict[str, Any]
@@ -59,10 +59,10 @@ class Scores:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def of(self, method: str | None = None) -> LayerScores:
-        """Return the scores of a method, the one asked for by default.
+        """Return the scores of a method, by default of the one that was asked for.
 
         Raises:
-            UserError: the file has no such scores.
+            UserError: if the file has no scores of that method.
         """
         name = method or self.method
         if name not in self.by_method:
@@ -73,10 +73,10 @@ class Scores:
         return self.by_method[name]
 
     def check_model(self, identity: str) -> None:
-        """Refuse scores that were taken on another model.
+        """Check that the scores were computed on the model with this identity.
 
         Raises:
-            UserError: they were.
+            UserError: if the scores are those of another model.
         """
         check_same_model(self.model, identity, "scores are those", "score")
 
@@ -87,7 +87,7 @@ class Scores:
             "model": self.model,
             "stack": self.stack,
             "depth": self.depth,
-            "metric": self.method,  # "metric" and "metrics" are what the format has always called them
+            "metric": self.method,  # the format's keys are older than the word "method"
             "token": self.token,
             "metrics": {
                 name: {"layers": list(scores.layers)}
@@ -100,10 +100,10 @@ class Scores:
 
 
 def check_same_model(model: Mapping[str, Any], identity: str, what: str, command: str) -> None:
-    """Refuse a file about another model than the one at hand.
+    """Check that a file is about the model at hand.
 
     Raises:
-        UserError: it is one; the message says how to make one about this.
+        UserError: if the file is about another model; the message says how to make one for this model.
     """
     if model["identity"] != identity:
         raise UserError(
@@ -116,7 +116,7 @@ def read_scores(path: Path | str) -> Scores:
     """Read a score file.
 
     Raises:
-        LoadError: there is none, or it is none of ours.
+        LoadError: if the file does not exist or is not a score file.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -162,11 +162,11 @@ class ScoringMethod:
 
     Args:
         name: what the command calls it.
-        function: computes it; what it takes depends on `needs`.
-        needs: `pass` (from the sums of one forward pass), `objective` (a loss with layers left out), `gradient` (a
-            loss and its gradient), `weights` (nothing but the model).
+        function: computes the scores; its arguments depend on `needs`.
+        needs: `pass` (from the sums of one forward pass), `objective` (a cost with layers dropped), `gradient` (a loss
+            and its gradient), `weights` (the model only).
         paper: address of the publication it comes from.
-        selects: the selection that its strategy makes: `lowest` or `window`.
+        selects: how its strategy selects layers: `lowest` or `window`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Calibration data as batches of a model: padded one at a time, with what the model is to predict beside.
+"""Calibration data as padded batches, with the model's prediction targets.
 
 Shapes: B sequences, T tokens.
 """
@@ -41,10 +41,10 @@ def head_of(model: PreTrainedModel) -> str | None:
 
 
 def is_decoder(model: PreTrainedModel) -> bool:
-    """Tell whether a model reads from left to right, so that only its last token has seen everything.
+    """Return whether a model reads from left to right, so that only its last token attends to all others.
 
-    That is one whose architecture has a head for causal language modelling and none for masked, XLNet among them
-    (which reads in both directions and has its sentence token last), or one that says so of itself.
+    That is an architecture with a causal language modelling head and no masked one, which includes XLNet
+    (bidirectional, but with its sentence token last), or a configuration with is_decoder.
     """
     kind = model.config.model_type
     causal = kind in HEADS["causal"] and kind not in HEADS["masked"] and kind not in HEADS["seq2seq"]
@@ -52,7 +52,7 @@ def is_decoder(model: PreTrainedModel) -> bool:
 
 
 def sentence_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stack: str) -> str:
-    """Return where the representation of a sentence stands: `first`, or `last` for decoders and XLNet."""
+    """Return which token represents a sentence: `first`, or `last` for decoders and XLNet."""
     if is_decoder(model) or (model.config.is_encoder_decoder and stack.endswith("decoder")):
         return "last"
     return "first" if tokenizer.cls_token_id is not None else "last"
@@ -63,9 +63,10 @@ class Batch:
     """A padded batch.
 
     Args:
-        inputs: what the model takes.
-        targets: [B] labels of examples, or [B, T] token ids with -100 where nothing is predicted; None without any.
-        pooling: how the model's folder makes one vector of a sequence: `mean`, `cls`, `max`, …, or several of them.
+        inputs: the model's inputs.
+        targets: [B] labels of examples, or [B, T] token ids with -100 where nothing is predicted; None if there are
+            none.
+        pooling: how the model pools a sequence into one vector: `mean`, `cls`, `max`, …, or several of them.
     """
 
     inputs: dict[str, Tensor]
@@ -74,18 +75,18 @@ class Batch:
 
 
 class Batches(Sequence[Batch]):
-    """The batches of a sample, made when they are asked for.
+    """The batches of a sample, built when they are needed.
 
-    Examples stand in the order of their length, which saves padding; the order of the batches is seeded, so that the
-    first ones are a fair sample. Blocks are as long as each other.
+    Examples are sorted by length, which saves padding; the order of the batches is random, by the seed, so that the
+    first ones are a fair sample. Blocks of text all have the same length.
 
     Args:
         calibration: the sample.
-        model: its head decides what is predicted.
+        model: its head determines the targets.
         tokenizer: the model's.
-        batch_size: sequences a batch.
-        predict: whether something is to be predicted; masked language models see masks then, and else the bare text.
-        pooling: of the model's folder (`pooling.read_pooling`).
+        batch_size: sequences per batch.
+        predict: whether targets are needed; if so, the input of a masked language model is masked.
+        pooling: the model's pooling modes (`pooling.read_pooling`).
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Batches(Sequence[Batch]):
         pooling: tuple[str, ...] = ("mean",),
     ):
         if batch_size < 1:
-            raise UserError(f"--batch-size {batch_size} is no batch; give 1 or more")
+            raise UserError(f"--batch-size {batch_size} is too small; give 1 or more")
         self._calibration, self._tokenizer, self._model, self._predict = calibration, tokenizer, model, predict
         self._head, self._pooling = head_of(model), pooling
         lengths = [len(row) for row in calibration.ids]
@@ -159,7 +160,7 @@ class Batches(Sequence[Batch]):
         return Batch(placed, None if targets is None else targets.to(device), self._pooling)
 
     def _targets(self, part: list[int], ids_BT: Tensor, mask_BT: Tensor) -> Tensor | None:
-        """Return the targets; for a masked language model, put masks into `ids_BT`, in place."""
+        """Return the targets; for a masked language model, mask `ids_BT` in place."""
         labels = self._calibration.labels
         if not self._predict:
             return None
@@ -173,7 +174,7 @@ class Batches(Sequence[Batch]):
         mask = self._tokenizer.mask_token_id
         assert isinstance(mask, int)
         special = torch.tensor(sorted(set(self._tokenizer.all_special_ids)))
-        for i, row in enumerate(part):  # a row's masks do not depend on its batch
+        for i, row in enumerate(part):  # a row's mask does not depend on its batch
             places = ((mask_BT[i] == 1) & ~torch.isin(ids_BT[i], special)).nonzero().flatten()
             count = min(len(places), max(1, round(MASKED_SHARE * len(places))))
             shuffled = np.random.default_rng([self._calibration.options.seed, row]).permutation(len(places))[:count]
@@ -183,7 +184,7 @@ class Batches(Sequence[Batch]):
         return targets_BT
 
     def _halves(self, ids_BT: Tensor, mask_BT: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Let an encoder read the first half of the tokens, and its decoder predict the rest, as prefix LMs do."""
+        """Give the first half of the tokens to the encoder, and let the decoder predict the rest (prefix LM)."""
         half = max(1, ids_BT.shape[1] // 2)
         targets = ids_BT[:, half:].masked_fill(mask_BT[:, half:] == 0, IGNORED)
         config = self._model.config

@@ -1,7 +1,7 @@
 """One forward pass over the data, for all similarity scores at once.
 
-Hooks on the layers add to running sums (`sums.py`) while the model runs; nothing is kept but one token a sequence of
-the batch at hand.
+Hooks on the layers add to running sums (`sums.py`) while the model runs; only one token per sequence of the current
+batch is kept.
 
 Shapes: B sequences, T tokens, D hidden size.
 """
@@ -19,7 +19,7 @@ from depthprune.surgery.bypass import given_states
 from depthprune.surgery.partial import leaving
 from depthprune.surgery.stacks import Stack
 
-# Models whose layers see [T, B, D]: a mask cannot tell where B equals T.
+# Models whose layers take [T, B, D]; the shapes do not show it if B equals T.
 SEQUENCE_FIRST = ("xlnet",)
 
 Batch = Mapping[str, Tensor]
@@ -39,21 +39,21 @@ def similarity_pass(
     Args:
         model: in evaluation mode; runs where its weights are.
         stack: one of `find_stacks(model)`.
-        batches: what the model takes; `attention_mask` is true for real tokens.
-        token: `first` or `last`: which real token of a sequence the scores of a single token look at.
+        batches: the model's inputs; `attention_mask` is true for real tokens.
+        token: `first` or `last`: which real token of a sequence the methods of a single token use.
         on_step: called with (batches done, batches in all).
 
     Raises:
-        UserError: states that are not finite.
-        CannotDropError: layers whose states do not line up.
+        UserError: if hidden states are not finite.
+        CannotDropError: if the shapes of the layers' states differ.
     """
     if not stack.paths:
-        raise CannotDropError("one layer's weights serve every pass, so there are no layers to compare")
+        raise CannotDropError("all passes share the weights of one layer, so there are no layers to compare")
     sums = SimilaritySums(stack.depth)
     watch = _Watch(sums, stack, token, sequence_first=model.config.model_type in SEQUENCE_FIRST)
     handles = []
     for i in range(stack.depth):
-        # Of parallel lists the first holds what runs first in a layer and the last what runs last.
+        # Of parallel lists, the first has the part of a layer that runs first and the last the part that runs last.
         first = model.get_submodule(f"{stack.paths[0]}.{i}")
         last = model.get_submodule(f"{stack.paths[-1]}.{i}")
         handles.append(first.register_forward_pre_hook(watch.entering(i), with_kwargs=True))
@@ -72,14 +72,14 @@ def similarity_pass(
 
 
 class _Watch:
-    """Sees the states of one batch."""
+    """Records the hidden states of one batch."""
 
     def __init__(self, sums: SimilaritySums, stack: Stack, token: str, *, sequence_first: bool):
         self._sums, self._stack, self._token = sums, stack, token
         self._sequence_first = sequence_first
         self._number = 0
         self._batch: Batch = {}
-        self._mask = self._position = torch.empty(0)  # of the batch at hand
+        self._mask = self._position = torch.empty(0)  # of the current batch
         self._inputs: dict[int, Tensor] = {}
         self._pooled: list[Tensor] = []
 
@@ -92,7 +92,7 @@ class _Watch:
         def hook(module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
             states = given_states(args, kwargs)
             if not states:
-                raise CannotDropError(f"layer {layer} ({type(module).__name__}) is given no states")
+                raise CannotDropError(f"layer {layer} ({type(module).__name__}) is given no hidden states")
             state = self._in_order(states[0])
             if layer == 0:
                 self._mask = mask_of(self._batch, self._stack, state)
@@ -126,10 +126,11 @@ class _Watch:
 
 
 def mask_of(batch: Batch, stack: Stack, states: Tensor) -> Tensor:
-    """Return which tokens [B, T] of a stack's states are real: those of the decoder for a decoder beside an encoder.
+    """Return which tokens [B, T] of a stack's hidden states are real; for the decoder of an encoder-decoder, the
+    decoder's.
 
     Raises:
-        UserError: the states are not a sequence.
+        UserError: if the states are not a sequence.
     """
     if states.dim() != 3:
         raise UserError(f"the states of the stack '{stack.name}' are {list(states.shape)}, and not [B, T, D]")

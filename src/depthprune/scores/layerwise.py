@@ -1,8 +1,8 @@
-"""The same scores of a model that does not fit into memory: one layer at a time, all calibration data through it.
+"""The same scores for a model that does not fit into memory: all calibration data through one layer at a time.
 
-The arithmetic is that of the pass in memory, in the same order for each layer, so the scores are equal bit for bit on a
-CPU in float32. What lives is one layer, what stands outside the layers, and the states between two layers, in memory or
-on the disk.
+The arithmetic and its order are those of the forward pass in memory, so that the scores are equal bit for bit on a CPU
+in float32. Only one layer, the modules outside the layers, and the hidden states between two layers are kept, the
+latter in memory or on disk.
 
 Shapes: B sequences, T tokens, D hidden size.
 """
@@ -37,12 +37,12 @@ def similarity_by_layer(
     Args:
         pieces: the checkpoint.
         batches: inputs of the model.
-        store: for the states between two layers.
+        store: for the hidden states between two layers.
         token: `first` or `last`.
         on_step: called with (layers done, layers in all).
 
     Raises:
-        CannotDropError: the layers are no chain of functions of states.
+        CannotDropError: if the layers are not a chain of functions of hidden states.
     """
     depth = pieces.stack.depth
     sums = SimilaritySums(depth)
@@ -76,9 +76,10 @@ def similarity_by_layer(
 def loss_by_layer(
     pieces: PiecewiseModel, batches: Batches, objective: Objective, store: StateStore, *, on_step: Step
 ) -> LayerScores:
-    """Return what `loss.loss` returns, with one layer loaded at a time: the first round of a greedy search.
+    """Return the scores of `methods.loss` with one layer loaded at a time.
 
-    Every model with one layer left out goes through the layers beside the full one, from where it differs.
+    Every model with one layer dropped runs through the remaining layers beside the full model, from the first
+    difference.
     """
     depth = pieces.stack.depth
     parts: dict[int, list[tuple[float, int]]] = {path: [] for path in (FULL, *range(depth))}
@@ -106,7 +107,7 @@ def loss_by_layer(
 
 
 class _Chain:
-    """A model whose layers come and go, and the states that wait between them: a path's latest, for each batch."""
+    """A model whose layers are loaded in turn, with the latest hidden states of every path for each batch."""
 
     def __init__(self, pieces: PiecewiseModel, store: StateStore):
         self._pieces, self._store = pieces, store
@@ -123,7 +124,7 @@ class _Chain:
         return _Loaded(self._runner, layer, self._pieces.layer(layer))
 
     def advance(self, layer: int, number: int, path: int, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Run a layer on a path's state of a batch; returns what entered and what left it."""
+        """Run a layer on a path's state of a batch; returns its input and output."""
         states: dict[int, Tensor] = {}
         waiting = None if layer == 0 else self._store.take(((path,), number))
 
@@ -144,23 +145,23 @@ class _Chain:
             hook.remove()
         if waiting is not None and not torch.equal(states[layer], waiting):
             raise CannotDropError(
-                f"the model does something between layers {layer - 1} and {layer}, so it cannot be run layer by layer; "
+                f"the model computes something between layers {layer - 1} and {layer}, so it cannot run by layers; "
                 "leave --layerwise out"
             )
         self._store.put(((path,), number), states[layer + 1], spill=True)
         return states[layer], states[layer + 1]
 
     def put(self, path: int, number: int, state: Tensor) -> None:
-        """Let a path begin at a state."""
+        """Start a path at a state."""
         self._store.put(((path,), number), state, spill=True)
 
     def head(self, number: int, path: int, batch: Batch) -> Any:
-        """Run what comes after the layers."""
+        """Run the modules after the layers."""
         return self._runner.run(batch, start=self._pieces.stack.depth, state=self._store.get(((path,), number)))
 
 
 class _Loaded:
-    """A layer in its place, for as long as the context lasts."""
+    """A layer in its place in the model, while the context lasts."""
 
     def __init__(self, runner: PartialModel, layer: int, module: nn.Module):
         self._runner, self._layer, self._module = runner, layer, module
@@ -176,5 +177,5 @@ class _Loaded:
         del self._module
         if error[0] is None and not self._runner.knows(self._layer):
             raise CannotDropError(
-                f"layer {self._layer} makes more than states, which later layers use; leave --layerwise out"
+                f"layer {self._layer} returns more than hidden states, which later layers use; leave --layerwise out"
             )

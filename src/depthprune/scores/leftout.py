@@ -1,8 +1,8 @@
-"""The cost of plans: the model run with layers left out, from the last state that an earlier plan shares.
+"""The cost of plans: the model run without the dropped layers, from the last hidden state shared with an earlier plan.
 
-Candidates of a search differ in a few layers, so most of what they compute is the same. The state that a layer is given
-depends only on the layers that ran before it; it is kept under these, and a plan begins where the longest such prefix
-ends. The winner of a round finds its states already there.
+Candidates of a search differ in a few layers, so most of their computation is the same. A layer's input depends only on
+the layers that ran before it; it is cached under their indices, and a plan starts after the longest cached prefix. The
+winner of a round finds its states in the cache.
 """
 
 from collections.abc import Iterable
@@ -18,17 +18,17 @@ from depthprune.scores.predictions import check_finite, logits_of
 from depthprune.scores.states import StateStore
 from depthprune.surgery.partial import PartialModel
 
-REFERENCE = (-1,)  # key of the full model's logits, where they cannot be made again from its last state
+REFERENCE = (-1,)  # key of the full model's logits, if they cannot be computed from its last state
 
 
 class LeftOut:
     """An objective for a search (`strategies.evaluator`): a cost, batch by batch.
 
     Args:
-        runner: in its context, and having learnt.
+        runner: inside its context, after `learn`.
         batches: the sample.
-        objective: what is summed.
-        store: for the states; give one of no memory to run every plan from its beginning.
+        objective: the cost.
+        store: for the hidden states; with no memory, every plan is run from the start.
 
     Attributes:
         num_batches: of the sample.
@@ -42,14 +42,14 @@ class LeftOut:
 
     @property
     def layer_runs(self) -> int:
-        """How many layers ran so far, over all plans."""
+        """Number of layers that ran so far, over all plans."""
         return self._runner.layer_runs
 
     def batch(self, plan: LayerPlan, number: int) -> Part:
-        """Return the sum of the cost of `plan` on a batch, and over how many predictions.
+        """Return the sum of the cost of `plan` on a batch, and the number of predictions.
 
         Raises:
-            UserError: it is not finite.
+            UserError: if the sum is not finite.
         """
         with torch.inference_mode():
             full = self._full(number) if self._objective.against_full else None
@@ -71,11 +71,11 @@ class LeftOut:
         return self._objective.finish(mean)
 
     def keep(self, plans: Iterable[LayerPlan]) -> None:
-        """Forget the states that none of these plans runs through."""
+        """Discard the states that none of these plans uses."""
         self._store.keep([plan.kept for plan in plans], also=(self._all, REFERENCE))
 
     def warm(self, plan: LayerPlan) -> None:
-        """Keep every state on the way of `plan`, on the disk if need be; candidates will begin there."""
+        """Cache every hidden state of `plan`, on disk if needed; the next candidates will start from these."""
         if self._runner.resumes:
             with torch.inference_mode():
                 for number in range(self.num_batches):
@@ -87,13 +87,13 @@ class LeftOut:
         return self._made[number]
 
     def _run(self, kept: tuple[int, ...], number: int, *, spill: bool = False) -> Any:
-        """Run the layers `kept` on a batch; with `spill`, only to keep their states."""
+        """Run the layers `kept` on a batch; with `spill`, only to cache their states."""
         start, state, dropped = 0, None, frozenset(self._all) - set(kept)
         inputs = self._batch(number).inputs
         if not self._runner.resumes:
             return self._runner.run(inputs, dropped)
         stored = [n for n in range(1, len(kept) + 1) if (kept[:n], number) in self._store]
-        if spill:  # every state on the way is wanted, not only the last
+        if spill:  # every state is wanted, not only the last
             stored = [n for place, n in enumerate(stored, start=1) if place == n]
         if stored:
             start, state = kept[stored[-1] - 1] + 1, self._store.get((kept[: stored[-1]], number))
@@ -109,7 +109,7 @@ class LeftOut:
         )
 
     def _full(self, number: int) -> Any:
-        """Return the full model's output on a batch: made again by its head, or kept."""
+        """Return the full model's output on a batch: computed again from its last state, or cached."""
         if self._runner.resumes:
             return self._run(self._all, number)
         key = (REFERENCE, number)

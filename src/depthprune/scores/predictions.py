@@ -62,7 +62,7 @@ def check_finite(total: float, number: int, dropped: tuple[int, ...]) -> None:
     """Refuse a cost that is NaN or infinite.
 
     Raises:
-        UserError: it is; the message names the plan and the batch.
+        UserError: if it is; the message names the plan and the batch.
     """
     if not math.isfinite(total):
         without = f"without layers {list(dropped)}" if dropped else "of the full model"

@@ -1,7 +1,7 @@
-"""Hidden states kept for reuse: in memory up to a bound, then on the disk.
+"""Hidden states cached for reuse: in memory up to a limit, then on disk.
 
-A state depends only on the batch and on the layers that ran so far, so these are its key; every plan that begins with
-the same layers finds it.
+A hidden state depends only on the batch and on the layers that ran so far, which are its key; every plan that starts
+with the same layers finds it.
 """
 
 from collections import OrderedDict
@@ -20,12 +20,12 @@ DEFAULT_MEMORY = 2 << 30
 
 
 class StateStore:
-    """A bounded store of tensors; use it as a context, which removes its files.
+    """A bounded store of tensors; a context manager that removes its files.
 
     Args:
         memory: bytes to keep in memory.
-        folder: where states go that do not fit; a temporary folder inside it, made when it is needed. None: they are
-            not kept, and run again.
+        folder: for states that do not fit, in a temporary folder inside it; if None, they are discarded and computed
+            again.
     """
 
     def __init__(self, memory: int = DEFAULT_MEMORY, folder: Path | None = None):
@@ -48,13 +48,13 @@ class StateStore:
         return key in self._tensors or key in self._files
 
     def put(self, key: Key, state: Tensor, *, spill: bool) -> None:
-        """Keep a state.
+        """Store a state.
 
         Args:
-            spill: make room for it by moving others to the disk; otherwise it is kept only where there is room.
+            spill: make room for it by moving others to disk; otherwise it is stored only if there is room.
 
         Raises:
-            UserError: there is no room on the disk either.
+            UserError: if there is no room on the disk either.
         """
         if key in self:
             return
@@ -72,7 +72,7 @@ class StateStore:
         self.bytes += size
 
     def get(self, key: Key) -> Tensor:
-        """Return a state that is in the store, on the device that it came from."""
+        """Return a stored state, on its original device."""
         if key in self._tensors:
             self._tensors.move_to_end(key)
             return self._tensors[key]
@@ -82,7 +82,7 @@ class StateStore:
         return load_file(file, device=device)["state"]
 
     def take(self, key: Key) -> Tensor:
-        """Return a state that is in the store, and forget it."""
+        """Return a stored state and remove it."""
         state = self.get(key)
         if key in self._tensors:
             del self._tensors[key]
@@ -92,7 +92,7 @@ class StateStore:
         return state
 
     def keep(self, prefixes: Iterable[tuple[int, ...]], *, also: Iterable[tuple[int, ...]] = ()) -> None:
-        """Forget every state that none of the given sequences of layers begins with, save those of `also` itself."""
+        """Remove every state whose layers are not a prefix of a given sequence or equal to one of `also`."""
         wanted = {sequence[:n] for sequence in prefixes for n in range(len(sequence) + 1)} | set(also)
         for key in [key for key in self._tensors if key[0] not in wanted]:
             tensor = self._tensors.pop(key)

@@ -1,7 +1,7 @@
-"""The running sums of one forward pass, from which every similarity score is made.
+"""The running sums of one forward pass, from which all similarity scores are computed.
 
-Each batch adds to them and is forgotten: no hidden state outlives its batch, and memory does not grow with the data.
-Sums are float64; a token counts once whatever batch it stands in, so the batch size does not matter.
+Each batch is added and discarded, so that memory does not grow with the data. Sums are float64; every token counts
+once, so that the batch size does not matter.
 
 Shapes: B sequences, T tokens, D hidden size, L layers.
 """
@@ -22,11 +22,11 @@ class SimilaritySums:
         depth: L.
         cosine_L: over real tokens, of the cosine of a layer's input and output.
         magnitude_L: over real tokens, of ‖output − input‖ / ‖input‖.
-        tokens: how many real tokens.
-        pair_cosine: [L + 1, L + 1], over sequences, of the cosine at the chosen token between the states that enter
-            layer i and layer j (L: what leaves the last).
+        tokens: number of real tokens.
+        pair_cosine: [L + 1, L + 1], over sequences, of the cosine, at the chosen token, between the inputs of layer i
+            and layer j (L: the output of the last layer).
         pair_angle: the same, of arccos(cosine) / π.
-        sequences: how many.
+        sequences: number of sequences.
     """
 
     depth: int
@@ -44,10 +44,10 @@ class SimilaritySums:
         self.pair_angle = torch.zeros_like(self.pair_cosine)
 
     def add_layer(self, layer: int, input_BTD: Tensor, output_BTD: Tensor, mask_BT: Tensor, *, batch: int) -> None:
-        """Add what a layer did to the tokens of a batch; padding does not count.
+        """Add a layer's inputs and outputs for a batch; padding does not count.
 
         Raises:
-            UserError: a state that is not finite; the message names the layer and the batch.
+            UserError: if a hidden state is not finite; the message names the layer and the batch.
         """
         before, after = input_BTD.float(), output_BTD.float()
         dot_BT = torch.linalg.vecdot(before, after)
@@ -62,7 +62,7 @@ class SimilaritySums:
         self.magnitude_L[layer] += magnitude.cpu()
 
     def add_tokens(self, pooled: list[Tensor], mask_BT: Tensor) -> None:
-        """Add the states of one token of each sequence, at every boundary of layers.
+        """Add the hidden states of one token per sequence, between all layers.
 
         Args:
             pooled: L + 1 tensors [B, D].
@@ -84,7 +84,7 @@ class SimilaritySums:
 def not_finite(layer: int, batch: int) -> UserError:
     """Return the error for a state with NaN or infinity in it."""
     return UserError(
-        f"layer {layer} puts out states that are not finite (batch {batch}); "
+        f"layer {layer} returns hidden states that are not finite (batch {batch}); "
         "give --dtype float32, or look for a broken checkpoint"
     )
 
@@ -96,7 +96,7 @@ def token_of(mask_BT: Tensor, token: str) -> Tensor:
     [2, 1]
 
     Raises:
-        UserError: a sequence without a real token.
+        UserError: if a sequence has only padding.
     """
     if not bool(mask_BT.any(-1).all()):
         raise UserError("the calibration data has an empty sequence; remove empty texts")

@@ -1,4 +1,4 @@
-"""What a run is, as values, and what can be said of it: the fields are the options of commands and sweeps. No torch."""
+"""Runs as values; the fields are the options of commands and sweeps. No torch."""
 
 from depthprune.specs.healing import AS_STEPS as AS_STEPS
 from depthprune.specs.healing import PRECISIONS as PRECISIONS

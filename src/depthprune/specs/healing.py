@@ -54,7 +54,7 @@ class Schedule:
         choices=PRECISIONS,
         for_step=False,
     )
-    similar_lengths: bool = option(False, "Batches of like length: about 1.4 times faster, and can cost score.")
+    similar_lengths: bool = option(False, "Batches of similar length: about 1.4 times faster, and may cost score.")
     warmup: float = option(
         0.0, "Fraction of the steps in which the learning rate rises from zero.", minimum=0, below=1, later=True
     )
@@ -108,7 +108,7 @@ class HealSpec(Schedule):
     )
     freeze_dropped: bool = option(
         False,
-        "With --epochs-before: layers that will go learn nothing then.",
+        "With --epochs-before: freeze the layers that will be dropped.",
         for_full=False,
         as_steps="freeze(dropped=true)+finetune+drop+finetune",
         later=True,
@@ -131,12 +131,12 @@ class HealSpec(Schedule):
     )
     freeze_layers: tuple[int, ...] = option(
         (),
-        "Layers that learn nothing, as 0-3, of the model as given.",
+        "Freeze these layers, as 0-3, by their index before the drop.",
         as_steps="freeze(layers=0-2)+finetune",
         later=True,
     )
     freeze_embeddings: bool = option(
-        False, "The embeddings learn nothing.", as_steps="freeze(embeddings=true)+finetune", later=True
+        False, "Freeze the embeddings.", as_steps="freeze(embeddings=true)+finetune", later=True
     )
     steps: tuple[Step, ...] = option(
         (),
@@ -168,14 +168,14 @@ class HealSpec(Schedule):
 
     @property
     def gradual(self) -> bool:
-        """Whether the layers go one by one."""
+        """Whether the layers are dropped one by one."""
         return self.drop_every > 0 or self.drop_every_steps > 0
 
     def check(self) -> None:
         """Refuse values that cannot train anything, and those that exclude each other.
 
         Raises:
-            UserError: one of them is out of range.
+            UserError: if one of them is out of range.
         """
         for item in options_of(type(self)).values():
             item.check(getattr(self, item.name))

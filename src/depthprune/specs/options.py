@@ -95,7 +95,7 @@ class Option:
             said: what the option is called in complaints; its name by default.
 
         Raises:
-            UserError: it is of another kind, or out of bounds.
+            UserError: if it has another type, or is out of range.
         """
         if value is None and self.default is None:
             return None
@@ -107,7 +107,7 @@ class Option:
         """Refuse a value out of bounds.
 
         Raises:
-            UserError: it is out of bounds.
+            UserError: if it is out of range.
         """
         about, usual = self.about, f"; {self.about.usual}" if self.about.usual else ""
         if value is None:
@@ -171,7 +171,7 @@ def read_value(kind: Any, said: str, value: Any) -> Any:
         said: what complaints call it.
 
     Raises:
-        UserError: it is of another kind.
+        UserError: if it has another type.
     """
     if kind == LAYERS:
         text = value if isinstance(value, str) else ",".join(map(str, _listed(value)))

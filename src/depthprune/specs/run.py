@@ -19,11 +19,11 @@ from depthprune.specs.options import option
 
 @dataclass(frozen=True)
 class DropSpec:
-    """The layers to drop, by index in the model that was given.
+    """The layers to drop, by index before the drop.
 
     Args:
         dropped: ascending.
-        order: the same layers in the order in which they go, where they go one by one.
+        order: the same layers in the order of a gradual drop.
     """
 
     dropped: tuple[int, ...] = ()
@@ -50,7 +50,7 @@ class EvalSpec:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run: a model, the layers that go, how it is healed, what it is scored on.
+    """One run: a model, the layers to drop, how it is healed, what it is evaluated on.
 
     Args:
         model: `sha256:…` of a local model, or `hub:ID@COMMIT`.
@@ -60,7 +60,7 @@ class RunSpec:
     evaluation: EvalSpec
     drop: DropSpec = field(default_factory=DropSpec)
     heal: HealSpec = field(default_factory=HealSpec)
-    seed: int = option(42, "Of the fresh head, dropout and the order of the rows.", group="Running", minimum=0)
+    seed: int = option(42, "Of the new head, dropout and the order of the rows.", group="Running", minimum=0)
 
     def digest(self) -> str:
         """Return the run's name: twelve hex digits of SHA-256 over the canonical JSON of the spec."""
@@ -76,7 +76,7 @@ def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
     """Return the spec in a record.
 
     Raises:
-        KeyError, TypeError, ValueError: that is no spec.
+        KeyError, TypeError, ValueError: if the values are not those of a spec.
     """
     drop = {name: tuple(map(int, layers)) for name, layers in values["drop"].items()}
     said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["evaluation"].items()}

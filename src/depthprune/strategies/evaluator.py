@@ -84,7 +84,7 @@ class Evaluator:
         evaluated: batches run by this evaluator, those read from the trace aside.
 
     Raises:
-        UserError: the trace is about another search, or racing is asked for where there is a single batch.
+        UserError: if the trace belongs to another search, or racing is asked for with a single batch.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ def read_trace(file: Path) -> list[dict[str, Any]]:
     """Return the entries of a trace, in the order of evaluation: `dropped`, `value`, `fraction`, `seconds`.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: if the file cannot be read.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()[1:]

@@ -38,7 +38,7 @@ def symmetric(depth: int, count: int) -> tuple[int, ...]:
     (4, 5, 6, 7)
 
     Raises:
-        PlanError: `depth - count` is odd, so the layers that stay cannot be shared out equally.
+        PlanError: if `depth - count` is odd, so that the kept layers cannot be split equally.
     """
     if (depth - count) % 2:
         near = [k for k in (count - 1, count + 1) if 1 <= k <= depth - 2]
@@ -59,20 +59,20 @@ def even_alternate(depth: int, count: int) -> tuple[int, ...]:
     (5, 7, 9, 11)
 
     Raises:
-        PlanError: the stack has fewer such layers.
+        PlanError: if the stack has fewer such layers.
     """
     return _alternate("even-alternate", depth - 1, depth, count)
 
 
 @strategy("odd-alternate", paper=PAPER)
 def odd_alternate(depth: int, count: int) -> tuple[int, ...]:
-    """Drop every second layer downwards from the last but one, so that the last stays: l_(L-1), l_(L-3), …
+    """Drop every second layer downwards from the last but one, so that the last is kept: l_(L-1), l_(L-3), …
 
     >>> odd_alternate(depth=12, count=4)
     (4, 6, 8, 10)
 
     Raises:
-        PlanError: the stack has fewer such layers.
+        PlanError: if the stack has fewer such layers.
     """
     return _alternate("odd-alternate", depth - 2, depth, count)
 

@@ -1,4 +1,4 @@
-"""Choose layers by their scores: the lowest, those under a threshold, or the window that matters least. No torch."""
+"""Choose layers by their scores: the lowest, those under a threshold, or the lowest window. No torch."""
 
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan, format_layers
@@ -10,7 +10,7 @@ ON_THE_COSINE = ("contribution", "block-influence")
 
 
 def lowest(scores: LayerScores, count: int, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
-    """Drop the `count` layers that score lowest; of two that tie, the one nearer the output.
+    """Drop the `count` layers with the lowest scores; of ties, the one nearest the output.
 
     >>> lowest(LayerScores((0.3, 0.1, 0.2, 0.1)), 2)
     (1, 3)
@@ -21,16 +21,16 @@ def lowest(scores: LayerScores, count: int, protected: frozenset[int] = frozense
 
 
 def window(scores: LayerScores, count: int, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
-    """Drop the `count` layers in a row whose window scores lowest (Gromov et al., 2024).
+    """Drop the `count` consecutive layers with the lowest window score (Gromov et al., 2024).
 
     Raises:
-        PlanError: every window holds a protected layer.
+        PlanError: if every window contains a protected layer.
     """
     depth = len(scores.layers)
     _check_count(count, range(depth), depth, protected)
     free = [start for start in range(depth - count + 1) if not protected & set(range(start, start + count))]
     if not free:
-        raise PlanError(f"every {count} layers in a row hold a protected one ({format_layers(protected)})")
+        raise PlanError(f"every {count} consecutive layers contain a protected one ({format_layers(protected)})")
     values = scores.windows[count]
     start = min(free, key=lambda start: (values[start], -start))
     return tuple(range(start, start + count))
@@ -39,13 +39,13 @@ def window(scores: LayerScores, count: int, protected: frozenset[int] = frozense
 def under(scores: LayerScores, threshold: float, protected: frozenset[int] = frozenset()) -> tuple[int, ...]:
     """Drop the layers whose mean cosine of input and output is above `threshold` (Sajjad et al., 3.6).
 
-    A score is one minus the cosine; how many layers go is the outcome.
+    A score is one minus the cosine; the number of dropped layers is the result.
 
     >>> under(LayerScores((0.3, 0.04, 0.06)), 0.95)
     (1,)
 
     Raises:
-        PlanError: that is no layer, or all of them; the message says what the scores are.
+        PlanError: if that is no layer or every layer; the message lists the scores.
     """
     depth = len(scores.layers)
     dropped = tuple(i for i in range(depth) if scores.layers[i] < 1 - threshold and i not in protected)
@@ -67,12 +67,12 @@ def check_choice(
     threshold: float | None = None,
     protect: str | None = None,
 ) -> frozenset[int]:
-    """Refuse a choice that no scores can serve, before any are taken; returns the layers that stay.
+    """Check a choice before any scores are computed; returns the protected layers.
 
     Args: as in `plan_scored`.
 
     Raises:
-        PlanError: there is no such plan.
+        PlanError: if there is no such plan.
     """
     protected = parse_protected(protect, depth)
     if (count is None) == (threshold is None):
@@ -89,15 +89,15 @@ def check_choice(
 
 
 def check_threshold(method: str, threshold: float, *, select: str | None = None) -> None:
-    """Refuse a threshold that says nothing of a method's scores.
+    """Check that a threshold applies to a method's scores.
 
     Raises:
-        PlanError: it is no cosine, or the scores are none.
+        PlanError: if the threshold is not a cosine, or the method's scores are not cosines.
     """
     if method not in ON_THE_COSINE or select is not None:
         raise PlanError(f"--threshold is a cosine: it goes with {' or '.join(ON_THE_COSINE)}, and without --select")
     if not -1 < threshold < 1:
-        raise PlanError(f"--threshold {threshold:g} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+        raise PlanError(f"--threshold {threshold:g} is not a cosine that a layer could exceed; 0.9 to 0.99 are usual")
 
 
 def plan_scored(
@@ -112,16 +112,16 @@ def plan_scored(
     """Make a plan from scores, without the model.
 
     Args:
-        scores: of `depthprune score`.
-        method: which of the methods in them; the one they were taken for by default.
-        select: `lowest` or `window`; what the method's paper does by default.
+        scores: from `depthprune score`.
+        method: one of the methods in the file; by default the one that was asked for.
+        select: `lowest` or `window`; by default as in the method's paper.
         count: how many layers to drop, or
         threshold: drop the layers whose mean cosine is above it.
-        protect: layers that stay, such as `0,-1`.
+        protect: layers that are kept, such as `0,-1`.
 
     Raises:
-        PlanError: there is no such plan.
-        UserError: the scores have no such method.
+        PlanError: if there is no such plan.
+        UserError: if there are no scores of that method.
     """
     name = method or scores.method
     chosen = scores.of(name)
@@ -138,19 +138,19 @@ def plan_scored(
 
 
 def scored_order(plan: LayerPlan, scores: Scores, method: str) -> tuple[int, ...]:
-    """Return the layers of a plan in the order in which they go one by one: the one that matters least first."""
+    """Return the layers of a plan in the order of a gradual drop: the lowest score first."""
     layers = scores.of(method).layers
     return tuple(sorted(plan.dropped, key=lambda i: (layers[i], -i)))
 
 
 def parse_protected(text: str | None, depth: int) -> frozenset[int]:
-    """Read layers that are to stay; negative ones count from the last.
+    """Read layers to keep; negative indices count from the last.
 
     >>> sorted(parse_protected("0,-1", 6))
     [0, 5]
 
     Raises:
-        PlanError: the text is no such list, or a layer does not exist.
+        PlanError: if the text is not a list of layers, or a layer does not exist.
     """
     layers = set()
     for part in (text or "").replace(" ", "").split(",") if text else ():

@@ -1,4 +1,4 @@
-"""What a search found, as a value and a file. No torch."""
+"""The result of a search, as a value and a file. No torch."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ FORMAT = "depthprune-search/1"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome of a search.
+    """The result of a search.
 
     Args:
         model: `name`, `identity`, `class`, `weights`, as in a score file.
@@ -24,9 +24,9 @@ class SearchResult:
         objective: its name and unit.
         plans: number of layers → dropped layers and value; lower is better.
         full: the value of the full model.
-        calibration: what was searched on.
+        calibration: the data that was used.
         settings: seed, protected layers and so on.
-        trials: plans evaluated; `seconds`: the time that took, over all sittings.
+        trials: number of evaluated plans; `seconds`: time for them, including resumed runs.
     """
 
     model: dict[str, Any]
@@ -46,7 +46,7 @@ class SearchResult:
         """Return the best plan that drops `count` layers.
 
         Raises:
-            PlanError: the search did not look for one.
+            PlanError: if the search has no plan for that count.
         """
         if count not in self.plans:
             if not 0 < count < self.depth:
@@ -56,9 +56,9 @@ class SearchResult:
         return LayerPlan(self.depth, self.plans[count][0])
 
     def order(self, count: int) -> tuple[int, ...]:
-        """Return the layers of a plan in the order in which they go one by one: as the smaller plans drop them.
+        """Return the layers of a plan in the order of a gradual drop: as the smaller plans drop them.
 
-        Of layers that come in together, the one nearest the output goes first.
+        Of layers that the same plan adds, the one nearest the output is dropped first.
         """
         order: list[int] = []
         dropped = set(self.plan(count).dropped)
@@ -67,10 +67,10 @@ class SearchResult:
         return (*order, *sorted(dropped.difference(order), reverse=True))
 
     def check_model(self, identity: str) -> None:
-        """Refuse a search on another model.
+        """Check that the search was run on the model with this identity.
 
         Raises:
-            UserError: it is one.
+            UserError: if it was run on another model.
         """
         check_same_model(self.model, identity, "search is", "search")
 
@@ -94,10 +94,10 @@ class SearchResult:
 
 
 def read_search_result(path: Path | str) -> SearchResult:
-    """Read what a search found.
+    """Read the result of a search.
 
     Raises:
-        LoadError: there is no such file, or it is none of ours.
+        LoadError: if the file does not exist or is not the result of a search.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Search for the layers to drop: greedy, beam, evolutionary and exhaustive.
 
-A search is given an evaluator (`evaluator.py`) and knows nothing of models. It returns the best plan that it found for
-each number of layers. Layers in `protected` are never dropped. No torch.
+A search gets an evaluator (`evaluator.py`) and is independent of models. It returns the best plan that it found for
+each count. Layers in `protected` are never dropped. No torch.
 """
 
 import itertools
@@ -16,24 +16,24 @@ from depthprune.registry import Registry, first_line
 from depthprune.strategies.evaluator import Evaluator
 
 PlansByCount = dict[int, LayerPlan]
-MOST_PLANS = 20_000  # of an exhaustive search
+MOST_PLANS = 20_000  # in an exhaustive search
 OFFSPRING, SURVIVORS, SHARES = 16, (4, 2, 1), (1 / 16, 1 / 4, 1.0)  # of the evolutionary search
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched.
+    """The search space.
 
     Args:
         depth: layers of the stack.
         counts: how many layers to drop, ascending.
-        protected: layers that stay.
-        width: plans that a beam keeps.
-        generations: of an evolution.
-        seed: of everything random.
+        protected: layers that are kept.
+        width: number of plans in a beam.
+        generations: of the evolutionary search.
+        seed: of all random numbers.
 
     Raises:
-        PlanError: more layers are to go than are free to.
+        PlanError: if more layers are to be dropped than are not protected.
     """
 
     depth: int
@@ -54,11 +54,11 @@ class Space:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """The layers that may go."""
+        """The layers that may be dropped."""
         return tuple(i for i in range(self.depth) if i not in self.protected)
 
     def without(self, plan: LayerPlan) -> list[LayerPlan]:
-        """Return the plans that drop one layer more."""
+        """Return the plans that drop one more layer."""
         return [LayerPlan(self.depth, (*plan.dropped, i)) for i in self.free if i not in plan.dropped]
 
 
@@ -90,7 +90,7 @@ def method(name: str, *, paper: str | None = None) -> Callable[[Callable], Calla
 
 
 def trials(name: str, space: Space) -> int | None:
-    """Return how many plans a search will evaluate, the full model aside; None where that is not known before.
+    """Return how many plans a search will evaluate besides the full model; None if not known in advance.
 
     >>> trials("greedy", Space(depth=6, counts=(2,)))
     11
@@ -130,7 +130,7 @@ def greedy(evaluator: Evaluator, space: Space) -> PlansByCount:
 
 
 def _promising_first(evaluator: Evaluator, plans: list[LayerPlan], base: LayerPlan) -> list[LayerPlan]:
-    """Order plans by their cost on the first batch where they race: a strong rival ends a race soon."""
+    """Order plans by their cost on the first batch when racing: a strong rival ends a race early."""
     if not evaluator.racing:
         return plans
     first = {}
@@ -142,7 +142,7 @@ def _promising_first(evaluator: Evaluator, plans: list[LayerPlan], base: LayerPl
 
 @method("beam")
 def beam(evaluator: Evaluator, space: Space) -> PlansByCount:
-    """Like greedy, but go on from the best few plans of each size (--width) instead of one."""
+    """Like greedy, but continue from the best few plans of each size (--width) instead of one."""
     found: PlansByCount = {}
     beams = [LayerPlan(space.depth, ())]
     for count in range(1, max(space.counts) + 1):
@@ -167,10 +167,10 @@ def beam(evaluator: Evaluator, space: Space) -> PlansByCount:
 
 @method("exhaustive")
 def exhaustive(evaluator: Evaluator, space: Space) -> PlansByCount:
-    """Try every plan: the true optimum, where there are few enough.
+    """Try every plan: the true optimum, if there are few enough.
 
     Raises:
-        PlanError: there are too many.
+        PlanError: if there are too many plans.
     """
     total = trials("exhaustive", space) or 0
     if total > MOST_PLANS:
@@ -182,7 +182,7 @@ def exhaustive(evaluator: Evaluator, space: Space) -> PlansByCount:
     for count in space.counts:
         plans = [LayerPlan(space.depth, dropped) for dropped in itertools.combinations(space.free, count)]
         best = None
-        for plan in sorted(plans, key=lambda plan: plan.kept):  # neighbours share the longest beginnings
+        for plan in sorted(plans, key=lambda plan: plan.kept):  # neighbours share the longest prefixes
             value = evaluator.value(plan, rival=best)
             if best is None or (evaluator.complete(plan) and value < evaluator.value(best)):
                 best = plan
@@ -221,7 +221,7 @@ def _random_plan(chance: random.Random, space: Space, count: int) -> LayerPlan:
 
 
 def _switched(chance: random.Random, space: Space, parent: LayerPlan) -> LayerPlan:
-    """Exchange a few dropped layers for kept ones: mostly one, as the smaller of two throws."""
+    """Exchange a few dropped layers for kept ones: the minimum of two random numbers, so mostly one."""
     kept = [i for i in space.free if i not in parent.dropped]
     most = min(len(kept), parent.count)
     if not most:
@@ -232,7 +232,7 @@ def _switched(chance: random.Random, space: Space, parent: LayerPlan) -> LayerPl
 
 
 def _select(evaluator: Evaluator, plans: list[LayerPlan], parent: LayerPlan | None = None) -> LayerPlan:
-    """Thin plans out in steps, each on a larger share of the data; the last one standing is evaluated in full."""
+    """Select plans in steps, each on a larger share of the data; the last one is evaluated on all of it."""
     alive = sorted(set(plans), key=lambda plan: plan.dropped)
     for survivors, share in zip(SURVIVORS, SHARES, strict=True):
         batches = max(1, round(share * evaluator.num_batches))

@@ -84,11 +84,11 @@ def load_calibration(
         task_data: the rows of the task that `options.data` names, where they were read before.
 
     Raises:
-        LoadError: the data cannot be read.
-        UserError: it is empty, or too short for the sample asked for.
+        LoadError: if the data cannot be read.
+        UserError: if it is empty, or too short for the sample.
     """
     if options.samples is not None and options.samples < 1:
-        raise UserError(f"--samples {options.samples} is no sample; give 1 or more")
+        raise UserError(f"--samples {options.samples} is too small; give 1 or more")
     longest = tokenizer.model_max_length
     if options.length is None:
         options = replace(options, length=min(DEFAULT_LENGTH, longest))
@@ -119,7 +119,7 @@ def labelled_rows(options: CalibrationOptions) -> TaskData | None:
     """Return the rows of the task that is asked for, or of a person's own data with labels; None for bare text.
 
     Raises:
-        LoadError: they cannot be read.
+        LoadError: if they cannot be read.
     """
     columns = options.text_columns or ((options.text_column,) if options.text_column else ())
     if options.data in registry.names():

@@ -87,7 +87,7 @@ def _chosen(read: Any, options: TaskOptions) -> tuple[tuple[str, ...], str]:
     """Return the splits that tell the labels, and the split to be scored on; `train` if some of it is to be held out.
 
     Raises:
-        LoadError: there is no such split.
+        LoadError: if there is no such split.
     """
     known = ", ".join(map(repr, read))
     if TRAIN not in read and not options.scoring_only:

@@ -1,7 +1,7 @@
 """The nine GLUE tasks (Wang et al., 2019, https://arxiv.org/abs/1804.07461), scored on their development sets.
 
-Read with `datasets.load_dataset(DATASET, task)`: `nyu-mll/glue` on the Hub, or a folder in the same layout. The
-metrics are the benchmark's own; the first is the one that retention stands on.
+Read with `datasets.load_dataset(DATASET, task)`: `nyu-mll/glue` on the Hub, or a folder in the same layout. The metrics
+are the benchmark's own; the first is the primary one.
 """
 
 from dataclasses import replace
@@ -55,7 +55,7 @@ def load_glue(name: str, options: TaskOptions) -> TaskData:
     """Load one GLUE task.
 
     Raises:
-        LoadError: the data cannot be read, or lacks a split or a column.
+        LoadError: if the data cannot be read, or lacks a split or a column.
     """
     if options.text_columns or options.label_column or options.kind:
         raise LoadError(f"the columns of '{name}' are fixed; for other data use --task custom")

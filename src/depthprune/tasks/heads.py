@@ -28,7 +28,7 @@ def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed
         needed: the head is to be scored as it is.
 
     Raises:
-        LoadError: the labels and the outputs cannot be matched.
+        LoadError: if the labels and the outputs cannot be matched.
     """
     task = replace(data.task, outputs=(), head_labels=())
     names = head_labels(config)

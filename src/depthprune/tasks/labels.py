@@ -1,4 +1,4 @@
-"""What the labels of a person's own data are: classes or numbers, as it is said or as the column looks."""
+"""The labels of custom data: classes or numbers, by option or by the values of the column."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MANY = 20  # classes, beyond which whole numbers may be amounts
 
 @dataclass(frozen=True)
 class Labelling:
-    """How labels become numbers.
+    """How labels are mapped to numbers.
 
     Args:
         classes: the values in the order of their numbers; none for a regression.
@@ -32,14 +32,14 @@ class Labelling:
 def read_labels(
     splits: Mapping[str, "Dataset"], options: TaskOptions, learned_on: Sequence[str], scored_on: str
 ) -> Labelling:
-    """Return how the labels in some splits become numbers.
+    """Return how the labels in some splits are mapped to numbers.
 
     Args:
         splits: rows by the name of their split, none of them without a label.
         learned_on: the splits that tell which classes there are; the scored one's count too where nothing is trained.
 
     Raises:
-        LoadError: they are neither classes nor numbers, or not what was said.
+        LoadError: if they are neither classes nor numbers, or not of the given kind.
     """
     column, kind = options.label_column, options.kind
     assert column is not None
@@ -67,7 +67,7 @@ def _numbers(splits: Mapping[str, "Dataset"], column: str, values: list, *, said
         odd = next((i for i, value in enumerate(rows[column][:]) if not _is_number(value)), None)
         if odd is not None:
             raise LoadError(
-                f"{row_name(odd, split)} has the label {rows[odd][column]!r} in '{column}', which is no finite number; "
+                f"{row_name(odd, split)} has the label {rows[odd][column]!r} in '{column}', not a finite number; "
                 f"remove it, or give --classification ({COUNTED})"
             )
     fraction = any(value != int(value) for value in values)

@@ -1,4 +1,4 @@
-"""How a sentence-transformers folder makes one vector of a sequence: what its `1_Pooling/config.json` says.
+"""How a sentence-transformers folder pools a sequence into one vector, by its `1_Pooling/config.json`.
 
 Shapes: B sequences, T tokens, D hidden size.
 """
@@ -15,14 +15,14 @@ from depthprune.errors import LoadError
 
 MEAN = ("mean",)
 POOLING = "Pooling"  # the class in modules.json
-PREFIX, TOKEN = "pooling_mode_", "_token"  # of the entries with a flag each
+PREFIX, TOKEN = "pooling_mode_", "_token"  # prefix of the boolean entries
 
 
 def read_pooling(folder: Path) -> tuple[str, ...]:
-    """Return the ways of pooling that a folder asks for; the mean over real tokens where it says nothing.
+    """Return the pooling modes of a folder; the mean over real tokens if it has none.
 
     Raises:
-        LoadError: it cannot be read, or asks for a way that is not known here.
+        LoadError: if the file cannot be read, or asks for a pooling mode that is not implemented here.
     """
     file = next((folder / place / "config.json" for place in _places(folder)), None)
     if file is None or not file.is_file():
@@ -31,10 +31,10 @@ def read_pooling(folder: Path) -> tuple[str, ...]:
         said = json.loads(file.read_text(encoding="utf-8"))
         modes = _modes(said)
     except (OSError, ValueError, AttributeError) as error:
-        raise LoadError(f"'{file}' is not how a sentence-transformers folder says its pooling ({error})") from None
+        raise LoadError(f"'{file}' is not the pooling configuration of sentence-transformers ({error})") from None
     unknown = [mode for mode in modes if mode not in WAYS]
     if unknown:
-        raise LoadError(f"'{file}' pools by '{unknown[0]}', which is not known here ({', '.join(WAYS)})")
+        raise LoadError(f"'{file}' pools by '{unknown[0]}', which is not implemented here ({', '.join(WAYS)})")
     return modes or MEAN
 
 
@@ -59,7 +59,7 @@ def _places(folder: Path) -> list[str]:
 
 
 def _modes(said: dict[str, Any]) -> tuple[str, ...]:
-    """Read both forms: a flag for each way, or `pooling_mode` with one name or several."""
+    """Read both forms: a boolean for each mode, or `pooling_mode` with one or several names."""
     named = said.get("pooling_mode")
     if named is not None:
         return (named,) if isinstance(named, str) else tuple(map(str, named))

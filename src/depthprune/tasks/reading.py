@@ -1,4 +1,4 @@
-"""Read tables with `datasets`, and turn what goes wrong into one line that names the user's file."""
+"""Read tables with `datasets`; errors become one line that names the user's file."""
 
 import logging
 import warnings
@@ -16,10 +16,10 @@ BUILDERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".p
 
 
 def require_columns(rows: "Dataset", split: str, columns: tuple[str, ...]) -> None:
-    """Refuse a split that lacks a column.
+    """Check that a split has some columns.
 
     Raises:
-        LoadError: it does; the message lists the columns it has.
+        LoadError: if a column is missing; the message lists those that there are.
     """
     missing = [c for c in columns if c not in rows.column_names]
     if missing:
@@ -29,13 +29,13 @@ def require_columns(rows: "Dataset", split: str, columns: tuple[str, ...]) -> No
 
 
 def read_dataset(path: str, config: str | None = None, *, called: str | None = None, **options: Any) -> Any:
-    """Call `datasets.load_dataset` and turn what goes wrong into one line.
+    """Call `datasets.load_dataset`; errors become one line.
 
     Args:
-        called: what the user knows the data as, where that is not `path`.
+        called: the user's name for the data, if it is not `path`.
 
     Raises:
-        LoadError: the data is not there, cannot be reached, or cannot be read.
+        LoadError: if the data does not exist, cannot be downloaded, or cannot be read.
     """
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
@@ -47,14 +47,14 @@ def read_dataset(path: str, config: str | None = None, *, called: str | None = N
     except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         if Path(path).is_dir():
             raise LoadError(
-                f"the folder {what} holds no data that can be read ({', '.join(BUILDERS)}); put files there or give "
+                f"the folder {what} has no data that can be read ({', '.join(BUILDERS)}); put files there or give "
                 "another"
             ) from None
         raise LoadError(
-            f"the data {what} is neither a local folder nor to be had from the Hub or its cache; "
+            f"the data {what} is neither a local folder nor on the Hub or in its cache; "
             f"give --dataset a folder, or connect to the network ({_first_line(error)})"
         ) from None
-    except StopIteration:  # what `datasets` raises for an empty file of JSON lines
+    except StopIteration:  # raised by `datasets` for an empty JSON lines file
         raise LoadError(f"the data {what} has no rows; give data with some") from None
     except (DatasetGenerationError, ValueError, KeyError, OSError) as error:
         cause = error.__cause__ or error
@@ -67,14 +67,14 @@ def read_file(path: Path, *, more: tuple[str, ...] = ()) -> Any:
     """Read a table from a file: CSV, tab-separated, JSON lines or parquet.
 
     Args:
-        more: endings of files that the caller reads itself, for the complaint.
+        more: suffixes of files that the caller reads itself, for the message.
 
     Raises:
-        LoadError: it is none of these, is empty, or cannot be read.
+        LoadError: if the file has another format, is empty, or cannot be read.
     """
     builder = BUILDERS.get(path.suffix)
     if builder is None:
-        raise LoadError(f"'{path}' is not a data file this reads ({', '.join((*more, *BUILDERS))}); convert it")
+        raise LoadError(f"'{path}' is not a supported data file ({', '.join((*more, *BUILDERS))}); convert it")
     if not path.stat().st_size:
         raise LoadError(f"'{path}' is empty; give a file with rows")
     options = {"sep": "\t"} if path.suffix == ".tsv" else {}
@@ -83,7 +83,7 @@ def read_file(path: Path, *, more: tuple[str, ...] = ()) -> Any:
 
 @contextmanager
 def _in_silence() -> Iterator[None]:
-    """Keep the lines back that `datasets` logs, and pandas warns of, before it raises what they say."""
+    """Suppress what `datasets` logs and pandas warns before an error that says the same."""
     log = logging.getLogger("datasets")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -4,17 +4,17 @@ A row is the opening of one docstring (of a module, or a public class, function 
 Python Library Reference that describes its module. The text is read with `ast` from the library's own source,
 never by importing it: imports run code, are slow, and fail where a platform lacks a module.
 
-How the sections were chosen: out of eleven groups of neighbouring sections of the Reference, combinations of
-four to seven were compared by how well a linear classifier on an unpruned encoder's embeddings tells them
-apart; pruned models had no say. No other five did clearly better than these, and these have enough modules
-in Python 3.11, 3.12 and 3.13 (counted; none is known to go in 3.14). A label joins at most two sections,
-which it names. Left out are modules that the Reference files far from their topic (`socket` and `ssl` beside
-`asyncio`, `typing` beside `unittest`), and what 3.12 and 3.13 removed.
+How the sections were chosen: out of eleven groups of neighbouring sections of the Reference, combinations of four to
+seven were compared by how well a linear classifier on an unpruned encoder's embeddings separates them; pruned models
+were not used. No other five did clearly better than these, and these have enough modules in Python 3.11, 3.12 and 3.13
+(counted; none is known to go in 3.14). A label joins at most two sections, which it names. Left out are modules that
+the Reference files far from their topic (`socket` and `ssl` beside `asyncio`, `typing` beside `unittest`), and what
+3.12 and 3.13 removed.
 
-What the score means: no module stands in both splits, so a model is asked about modules that it was not
-trained on. A module's own name is left in the text: learning it by heart is no help in the other split, and
-masking it would also blank ordinary words ("queue", "calendar", "trace"). A sentence that two modules share
-is dropped. The rows depend on the Python version, since docstrings do: compare scores from one version only.
+What the score means: no module is in both splits, so that a model is asked about modules that it was not trained on. A
+module's own name is left in the text: learning it by heart is no help in the other split, and masking it would also
+blank ordinary words ("queue", "calendar", "trace"). A sentence that two modules share is dropped. The rows depend on
+the Python version, since docstrings do: compare scores from one version only.
 """
 
 import ast
@@ -68,7 +68,7 @@ def rows(seed: int = 0, *, library: Path | None = None) -> dict[str, list[dict]]
         "train" and "validation", each a list of {"sentence", "label", "module"}; a label indexes `LABELS`.
 
     Raises:
-        UserError: the folder holds no source, another Python's source, or too few docstrings.
+        UserError: if the folder holds no source files, those of another Python version, or too few docstrings.
     """
     folder = Path(sysconfig.get_path("stdlib")) if library is None else library
     found = {

@@ -1,7 +1,7 @@
-"""Tokenised rows, kept for the next run beside the cache of `datasets`, under what they were made of.
+"""A cache of tokenised rows beside the cache of `datasets`, keyed by content.
 
-The name of a file is the hash of the rows, the task, the tokenizer and the length, so that it is never out of date.
-The least recently used go when the files take more than a gigabyte.
+A file's name is the hash of rows, task, tokenizer and length, so that it is never out of date. The least recently used
+files are removed when the cache exceeds a gigabyte.
 """
 
 import os
@@ -17,24 +17,24 @@ LARGEST = 10**9  # bytes, of all files
 
 
 def token_folder() -> Path:
-    """Return where the files are."""
+    """Return the folder of the cache."""
     from datasets import config
 
     return Path(config.HF_DATASETS_CACHE) / "depthprune-tokens"
 
 
 def kept(name: str, make: Callable[[str | None], "Dataset"], *, largest: int = LARGEST) -> "Dataset":
-    """Return the rows that are kept under a name, or make them and keep them.
+    """Return the rows that are cached under a name, or compute and cache them.
 
     Args:
-        make: called with the file to write to, or None where nothing can be kept.
-        largest: bytes that all files may take; those that were used last stay.
+        make: called with the file to write to, or None if nothing can be cached.
+        largest: maximum bytes of all files; those that were used last are kept.
     """
     from datasets import Dataset
 
     folder = token_folder()
     file = folder / f"{name}.arrow"
-    with suppress(OSError, ValueError):  # not there, or cut short: pyarrow's errors are ValueErrors
+    with suppress(OSError, ValueError):  # missing or truncated: pyarrow's errors are ValueErrors
         rows = Dataset.from_file(str(file))
         os.utime(file)
         return rows
@@ -51,8 +51,8 @@ def kept(name: str, make: Callable[[str | None], "Dataset"], *, largest: int = L
 
 
 def _bound(folder: Path, largest: int, newest: Path) -> None:
-    """Remove the files that were not used for longest until the rest is small enough."""
-    with suppress(OSError):  # another process tidies up, too
+    """Remove the least recently used files until the rest is small enough."""
+    with suppress(OSError):  # another process cleans up too
         files = sorted(folder.glob("*.arrow"), key=lambda file: file.stat().st_mtime)
         total = sum(file.stat().st_size for file in files)
         for file in files:

@@ -13,7 +13,7 @@ NOTHING: Any = None  # a model or data that would be needed only by a pass
 @pytest.mark.parametrize(
     "choice, message",
     [
-        (Choice("contribution", threshold=1.5), "--threshold 1.5 is no cosine"),
+        (Choice("contribution", threshold=1.5), "--threshold 1.5 is not a cosine"),
         (Choice("angular", threshold=0.9), "--threshold is a cosine: it goes with contribution or block-influence"),
     ],
 )

@@ -219,5 +219,5 @@ def test_bounds_that_are_none_are_refused(bounds, message):
 
 @pytest.mark.parametrize("text", ["x", "-1", "101", "1 point"])
 def test_a_bound_that_is_none_is_refused(text):
-    with pytest.raises(UserError, match="is no loss; write"):
+    with pytest.raises(UserError, match="is not a loss; write"):
         parse_loss(text)

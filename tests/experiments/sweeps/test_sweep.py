@@ -1,4 +1,4 @@
-"""Sweeps: unique runs, shared, claimed, killed and gone on with."""
+"""Sweeps: unique runs, shared, leased, killed and gone on with."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ from collections import Counter
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.experiments.leases import CLAIM_FILE, Watch, claimed
+from depthprune.experiments.leases import LEASE_FILE, Watch, leased
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import registry as executors
@@ -172,7 +172,7 @@ def test_each_run_has_a_gpu_of_its_own_where_there_are_any(device, gpus, here, t
 
 def test_a_run_that_somebody_else_does_is_busy_and_no_failure(here, tmp_path):
     work, folder = _pruned(here, Store(tmp_path))
-    with claimed(folder, Watch()) as ours:
+    with leased(folder, Watch()) as ours:
         assert ours
         assert do(work) == (folder.name, "busy", "")
     assert not folder.exists()
@@ -181,7 +181,9 @@ def test_a_run_that_somebody_else_does_is_busy_and_no_failure(here, tmp_path):
 @pytest.mark.parametrize("strategies", [["top"], ["contribution"], [{"name": "contribution", "protect": "0-3"}]])
 def test_a_sweep_of_which_nothing_is_possible_is_refused_before_anything_is_run(strategies, here, tmp_path):
     asked = []
-    with pytest.raises(UserError, match=r"no layer can be dropped in any way that was asked for: .*, count 4, model: "):
+    with pytest.raises(
+        UserError, match=r"no layer can be dropped by any of these strategies and counts: .*, count 4, model: "
+    ):
         expand(grid(here, strategies=strategies, counts=[4]), lambda *given: asked.append(given))
     assert asked == [], "no pass for scores that serve nothing"
 
@@ -200,7 +202,7 @@ def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):
     for digest in expansion.jobs:
         store.folder(digest).mkdir()
         content = {"owner": "somebody", "beat": 3, "host": "elsewhere", "pid": 1, "start": None}
-        (store.folder(digest) / CLAIM_FILE).write_text(json.dumps(content))
+        (store.folder(digest) / LEASE_FILE).write_text(json.dumps(content))
     states = list(run_jobs(expansion, store, pause=0.2, dead_after=0.5))
     assert sorted(states) == sorted((digest, "done", "") for digest in expansion.jobs)
 
@@ -239,7 +241,7 @@ def test_a_full_disk_stops_the_sweep_and_is_no_failure_of_the_run(here, tmp_path
         do(second)
     monkeypatch.undo()
     assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.rglob("failure.json"))
-    assert not list(tmp_path.rglob(CLAIM_FILE)), "the run is free for the next who comes"
+    assert not list(tmp_path.rglob(LEASE_FILE)), "the run is free for the next who comes"
     assert tally(store).done == [first.job.spec.digest()]
     assert do(second)[1] == "done"
 
@@ -247,10 +249,10 @@ def test_a_full_disk_stops_the_sweep_and_is_no_failure_of_the_run(here, tmp_path
 def test_a_clock_that_jumps_changes_nothing(here, tmp_path, monkeypatch):
     store, watch = Store(tmp_path), Watch(dead_after=30)
     folder = store.folder("0" * 12)
-    with claimed(folder, Watch()) as ours:
+    with leased(folder, Watch()) as ours:
         assert ours
-        content = json.loads((folder / CLAIM_FILE).read_text())
-        (folder / CLAIM_FILE).write_text(json.dumps({**content, "host": "elsewhere"}))
+        content = json.loads((folder / LEASE_FILE).read_text())
+        (folder / LEASE_FILE).write_text(json.dumps({**content, "host": "elsewhere"}))
         for jump in (0.0, 1e9, -1e9):
             monkeypatch.setattr(time, "time", lambda jump=jump: 1.7e9 + jump)
             assert not watch.is_dead(folder)
@@ -300,7 +302,7 @@ def _killed_at_random_moments(here, folder, kills, counts, seeds):
     asked = list(expand(parse_sweep(content), scorer(store.root)).jobs)
     found = tally(store, asked)
     assert sorted(found.done) == sorted(asked) and not found.running and not found.waiting and not found.failed
-    assert not list(store.root.glob(f"*/{CLAIM_FILE}"))
+    assert not list(store.root.glob(f"*/{LEASE_FILE}"))
     return len(asked)
 
 

@@ -62,7 +62,7 @@ def test_a_sweep_is_read(tmp_path):
         ("num_epochs: 6", "num_epochs: many", r"num_epochs is a number, not 'many'"),
         ("name: long", "name: short", r"two recipes are named 'short'"),
         ("threshold: 0.95", "thresold: 0.95", r"a strategy has no 'thresold'; did you mean 'threshold'"),
-        ("threshold: 0.95", "threshold: 3", r"no cosine"),
+        ("threshold: 0.95", "threshold: 3", r"not a cosine"),
         ("name: angular", "name: top", r"goes by position"),
         ("contribution, threshold", "angular, threshold", r"line 3: strategies: 'angular' takes no threshold"),
         ("max_length: 64", "max_length: 1", r"line 12: max_length 1 is out of range: it is 4 or more"),

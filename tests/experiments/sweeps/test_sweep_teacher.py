@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from depthprune.errors import UserError
-from depthprune.experiments.leases import Watch, claimed
+from depthprune.experiments.leases import Watch, leased
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.auto import auto
 from depthprune.experiments.sweeps.choices import stored_scorer
@@ -132,7 +132,7 @@ def test_a_teacher_that_a_run_in_progress_needs_stays(here, tmp_path):
     expansion, full, others = runs_of(here, store, counts=[1])
     more, same, (_, other) = runs_of(here, store, counts=[2])
     assert same == full
-    with claimed(store.folder(other), Watch()) as ours:
+    with leased(store.folder(other), Watch()) as ours:
         assert ours
         spec = more.jobs[other].spec.to_dict()
         (store.folder(other) / "spec.json").write_text(json.dumps(spec))

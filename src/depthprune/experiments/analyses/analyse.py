@@ -1,8 +1,9 @@
-"""The paper's two analyses: what each layer knows of a task, and how far fine-tuning turned it.
+"""The paper's two analyses: probing classifiers for each layer, and the similarity of layers before and after
+fine-tuning.
 
-A probe reads the task's answer off the sentence token after the embeddings (value 0) and after 1, 2, … L layers. A
-similarity is the mean cosine of that token's representations in a model before and after fine-tuning, in the same
-places. An analysis is a file, `STORE/analyses/<kind>-<digest of what went in>.json`, and is done once.
+A probe predicts the task's label from the sentence token after the embeddings (value 0) and after 1, 2, … L layers. A
+similarity is the mean cosine of that token's representations in a model before and after fine-tuning, at the same
+positions. An analysis is a file, `STORE/analyses/<kind>-<digest of its inputs>.json`, and is computed once.
 """
 
 import dataclasses
@@ -41,12 +42,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """An analysis that is done.
+    """A finished analysis.
 
     Args:
         record: the content of its file.
         file: in the store.
-        stored: whether the file was there before.
+        stored: whether the file existed before.
         notes: what the user should know about how the data was read.
     """
 
@@ -93,13 +94,13 @@ def probe(
         samples: how many training rows, chosen by `seed`; all by default.
         max_length: tokens to which an example is cut.
         seed: of the choice of training rows.
-        batch_size: sequences a forward pass.
+        batch_size: sequences per forward pass.
         store: the folder of runs.
-        force: do again what the store has.
-        on_progress: called with the stage's name and how far it is.
+        force: repeat what the store has.
+        on_progress: called with (name of the stage, steps done, steps in all).
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     _check(token, store)
     if samples is not None and samples < 2:
@@ -172,7 +173,7 @@ def similarity(
         options, token, max_length, seed, batch_size, store, force, on_progress: see `probe`.
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     _check(token, store)
     sources = [

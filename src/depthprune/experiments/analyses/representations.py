@@ -1,4 +1,4 @@
-"""What a model makes of one token of each row: after the embeddings, and after every layer.
+"""The hidden states of one token of each row, after the embeddings and after every layer.
 
 Hooks see the states that enter the first layer and those that leave each layer. The last ones are therefore those
 before a norm that stands behind the stack (ModernBERT, GPT-2, Llama), unlike the last of transformers'
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Body:
-    """A model without its head, with what makes its batches.
+    """A model without its head, with its tokenizer.
 
     Args:
         model: in evaluation mode and float32; runs where its weights are.
         stack: its only one.
         tokenizer: the model's.
-        name: for complaints.
+        name: for messages.
     """
 
     model: Any
@@ -51,16 +51,16 @@ class Body:
 
 
 def load_body(source: ModelSource, tokenizer: Any, num_outputs: int, device: str) -> Body:
-    """Load a model as a run does, and leave its head aside, fresh or trained.
+    """Load a model as a run does, without its head.
 
     Raises:
-        UserError: it cannot be loaded, or has no layers that can be told apart.
+        UserError: if the model cannot be loaded, or its layers cannot be told apart.
     """
     model, _ = load_classifier(source, num_outputs, device=device)
     body = model.base_model.eval()
     stack = next(iter(find_stacks(body).values()))
     if not stack.paths:
-        raise CannotDropError(f"one layer's weights serve every pass of '{source.name}': it has no layers to compare")
+        raise CannotDropError(f"all passes of '{source.name}' share one layer: it has no layers to compare")
     return Body(body, stack, tokenizer, source.name)
 
 
@@ -85,10 +85,10 @@ def all_states(
 
 
 def token_states(body: Body, rows: "Dataset", *, token: str, batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Run a model over rows, those of like length together, and yield the states of one token of each.
+    """Run a model over rows, batched by length, and yield the hidden states of one token of each.
 
     Args:
-        body: of `load_body`.
+        body: from `load_body`.
         rows: tokenised (`tasks.encoding.encode`).
         token: `first` or `last`: which real token of a row, on either side of the padding.
         batch_size: rows a forward pass.
@@ -98,7 +98,7 @@ def token_states(body: Body, rows: "Dataset", *, token: str, batch_size: int) ->
         embeddings, i after i layers.
 
     Raises:
-        UserError: a row without tokens, states that are not finite, or layers that do not run one after the other.
+        UserError: if a row has no tokens, hidden states are not finite, or the layers do not run one after the other.
     """
     lengths = rows["length"][:]
     order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
@@ -108,7 +108,7 @@ def token_states(body: Body, rows: "Dataset", *, token: str, batch_size: int) ->
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             batch = _inputs(body, rows[numbers])
-            with torch.inference_mode():  # not round the yield: it would hold in the caller too
+            with torch.inference_mode():  # not around the yield, where it would affect the caller too
                 states_BLD = watch.run(batch)
             yield numbers, states_BLD
     finally:
@@ -154,7 +154,7 @@ class _Watch:
             raise CannotDropError(f"the layers of '{self._body.name}' are not a chain, so there is no 'after layer i'")
         states_BLD = torch.stack(self._seen, dim=1).cpu()
         if not bool(torch.isfinite(states_BLD).all()):
-            raise UserError(f"'{self._body.name}' puts out states that are not finite; look for a broken checkpoint")
+            raise UserError(f"'{self._body.name}' returns states that are not finite; look for a broken checkpoint")
         return states_BLD
 
     def _entering(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How a model is run when its layers are scored or searched. No torch."""
+"""How a model is run for scoring and searching. No torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,12 @@ class Engine:
     """How the model is run.
 
     Args:
-        batch_size: sequences a batch.
+        batch_size: sequences per batch.
         device: `auto`, `cpu` or `cuda`.
         dtype: of the weights: `auto` for that of the checkpoint, `float32`, `bfloat16`, …
         layerwise: load one layer at a time.
-        cache_memory: bytes of hidden states kept in memory for reuse.
-        cache_dir: where hidden states go that do not fit; none: they are computed again.
+        cache_memory: bytes of memory for cached hidden states.
+        cache_dir: folder for hidden states that do not fit; if None, they are computed again.
     """
 
     batch_size: int = 16

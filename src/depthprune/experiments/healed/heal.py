@@ -91,13 +91,13 @@ def heal(
             task's name; the training texts of `task` if None.
         task: with `data`, pairs with an amount of similarity, such as `stsb`, on which the cosine of the embeddings is
             scored without training; else what is trained on.
-        options: where the task's data lies, and its columns.
+        options: where the task's data is, and its columns.
         recipe: steps and schedule; one pass of `embedding` by default.
         held_out: texts that are never trained on; 500 if None, or a tenth of few.
         max_length: tokens to which a text is cut.
         seed: of the choice of texts and of the training.
         device: `auto`, `cpu` or `cuda`.
-        on_progress: called with the stage's name and how far it is.
+        on_progress: called with (name of the stage, steps done, steps in all).
 
     Raises:
         UserError: anything a user can cause, in one line; nothing is written then.

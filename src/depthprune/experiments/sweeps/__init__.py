@@ -1,1 +1,1 @@
-"""Many runs: the grid, its expansion into unique runs, the executors, and where a sweep stands."""
+"""Sweeps: the grid, its expansion into unique runs, the executors, and the status."""

@@ -92,7 +92,7 @@ def parse_loss(text: str) -> tuple[float, bool]:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 100:
-        raise UserError(f"--max-loss {text} is no loss; write 1.0 for a point, or 1% of the full model's score")
+        raise UserError(f"--max-loss {text} is not a loss; write 1.0 for a point, or 1% of the full model's score")
     return value / 100, relative
 
 

@@ -1,6 +1,6 @@
-"""Scores and searches that a sweep's strategies need: from the store, or made now and put there.
+"""Scores and searches that a sweep's strategies need, from the store or computed and stored now.
 
-No torch until one is made.
+No torch until one is computed.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from depthprune.tasks import TaskData
 
 
 def stored_scorer(store: Path, device: str, *, take: bool, on_progress: Any = no_progress) -> Any:
-    """Return a function that a sweep's expansion asks for scores, or for what a search found.
+    """Return the function by which a sweep's expansion gets scores and results of searches.
 
     Args:
-        take: run the model where the store has no scores; otherwise the answer is None.
-        on_progress: called with the stage's name and how far it is.
+        take: run the model if the store has no scores; otherwise return None.
+        on_progress: called with (name of the stage, steps done, steps in all).
     """
 
     def scores_of(

@@ -1,4 +1,4 @@
-"""What a sweep is: models × strategies × counts × tasks × seeds × recipes, as a YAML file. No torch.
+"""The definition of a sweep: models × strategies × counts × tasks × seeds × recipes, as a YAML file. No torch.
 
     models: [bert-base-cased]       # or name: folder or Hub id
     baselines: [distilbert-base-cased]              # trained and scored as they are; may be left out, or stand alone
@@ -12,7 +12,7 @@
     teacher: bert-mrpc              # of recipes that need one, or {TASK: MODEL}; the full model's run if left out
     max_length: 128
 
-Every entry is checked when the file is read, and a complaint names the line.
+Every entry is checked when the file is read; error messages name the line.
 """
 
 import difflib
@@ -24,6 +24,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.healing.recipe import read_recipe, resolve
+from depthprune.registry import unknown
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
 from depthprune.specs.options import options_of
 from depthprune.tasks import TaskOptions
@@ -41,8 +42,8 @@ class StrategyEntry:
 
     Args:
         name: by position, by score or by search.
-        threshold: with a score: the count is the outcome.
-        protect: with a score or a search: layers that stay.
+        threshold: with a score; the count is the result.
+        protect: with a score or a search: layers to keep.
     """
 
     name: str
@@ -51,7 +52,7 @@ class StrategyEntry:
 
     @property
     def label(self) -> str:
-        """What tables call it."""
+        """Its name in tables."""
         more = [f"threshold {self.threshold:g}"] if self.threshold is not None else []
         more += [f"protect {self.protect}"] if self.protect else []
         return self.name + (f" ({', '.join(more)})" if more else "")
@@ -59,7 +60,7 @@ class StrategyEntry:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A grid of runs, as it was asked for.
+    """A grid of runs.
 
     Args:
         models: folders or Hub ids.
@@ -71,7 +72,7 @@ class SweepSpec:
         max_length: tokens to which an example is cut.
         baselines: folders or Hub ids of models to compare with, which lose no layers: a distilled one of the same size.
         options: where the tasks' data lies, its columns, the metric. Of the file, each is an entry of its own.
-        names: what tables call models; from `models: {NAME: MODEL}`.
+        names: of models in tables; from `models: {NAME: MODEL}`.
         teachers: name of a recipe → task, or `ALL_TASKS`, → folder or Hub id of the model that is to teach it.
     """
 
@@ -104,7 +105,7 @@ def read_sweep(path: Path) -> SweepSpec:
     """Read a sweep from a YAML file.
 
     Raises:
-        UserError: it cannot be read, or an entry is unknown or out of range; the message names the line.
+        UserError: if the file cannot be read, or an entry is unknown or out of range; the message names the line.
     """
     import yaml
 
@@ -115,7 +116,7 @@ def read_sweep(path: Path) -> SweepSpec:
     except OSError as error:
         raise UserError(f"the sweep '{path}' cannot be read ({error.strerror}); give a YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the sweep '{path}' is not YAML ({' '.join(str(error).split())}); mend it") from None
+        raise UserError(f"the sweep '{path}' is not YAML ({' '.join(str(error).split())}); fix it") from None
     if not isinstance(content, dict):
         raise UserError(f"the sweep '{path}' has no entries; write models, tasks, strategies and counts")
     lines = {key.value: key.start_mark.line + 1 for key, _ in node.value} if node is not None else {}
@@ -123,13 +124,13 @@ def read_sweep(path: Path) -> SweepSpec:
 
 
 def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
-    """Make a sweep of plain values.
+    """Make a sweep from plain values.
 
     Args:
-        where: entry → the beginning of a complaint about it.
+        where: entry → the beginning of an error message about it.
 
     Raises:
-        UserError: an entry is unknown, missing or out of range.
+        UserError: if an entry is unknown, missing or out of range.
     """
     own = [item.name for item in fields(SweepSpec) if item.metadata.get("key", True)]
     data, training = options_of(TaskOptions), options_of(HealSpec)
@@ -172,7 +173,7 @@ def parse_sweep(content: Mapping[str, Any], where=lambda key: "") -> SweepSpec:
 
 
 def _alone(content: Mapping[str, Any]) -> bool:
-    """Tell whether a sweep is of baselines alone."""
+    """Return whether a sweep has baselines only."""
     return bool(content.get("baselines")) and not any(content.get(name) for name in ("models", "strategies", "counts"))
 
 
@@ -197,7 +198,7 @@ def _tasks(value: Any) -> tuple[str, ...]:
 
     for name in _texts(value):
         if name not in registry.names():
-            raise UserError(f"no task is named '{name}'{_near(name, registry.names())}")
+            raise unknown("task", name, registry.names(), among=(registry,))
     return _texts(value)
 
 
@@ -212,19 +213,19 @@ def _strategies(value: Any) -> tuple[StrategyEntry, ...]:
         entry = {"name": item} if isinstance(item, str) else item
         if not isinstance(entry, Mapping) or "name" not in entry:
             raise UserError(f"{item!r} is not a strategy; write its name, or name and parameters")
-        unknown = [key for key in entry if key not in ("name", "threshold", "protect")]
-        if unknown:
-            raise UserError(f"a strategy has no '{unknown[0]}'{_near(unknown[0], ('threshold', 'protect'))}")
+        wrong = [key for key in entry if key not in ("name", "threshold", "protect")]
+        if wrong:
+            raise UserError(f"a strategy has no '{wrong[0]}'{_near(wrong[0], ('threshold', 'protect'))}")
         names = [*registry.names(), *scoring_methods.names(), *methods.names()]
         if entry["name"] not in names:
-            raise UserError(f"no strategy is named '{entry['name']}'{_near(entry['name'], names)}")
+            raise unknown("strategy", entry["name"], names, among=(registry, scoring_methods, methods))
         if len(entry) > 1 and entry["name"] in registry.names():
             raise UserError(f"'{entry['name']}' goes by position and takes neither threshold nor protect")
         threshold = entry.get("threshold")
         if threshold is not None and entry["name"] in methods.names():
             raise UserError(f"'{entry['name']}' is a search and takes no threshold; give counts")
         if threshold is not None and (not isinstance(threshold, int | float) or not -1 < threshold < 1):
-            raise UserError(f"{threshold!r} is no cosine that a layer could be above; 0.9 to 0.99 are usual")
+            raise UserError(f"{threshold!r} is not a cosine that a layer could exceed; 0.9 to 0.99 are usual")
         if threshold is not None and entry["name"] not in ON_THE_COSINE:
             raise UserError(f"'{entry['name']}' takes no threshold; {' and '.join(ON_THE_COSINE)} do. Give counts")
         found.append(StrategyEntry(entry["name"], threshold, str(entry["protect"]) if "protect" in entry else None))

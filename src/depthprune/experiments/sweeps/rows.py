@@ -57,5 +57,5 @@ def stored_rows(store: Store) -> list[Mapping[str, Any]]:
             for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
                 rows[json.dumps(row, sort_keys=True)] = row
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # a foreign file is left alone; what it would have said is in the records
+            continue  # other files are left alone; what it would have said is in the records
     return list(rows.values())

@@ -1,6 +1,6 @@
 """Carry out the runs of a sweep through an executor. No torch until a run starts.
 
-Runs are claimed one by one, so several processes and machines can work on one store at once: start the same sweep on
+Runs are leased one by one, so several processes and machines can work on one store at once: start the same sweep on
 each.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.experiments.kept_checkpoints import checkpoint, release
-from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, claimed, is_held
+from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, is_held, leased
 from depthprune.experiments.specification import teacher_run
 from depthprune.experiments.store import Store, disk_is_full
 from depthprune.experiments.sweeps.executors.base import Outcome, Resources
@@ -78,7 +78,7 @@ def do(work: Work) -> tuple[str, str, str]:
         if disk_is_full(error):
             raise  # there is no room to record it, and the next run would end like this one
         said = str(error) if isinstance(error, UserError) else traceback.format_exc()
-    with claimed(folder, _watch) as ours:
+    with leased(folder, _watch) as ours:
         if not ours:
             return digest, BUSY, ""  # whoever has it now may have better luck
         replace_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})

@@ -29,7 +29,7 @@ class SweepResult:
         rows: every cell of the grid, and the digest of the run that answers it.
         records: digest → record, of the runs that are done.
         failed: digest → why, of the others.
-        skipped: cells that are impossible, with the reason.
+        skipped: impossible cells, with the reason.
     """
 
     rows: tuple[Row, ...]
@@ -71,7 +71,7 @@ def sweep(
             whose runs are carried out in this order, by the same workers.
         store: the folder of runs.
         executor: `local` or `ray`.
-        workers: runs at a time; by cores or GPUs by default.
+        workers: number of parallel runs; by cores or GPUs by default.
         cpus: threads of a run.
         address: of a Ray cluster.
         gpus: of a run, a fraction where several share one; one where there are any by default.
@@ -82,7 +82,7 @@ def sweep(
         on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
 
     Raises:
-        UserError: anything a user can cause, in one line; a run that fails stands in `.failed` instead.
+        UserError: for anything that the user can fix; a run that fails is in `.failed` instead.
     """
     specs = [spec] if isinstance(spec, str | Path | Mapping) else spec
     grids = [parse_sweep(each) if isinstance(each, Mapping) else read_sweep(Path(each)) for each in specs]
@@ -110,7 +110,7 @@ def plan_sweep(
         dry: score and search nothing, and write nothing.
 
     Raises:
-        UserError: the store cannot be written, or what `expand` raises.
+        UserError: if the store cannot be written; see also `expand`.
     """
     if not dry:
         store.check_writable()

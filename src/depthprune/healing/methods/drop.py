@@ -20,14 +20,14 @@ def drop(
     teacher: Teacher | None = None,
     on_step: OnStep | None = None,
 ) -> Healed:
-    """Drop all layers that are to go; a recipe without this step begins with it.
+    """Drop the layers of the plan; a recipe without this step begins with it.
 
     Args:
         model: changed in place.
         cut: which layers.
 
     Raises:
-        CannotDropError: the architecture does not allow it.
+        CannotDropError: if the architecture does not allow it.
     """
     cut.drop(model, cut.pending)
     return Healed(model)

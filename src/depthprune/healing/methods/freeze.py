@@ -16,7 +16,7 @@ class FreezeOptions:
     """What is frozen.
 
     Args:
-        layers: by index in the model that was given.
+        layers: by index before the drop.
         embeddings: the embeddings.
         dropped: the layers that a later step drops.
         all_but_last: the embeddings, and every layer but so many nearest the output, of those that stay; none if 0.
@@ -52,7 +52,7 @@ def freeze(
         cut: which layers there are.
 
     Raises:
-        PlanError: a layer that does not exist.
+        PlanError: if a layer does not exist.
     """
     try:
         modules = cut.modules(model, options.layers)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradualOptions:
-    """When a layer goes.
+    """When a layer is dropped.
 
     Args:
         every: epochs from one layer to the next; 1 if neither is given.
@@ -45,15 +45,15 @@ def gradual(
     Args:
         model: trained in place.
         data: rows with labels.
-        options: when a layer goes.
+        options: when a layer is dropped.
         schedule: how long to train after the last layer has gone; the learning rate decays over the whole training.
         seed: of the order of the rows and of dropout.
-        cut: which layers go, in which order.
+        cut: the layers to drop, and their order.
         on_step: called after each optimiser step.
 
     Raises:
-        CannotDropError: the architecture does not allow a plan on the way.
-        UserError: no training follows the last layer.
+        CannotDropError: if the architecture does not allow an intermediate plan.
+        UserError: if no training follows the last drop.
     """
     from depthprune.healing.training import train
 
@@ -68,7 +68,7 @@ def gradual(
 
 
 def drop_steps(options: GradualOptions, count: int, num_rows: int, schedule: Schedule) -> tuple[list[int], float]:
-    """Return after which optimiser steps a layer goes, and the epochs of the whole training.
+    """Return after which optimiser steps a layer is dropped, and the epochs of the whole training.
 
     >>> drop_steps(GradualOptions(every=2), count=2, num_rows=95, schedule=Schedule(num_epochs=3, batch_size=10))
     ([20, 40], 7.0)

@@ -1,7 +1,7 @@
-"""The claims of Sajjad et al. (arXiv:2004.03844), each held against the runs at hand. No torch.
+"""The claims of Sajjad et al. (arXiv:2004.03844), each tested on the runs of a store. No torch.
 
-A verdict is `supported`, `not supported`, `inconclusive` where the runs are about it and chance may be all that they
-show, or `not testable` where they are not about it, with the numbers behind it. Each test's docstring says its rule.
+A verdict is `supported`, `not supported`, `inconclusive` (the runs are about it, and the differences may be chance), or
+`not testable` (they are not about it), with the numbers behind it. Each test's docstring has its rule.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["INCONCLUSIVE", "NOT_SUPPORTED", "NOT_TESTABLE", "SUPPORTED", "Verdic
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a claim.
+    """The verdict on a claim.
 
     Args:
         number, claim: as in the paper's list.
@@ -33,7 +33,7 @@ def verdicts(results: Results, *, every: bool = True) -> list[Verdict]:
     """Return a verdict on every claim.
 
     Args:
-        every: also on those that no runs are about; these are then not testable.
+        every: include claims that no runs are about, which are not testable.
     """
     about = of_paper(results)
     claims = (*strategies.CLAIMS, *models.CLAIMS, *layers.CLAIMS, *recipes.CLAIMS)

@@ -1,4 +1,4 @@
-"""The paper's claims about single layers, held against analyses of models: probes and similarities. No torch.
+"""The paper's claims about single layers, tested on analyses of models: probes and similarities. No torch.
 
 An analysis has a value after the embeddings and after each layer. Layers are counted from 1 here, as in the paper.
 """

@@ -1,4 +1,4 @@
-"""The paper's claims that set models side by side: BERT, XLNet, RoBERTa and distilled ones. No torch."""
+"""The paper's claims that compare models: BERT, XLNet, RoBERTa and distilled ones. No torch."""
 
 from collections.abc import Sequence
 
@@ -115,14 +115,14 @@ def _distilled(results: Results) -> tuple[str, str]:
 
 @claim(CLAIMS, 11, "RoBERTa is more robust than BERT")
 def _roberta(results: Results) -> tuple[str, str]:
-    """For it: with half of the layers gone from the top RoBERTa loses less than BERT; more: against it.
+    """For it: with half of the layers dropped from the top RoBERTa loses less than BERT; more: against it.
 
     A loss is the full model's score minus the pruned one's; tasks, data, recipe and seeds are those that both have.
     One cell a pair of models.
     """
     roberta, bert = (_halves(results, models_of(results, name)) for name in ("roberta", "bert"))
     cells = [found for one in roberta for other in bert if (found := _less_lost(results, one, other)) is not None]
-    missing = "needs top with half of the layers gone on RoBERTa and on BERT, the same task and recipe"
+    missing = "needs top with half of the layers dropped on RoBERTa and on BERT, the same task and recipe"
     there = [f"{r[0].model_name} loses {100 * _lost(r):.2f} on {tasks_of(r)}" for r in (*roberta, *bert)]
     return judged(cells, "; ".join([missing, *there]))
 

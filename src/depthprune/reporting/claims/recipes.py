@@ -1,7 +1,7 @@
 """The paper's claim about recipes: drop first and fine-tune once, and nothing else gains anything. No torch.
 
-Runs are compared in pairs that are alike in all but the recipe: model, task, data, layers and seed. Ways of dropping
-are compared only where both train for as many steps; that more epochs gain nothing is a part of its own.
+Runs are compared in pairs that differ only in the recipe: model, task, data, layers and seed. Ways of dropping are
+compared only where both train for as many steps; that more epochs gain nothing is a part of its own.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The paper's claims about strategies and tasks, held against runs. No torch."""
+"""The paper's claims about strategies and tasks, tested on runs. No torch."""
 
 import statistics
 from collections.abc import Sequence
@@ -38,7 +38,9 @@ def _half(results: Results) -> tuple[str, str]:
         for groups in by_strategy(results, share=lambda s: 0.45 <= s <= 0.55).values()
         if "top" in groups
     ]
-    return judged([each for each in cells if each is not None], "needs the strategy top with half of the layers gone")
+    return judged(
+        [each for each in cells if each is not None], "needs the strategy top with half of the layers dropped"
+    )
 
 
 def kept_cell(results: Results, runs: Sequence[Run]) -> Cell | None:
@@ -65,7 +67,7 @@ def _top_best(results: Results) -> tuple[str, str]:
     cells = []
     for groups in by_strategy(results, share=lambda s: s >= 0.32).values():
         cells += _ahead(comparable(groups, BY_POSITION), "top", sign=1)
-    return judged(cells, "needs top beside another strategy with a third of the layers gone")
+    return judged(cells, "needs top beside another strategy with a third of the layers dropped")
 
 
 @claim(CLAIMS, 3, "When few layers go, odd-alternate beats top: keeping the last layer matters")
@@ -74,7 +76,7 @@ def _last_layer(results: Results) -> tuple[str, str]:
     cells = []
     for groups in by_strategy(results, share=lambda s: s <= 0.2).values():
         cells += _ahead(comparable(groups, ("odd-alternate", "top")), "odd-alternate", sign=1)
-    return judged(cells, "needs odd-alternate and top with a sixth of the layers gone or fewer")
+    return judged(cells, "needs odd-alternate and top with a sixth of the layers dropped or fewer")
 
 
 @claim(CLAIMS, 4, "Lower layers are the most critical: bottom is the worst strategy")
@@ -161,4 +163,4 @@ def _safe(results: Results) -> tuple[str, str]:
             if found is not None and gap is not None:
                 text = f"{where(runs)} against the full model: {gap.words}, {gap.basis}"
                 cells.append(cell(text, [found]))
-    return judged(cells, "needs the strategy top with a third of the layers gone")
+    return judged(cells, "needs the strategy top with a third of the layers dropped")

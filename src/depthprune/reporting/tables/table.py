@@ -1,4 +1,4 @@
-"""What a table is, and how its numbers are written. No torch."""
+"""A table, and the format of its numbers. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ class Table:
         name: for files and anchors.
         title: what it shows.
         headings: of the columns.
-        rows: as many cells each.
-        note: what a reader must know.
+        rows: with as many cells each.
+        note: below the table.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Table:
 
 
 def seeds_words(seeds: Sequence[int]) -> str:
-    """Say what ± means.
+    """Explain ±.
 
     >>> seeds_words([42, 43])
     '± is the standard deviation over seeds 42, 43, and a cell without it is of one seed'
@@ -36,7 +36,7 @@ def seeds_words(seeds: Sequence[int]) -> str:
 
 
 def points(value: float) -> str:
-    """Write a difference of fractions in points, with its sign.
+    """Format a difference of fractions in points, with its sign.
 
     >>> points(0.0123), points(-0.00001)
     ('+1.23', '0.00')

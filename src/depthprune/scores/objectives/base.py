@@ -57,7 +57,7 @@ class Objective:
         """Refuse a model, or data, that cannot have this cost.
 
         Raises:
-            UserError: the model has another head, or the data has no labels.
+            UserError: if the model has another head, or the data has no labels.
         """
         if head not in self.heads:
             wanted = " or ".join(HEADS[each] for each in self.heads)
@@ -69,7 +69,7 @@ class Objective:
         """Return the sum of the cost over a batch, and the number of predictions in it.
 
         Raises:
-            ExtensionError: the function returned something else.
+            ExtensionError: if the function returned something else.
         """
         total, count = registry.check_returned(self.name, self.function(output, batch, head, full_output), tuple)
         return total, count

@@ -1,4 +1,4 @@
-"""What an executor is."""
+"""The interface of an executor."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from typing import Any, Protocol
 from depthprune.registry import Registry
 
 Function = Callable[[Any], Any]
-LOST = 2  # workers that an item may take with it before it is given up
+LOST = 2  # workers that may die on an item before it counts as lost
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one item needs, and how much there is.
+    """What an item needs, and what there is.
 
     Args:
-        workers: items at a time; decided by what there is if None.
-        cpus: of an item; the cores shared among the workers if None.
-        gpus: of an item; a fraction where several items share one.
+        workers: number of parallel items; by cores or GPUs if None.
+        cpus: per item; the cores divided by the workers if None.
+        gpus: per item; a fraction if several items share one.
         address: of a cluster.
     """
 
@@ -29,12 +29,12 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item.
+    """The outcome of an item.
 
     Args:
-        item: as it was given.
-        result: of the function, or None where the worker was lost.
-        lost: why there is no result.
+        item: the item.
+        result: of the function; None if the worker was lost.
+        lost: why there is no result; None if there is one.
     """
 
     item: Any

@@ -1,13 +1,13 @@
-"""Processes of this machine: one or several for each GPU, or as many as share its cores sensibly.
+"""Run items in processes of this machine: one or several per GPU, or one per core.
 
 A small model leaves most of a GPU idle, since its kernels are shorter than the time it takes to launch them. Several
 processes on one GPU (`--gpus 0.1`: ten) fill it. They stay for all items, so that each imports its libraries once.
 
-A worker that dies takes one item with it; the pool is made anew and the item is tried again.
+A worker that dies loses one item; the pool is restarted and the item is tried again.
 
-An interrupt ends the workers within seconds: they are told by SIGTERM, which raises a KeyboardInterrupt in the item at
-hand so that it can put away what it has begun, and those that do not heed it are killed. Ctrl-C itself, which a
-terminal sends to all processes of a command, is blocked in them: what started them decides.
+An interrupt ends the workers within seconds: SIGTERM raises a KeyboardInterrupt in the current item so that it can
+clean up, and workers that do not end are killed. Ctrl-C, which a terminal sends to all processes of a command, is
+blocked in them: the parent decides.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ from typing import Any
 
 from depthprune.experiments.sweeps.executors.base import LOST, Function, Outcome, Resources, registry
 
-GRACE = 5.0  # seconds in which an interrupted item puts away what it has begun
+GRACE = 5.0  # seconds for an interrupted item to clean up
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -47,12 +47,12 @@ def gpus() -> list[str]:
 
 
 def gpus_of_a_run(device: str) -> int:
-    """Return how many GPUs a run gets where nobody says: one where there are any and they are wanted."""
+    """Return how many GPUs a run gets by default: one if there are any and the device is not the CPU."""
     return 1 if device != "cpu" and gpus() else 0
 
 
 def at_a_time(resources: Resources) -> int:
-    """Return how many items this machine carries out at a time: as many as share its GPUs, or one for each core."""
+    """Return how many items run in parallel on this machine: as many as share its GPUs, or one per core."""
     if resources.workers:
         return resources.workers
     devices = len(gpus()) if resources.gpus else 0
@@ -64,7 +64,7 @@ def local(function: Function, items: Sequence[Any], resources: Resources) -> Ite
     devices = gpus() if resources.gpus else []
     workers = min(at_a_time(resources), max(len(items), 1))
     threads = resources.cpus or max(1, cores() // workers)
-    # Who ran when a worker died is suspect and runs alone: nobody else is then counted for it.
+    # Items that ran when a worker died are suspects and run alone, so that a death is counted for the right one.
     waiting, suspects, lost = list(items), list[Any](), Counter[int]()
     while waiting or suspects:
         alone = bool(suspects)
@@ -72,7 +72,7 @@ def local(function: Function, items: Sequence[Any], resources: Resources) -> Ite
         pool = _Pool(1 if alone else workers, threads, devices)
         try:
             broken = yield from pool.drain(function, batch)
-        except BaseException:  # an interrupt, or nobody wants the rest
+        except BaseException:  # an interrupt, or the rest is not needed
             pool.stop()
             raise
         pool.close()
@@ -91,14 +91,14 @@ class _Pool:
         free = context.SimpleQueue()
         for i in range(workers):
             free.put(devices[i % len(devices)] if devices else None)
-        # Libraries read these once, when they are imported, which a spawned process does before any of our code.
+        # Libraries read these once on import, which in a spawned process happens before any of our code.
         self._environment: dict[str, str] = dict.fromkeys(THREAD_VARIABLES, str(threads))
         self._workers = workers
         self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(free,))
 
     def drain(self, function: Function, waiting: list[Any]) -> Generator[Outcome, None, list[Any]]:
-        """Run items until none waits or a worker was lost; returns what ran then. What was not begun stays waiting."""
+        """Run items until all are done or a worker was lost; returns the items that ran then; others wait."""
         running: dict[Future, Any] = {}
         while waiting or running:
             try:
@@ -116,11 +116,11 @@ class _Pool:
         return []
 
     def close(self) -> None:
-        """Let the workers end, which have nothing left to do."""
+        """Wait for the idle workers to end."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def stop(self) -> None:
-        """End the workers within seconds, whatever they do; another interrupt meanwhile ends them at once."""
+        """End the workers within seconds, whatever they do; a second interrupt kills them at once."""
         workers = [child for child in multiprocessing.active_children() if child not in self._others]
         try:
             for worker in workers:
@@ -137,7 +137,7 @@ class _Pool:
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables of the environment for the processes that are started meanwhile."""
+    """Set environment variables for the processes that are started inside the context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -152,7 +152,7 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Block Ctrl-C in the processes that are started meanwhile, from their first instruction; here it comes late."""
+    """Block Ctrl-C in the processes that are started inside the context; in this one it is delayed."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -164,7 +164,7 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _start_tracker() -> None:
-    """Start Python's process that removes the semaphores of those that are killed; it would warn of each, aloud."""
+    """Start Python's resource tracker without its warnings about the semaphores of killed processes."""
     with _environment({"PYTHONWARNINGS": "ignore"}):
         resource_tracker.ensure_running()
 
@@ -173,13 +173,13 @@ _busy = _ending = False  # of a worker
 
 
 def _do(function: Function, item: Any) -> Any:
-    """Do an item in a worker."""
+    """Run an item in a worker."""
     global _busy
     _busy = True
     try:
         return function(item)
     except KeyboardInterrupt:
-        os._exit(1)  # all is put away; what Python does at its end would only take time
+        os._exit(1)  # cleaned up; Python's own shutdown would only take time
     finally:
         _busy = False
 
@@ -194,7 +194,7 @@ def _begin(free: Any) -> None:
 
 
 def _end(*_: object) -> None:
-    """End a worker that was told to: at once if it is idle, else by an interrupt of its item, which has seconds."""
+    """End a worker on SIGTERM: at once if it is idle, else by interrupting its item."""
     global _ending
     if _ending:
         return
@@ -208,7 +208,7 @@ def _end(*_: object) -> None:
 
 
 def _end_with_the_parent() -> None:
-    """End where the parent was killed: workers hold the ends of each other's queues, and would wait for ever."""
+    """End if the parent was killed: workers hold the ends of each other's queues, and would wait for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

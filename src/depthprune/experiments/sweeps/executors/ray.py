@@ -1,6 +1,6 @@
-"""A Ray cluster, or a Ray of this machine where no address is given.
+"""Run items on a Ray cluster, or with Ray on this machine if no address is given.
 
-Ray's processes listen on all interfaces of the machine; use it in networks that you trust.
+Ray's processes listen on all interfaces of the machine; use it in trusted networks only.
 """
 
 import socket
@@ -16,10 +16,10 @@ KNOCK_SECONDS = 10
 
 
 def ray_executor(function: Function, items: Sequence[Any], resources: Resources) -> Iterator[Outcome]:
-    """Run items as tasks of Ray; those of a lost node are tried again.
+    """Run items as Ray tasks; those of a lost node are tried again.
 
     Raises:
-        UserError: Ray is not installed, or nobody answers at the address.
+        UserError: if Ray is not installed, or no cluster answers at the address.
     """
     ray = require("ray", extra="ray", purpose="running a sweep on Ray")
     _connect(ray, resources)
@@ -36,9 +36,9 @@ def ray_executor(function: Function, items: Sequence[Any], resources: Resources)
                 yield Outcome(item, ray.get(done))
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 yield Outcome(item, lost=str(error).splitlines()[0])
-    except BaseException:  # an interrupt, or nobody wants the rest
+    except BaseException:  # an interrupt, or the rest is not needed
         for reference in running:
-            ray.cancel(reference)  # a KeyboardInterrupt in those that are running, which put away what they began
+            ray.cancel(reference)  # a KeyboardInterrupt in running tasks, which clean up
         ray.wait(list(running), num_returns=len(running), timeout=GRACE) if running else None
         raise
     finally:
@@ -60,14 +60,14 @@ def _connect(ray: Any, resources: Resources) -> None:
 
 
 def _knock(address: str) -> None:
-    """Try to connect: Ray itself would wait for many minutes where nobody answers.
+    """Try to connect: Ray itself would wait for many minutes if no cluster answers.
 
     Raises:
-        UserError: nobody does.
+        UserError: if none does.
     """
     host, _, port = address.partition("://")[2].rpartition(":") if "://" in address else address.rpartition(":")
     if address == "auto" or not port.isdigit():
-        return  # Ray looks for it on this machine, or complains
+        return  # Ray looks for a cluster on this machine, or raises an error
     try:
         socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
     except OSError as error:
