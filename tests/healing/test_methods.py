@@ -53,6 +53,7 @@ OTHER_OPTIONS = {
         "states": ("beta=1", "last"),
         "mapping": ("beta=1", "even"),
         "lora_rank": ("", "4"),
+        "gamma": ("", "100"),
     },
     "freeze": {
         "layers": ("", "0"),

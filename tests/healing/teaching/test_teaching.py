@@ -14,7 +14,7 @@ from depthprune.healing.methods.distill import DistillOptions, distill
 from depthprune.healing.teaching import outputs as teaching
 from depthprune.healing.teaching.mapping import matched_states
 from depthprune.healing.teaching.outputs import Wanted, outputs_of
-from depthprune.healing.teaching.students import check_pair, distillation_loss
+from depthprune.healing.teaching.students import check_pair, distillation_loss, showing_attention
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
 from depthprune.tasks import Task, TaskData
@@ -87,6 +87,30 @@ def test_a_scattered_cut_is_matched_by_original_index():
     logits = F.kl_div(cut.logits.log_softmax(-1), full.logits.softmax(-1), reduction="batchmean")
     found = loss_of(student, teacher, options, matched_states((0, 3, 4), DEPTH), batch)
     assert found == pytest.approx((logits + 2 * sum(expected) / 4).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_is_that_of_the_same_layer_in_the_full_model(kind):
+    data, teacher, student = rows_of(kind), model_of(kind), model_of(kind)
+    cut = Cut(LayerPlan(DEPTH, (1, 2)))
+    cut.drop(student, (1, 2))
+    batch = padded(data, [1, 2])
+    inputs = {name: values for name, values in batch.items() if name not in ("row", "labels")}
+    before = student.config._attn_implementation
+    with showing_attention(student, teacher, wanted=True), torch.no_grad():
+        full, cut_down = (model(**inputs, output_attentions=True).attentions for model in (teacher, student))
+        assert torch.equal(full[0], cut_down[0]) and full[0].shape[:2] == (2, 2)
+        real = inputs["attention_mask"].bool()
+        expected = 0.0
+        for mine, theirs in zip(cut_down, (full[0], full[3], full[4]), strict=True):
+            errors = [(mine[b] - theirs[b])[:, real[b]][:, :, real[b]].square() for b in (0, 1)]
+            expected += sum(e.sum() for e in errors).item() / sum(e.numel() for e in errors) / 3
+        wanted = Wanted(attentions=cut.present)
+        options = [DistillOptions(alpha=1, temperature=1, gamma=gamma) for gamma in (0, 10)]
+        loss = [distillation_loss(lambda _, rows: teaching.ask(teacher, rows, wanted), wanted, (), each)(
+            student, dict(batch)).item() for each in options]  # fmt: skip
+    assert loss[1] - loss[0] == pytest.approx(10 * expected, rel=1e-3) and expected > 1e-4
+    assert student.config._attn_implementation == before
 
 
 def test_labels_count_for_the_rest_of_the_weight():

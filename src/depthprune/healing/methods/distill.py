@@ -18,12 +18,14 @@ TOKENS = ("sentence", "all")
 
 @dataclass(frozen=True)
 class DistillOptions:
-    """The loss: (1 - alpha) · labels + alpha · logits + beta · hidden states.
+    """The loss: (1 - alpha) · labels + alpha · logits + beta · hidden states + gamma · attention.
 
     Args:
         alpha: weight of the teacher's logits, against 1 - alpha of the labels; at 1 no labels are needed.
         temperature: of both distributions; a regression has none.
         beta: weight of the squared error of hidden states; at 0 they are not computed.
+        gamma: weight of the squared error of attention, of each layer with itself in the full model; at 0 it is not
+            computed. Attention is not kept: the teacher runs at every step.
         tokens: whose states: `sentence`, the token that a classifier reads, or `all` real tokens.
         normalise: compare states of length 1, as Patient-KD does.
         states: which of the student's states: `all`; `inner`, all but the first and the last; or `last`.
@@ -34,6 +36,7 @@ class DistillOptions:
     alpha: float = 0.5
     temperature: float = 2.0
     beta: float = 0.0
+    gamma: float = 0.0
     tokens: str = "sentence"
     normalise: bool = False
     states: str = "all"
@@ -41,13 +44,13 @@ class DistillOptions:
     lora_rank: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.beta < 0 or self.lora_rank < 0:
-            raise UserError("alpha is between 0 and 1, temperature above 0, and beta and lora_rank not below it")
+        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or min(self.beta, self.gamma, self.lora_rank) < 0:
+            raise UserError("alpha is between 0 and 1, temperature above 0, and beta, gamma and lora_rank not below it")
         for name, known in {"tokens": TOKENS, "states": STATES, "mapping": MAPPINGS}.items():
             if getattr(self, name) not in known:
                 raise UserError(f"{name} of 'distill' is one of {', '.join(known)}, not '{getattr(self, name)}'")
-        if not self.alpha and not self.beta:
-            raise UserError("with alpha and beta at 0 nothing is learned from the teacher; use 'finetune'")
+        if not (self.alpha or self.beta or self.gamma):
+            raise UserError("with alpha, beta and gamma at 0 nothing is learned from the teacher; use 'finetune'")
 
     @property
     def needs_labels(self) -> bool:
@@ -87,7 +90,7 @@ def distill(
     """
     from depthprune.healing.adapters import adapters
     from depthprune.healing.teaching.outputs import Wanted, outputs_of
-    from depthprune.healing.teaching.students import check_pair, distillation_loss
+    from depthprune.healing.teaching.students import check_pair, distillation_loss, showing_attention
     from depthprune.healing.training import train
     from depthprune.scratch import scratch_folder
 
@@ -98,15 +101,17 @@ def distill(
         return Healed(model)
     pairs = matched_states(cut.present, cut.plan.depth, options.mapping, options.states) if options.beta else ()
     full = teacher.model()
-    check_pair(model, full, hidden=bool(pairs), depth=cut.plan.depth)
+    attention = options.gamma > 0
+    check_pair(model, full, hidden=bool(pairs), depth=cut.plan.depth, attention=attention)
     wanted = Wanted(
         tuple(aim for _, aim in pairs),
         every_token=options.tokens == "all",
         sentence=_sentence(data),
         precision=schedule.precision,
+        attentions=cut.present if attention else (),
     )
     started = time.perf_counter()
-    with scratch_folder("teacher") as folder:
+    with scratch_folder("teacher") as folder, showing_attention(model, full, wanted=attention):
         said, how = outputs_of(full, data, wanted, folder, read_once=schedule.num_epochs <= 1)
         asked = time.perf_counter() - started
         loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options)

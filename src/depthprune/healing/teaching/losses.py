@@ -1,9 +1,12 @@
 """The losses of distillation.
 
-Shapes: B sequences, C outputs of the head, S pairs of states, N vectors (one a sequence, or one a real token), D hidden
+Shapes: B sequences, T tokens, H heads, C outputs of the head, S pairs of states, N vectors (one a sequence, or one a real token), D hidden
 size. Every loss is a scalar.
 """
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,3 +37,19 @@ def states_loss(student_SND: Tensor, teacher_SND: Tensor, *, normalise: bool) ->
     if normalise:
         student_SND, teacher_SND = F.normalize(student_SND, dim=-1), F.normalize(teacher_SND, dim=-1)
     return F.mse_loss(student_SND, teacher_SND)
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], real_BT: Tensor) -> Tensor:
+    """Return the squared error of attention, the mean over layers, heads and pairs of real tokens (Jiao et al., 2020).
+
+    Args:
+        student: attention probabilities of each layer, [B, H, T, T].
+        teacher: of the layers that these are to match.
+        real_BT: true for real tokens.
+    """
+    pairs_B1TT = (real_BT[:, None, :, None] & real_BT[:, None, None, :]).float()
+    errors = [
+        ((mine.float() - theirs.float()).square() * pairs_B1TT).sum() / (pairs_B1TT.sum() * mine.shape[1])
+        for mine, theirs in zip(student, teacher, strict=True)
+    ]
+    return torch.stack(errors).mean()

@@ -3,7 +3,7 @@
 Logits are kept in memory, in float32; hidden states in a file of a temporary folder that is mapped into memory, in
 float16. More than `LARGEST` bytes are not kept, nor what would be read once.
 
-Shapes: B sequences, T tokens, C outputs of the head, D hidden size, S states, N vectors of a batch: one a sequence, or
+Shapes: B sequences, T tokens, H heads, C outputs of the head, D hidden size, S states, N vectors of a batch: one a sequence, or
 one a real token, in the order of the padded batch without its padding.
 """
 
@@ -42,6 +42,7 @@ class Wanted:
         sentence: id of the sentence token (`[CLS]`); the last real token stands for it if None.
         precision: `bfloat16` for autocast, as the student is trained in.
         logits: of its head, one row a sequence.
+        attentions: of which layers, by index; they are not kept. None if empty.
     """
 
     states: tuple[int, ...] = ()
@@ -49,6 +50,7 @@ class Wanted:
     sentence: int | None = None
     precision: str = "float32"
     logits: bool = True
+    attentions: tuple[int, ...] = ()
 
     def picked(self, hidden: Sequence[Tensor], batch: Mapping[str, Tensor], states: Sequence[int]) -> Tensor:
         """Return the vectors [S, N, D] of some hidden states, each [B, T, D]."""
@@ -73,10 +75,12 @@ class Taught:
     Args:
         logits_BC: float32; None where they are not wanted.
         states_SND: None where none are wanted.
+        attentions_BHTT: one for each layer that is wanted, [B, heads, T, T].
     """
 
     logits_BC: Tensor | None
     states_SND: Tensor | None
+    attentions_BHTT: tuple[Tensor, ...] = ()
 
 
 Outputs = Callable[[Tensor, Mapping[str, Tensor]], Taught]  # (numbers of the rows, the padded batch)
@@ -90,9 +94,16 @@ def ask(teacher: "PreTrainedModel", batch: Mapping[str, Tensor], wanted: Wanted)
     """
     bfloat16 = wanted.precision == "bfloat16"
     with torch.no_grad(), torch.autocast(teacher.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        said = teacher(**batch, output_hidden_states=bool(wanted.states))
+        said = teacher(**batch, **outputs_asked(wanted.states, wanted.attentions))
     states_SND = wanted.picked(said.hidden_states, batch, wanted.states) if wanted.states else None
-    return Taught(said.logits.float() if wanted.logits else None, states_SND)
+    attentions = tuple(said.attentions[layer] for layer in wanted.attentions)
+    return Taught(said.logits.float() if wanted.logits else None, states_SND, attentions)
+
+
+def outputs_asked(states: Sequence[int], attentions: Sequence[int]) -> dict[str, bool]:
+    """Return what a model is called with for its hidden states and attentions; nothing where none are wanted."""
+    names = {"output_hidden_states": bool(states), "output_attentions": bool(attentions)}
+    return {name: True for name, wanted in names.items() if wanted}
 
 
 def outputs_of(
@@ -116,6 +127,8 @@ def outputs_of(
 
     if read_once:
         return anew, "computed for each batch, since every row is read once"
+    if wanted.attentions:
+        return anew, "computed for each batch, since attentions are not kept"
     vectors = sum(data.rows["length"][:]) if wanted.every_token else len(data.rows)
     needed = vectors * len(wanted.states) * teacher.config.hidden_size * KEPT_AS.itemsize if wanted.states else 0
     if needed > LARGEST:

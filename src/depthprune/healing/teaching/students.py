@@ -4,7 +4,8 @@ Shapes: B sequences, S pairs of states, N vectors, D hidden size.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import Tensor
 
 from depthprune.errors import UserError
 from depthprune.healing.base import Cut
-from depthprune.healing.teaching.losses import logits_loss, states_loss
-from depthprune.healing.teaching.outputs import Outputs, Wanted
+from depthprune.healing.teaching.losses import attention_loss, logits_loss, states_loss
+from depthprune.healing.teaching.outputs import Outputs, Wanted, outputs_asked
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
 
@@ -23,11 +24,14 @@ if TYPE_CHECKING:
     from depthprune.healing.trainer import Loss
 
 
-def check_pair(student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden: bool, depth: int) -> None:
+def check_pair(
+    student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden: bool, depth: int, attention: bool = False
+) -> None:
     """Refuse a teacher that the student cannot imitate.
 
     Args:
         hidden: whether hidden states are compared.
+        attention: whether attentions are compared.
         depth: layers of the full model, which the teacher then needs to have.
 
     Raises:
@@ -50,15 +54,41 @@ def check_pair(student: "PreTrainedModel", teacher: "PreTrainedModel", *, hidden
             f"the teacher's hidden states have {other.hidden_size} dimensions and the model's {mine.hidden_size}; give "
             "beta=0, which compares logits alone, or another teacher"
         )
-    if hidden and other.num_hidden_layers != depth:
+    if (hidden or attention) and other.num_hidden_layers != depth:
         raise UserError(
             f"the teacher has {other.num_hidden_layers} layers and the full model {depth}, so their states cannot be "
             "matched by index; give beta=0, which compares logits alone, or another teacher"
+        )
+    if attention and mine.num_attention_heads != other.num_attention_heads:
+        raise UserError(
+            f"the teacher has {other.num_attention_heads} attention heads a layer and the model "
+            f"{mine.num_attention_heads}; give gamma=0, or another teacher"
         )
 
 
 def _outputs(number: int) -> str:
     return f"{number} output" + ("s" if number != 1 else "")
+
+
+@contextmanager
+def showing_attention(*models: "PreTrainedModel", wanted: bool) -> Iterator[None]:
+    """Let models compute attention in the way that puts it out (`eager`), if it is wanted.
+
+    Raises:
+        UserError: a model has no such way.
+    """
+    before = [model.config._attn_implementation for model in models]
+    try:
+        for model in models if wanted else ():
+            try:
+                model.set_attn_implementation("eager")
+            except ValueError as error:
+                raise UserError(f"a {type(model).__name__} puts out no attention ({error}); give gamma=0") from None
+        yield
+    finally:
+        for model, known in zip(models, before, strict=True):
+            if wanted and model.config._attn_implementation != known:
+                model.set_attn_implementation(known)
 
 
 def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], options: Any) -> "Loss":
@@ -77,13 +107,16 @@ def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], o
         said = teacher(rows_B, batch)
         assert said.logits_BC is not None, "they are wanted"
         given = {**batch, "labels": labels_B} if options.alpha < 1 else batch
-        answer = model(**given, output_hidden_states=bool(states))
+        answer = model(**given, **outputs_asked(states, wanted.attentions))
         total = options.alpha * logits_loss(answer.logits, said.logits_BC, options.temperature)
         if options.alpha < 1:
             total = total + (1 - options.alpha) * answer.loss
         if said.states_SND is not None:
             states_SND = wanted.picked(answer.hidden_states, batch, states)
             total = total + options.beta * states_loss(states_SND, said.states_SND, normalise=options.normalise)
+        if wanted.attentions:
+            real_BT = batch["attention_mask"].bool()
+            total = total + options.gamma * attention_loss(answer.attentions, said.attentions_BHTT, real_BT)
         return total
 
     return loss
