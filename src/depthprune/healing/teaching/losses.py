@@ -1,7 +1,7 @@
 """The losses of distillation.
 
-Shapes: B sequences, T tokens, H heads, C outputs of the head, S pairs of states, N vectors (one a sequence, or one a real token), D hidden
-size. Every loss is a scalar.
+Shapes: B sequences, T tokens, H heads, C outputs of the head, S pairs of states, N vectors (one a sequence, or one a
+real token), D hidden size. Every loss is a scalar.
 """
 
 from collections.abc import Sequence

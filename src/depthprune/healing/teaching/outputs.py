@@ -3,8 +3,8 @@
 Logits are kept in memory, in float32; hidden states in a file of a temporary folder that is mapped into memory, in
 float16. More than `LARGEST` bytes are not kept, nor what would be read once.
 
-Shapes: B sequences, T tokens, H heads, C outputs of the head, D hidden size, S states, N vectors of a batch: one a sequence, or
-one a real token, in the order of the padded batch without its padding.
+Shapes: B sequences, T tokens, H heads, C outputs of the head, D hidden size, S states, N vectors of a batch: one a
+sequence, or one a real token, in the order of the padded batch without its padding.
 """
 
 import errno
