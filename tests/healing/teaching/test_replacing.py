@@ -73,6 +73,10 @@ def test_the_teachers_weights_are_those_of_the_layers_that_stay():
     assert torch.equal(student.classifier.weight, teacher.classifier.weight)
     assert torch.equal(student.bert.embeddings.word_embeddings.weight, before), "it was frozen"
     assert not torch.equal(before, teacher.bert.embeddings.word_embeddings.weight)
+    with pytest.raises(
+        UserError, match="the teacher has 4 layers and the full model 5, so its weights cannot be taken"
+    ):
+        inherit_weights(student, tiny_model("bert", "classification", 4), cut)
     with pytest.raises(UserError, match="the teacher, a DistilBertForSequenceClassification, has no 'bert"):
         inherit_weights(student, tiny_model("distilbert", "classification"), cut)
 

@@ -37,6 +37,6 @@ def inherit(
 
     assert teacher is not None, "a method that needs a teacher gets one"
     full = teacher.model()
-    check_pair(model, full, hidden=True, depth=cut.plan.depth)
+    check_pair(model, full, hidden=False, depth=cut.plan.depth)
     inherit_weights(model, full, cut)
     return Healed(model)

@@ -72,7 +72,7 @@ def replace_layers(
     if processes.count() > 1:
         raise UserError("'replace' trains in one process; start it without torchrun")
     full = teacher.model()
-    check_pair(model, full, hidden=True, depth=cut.plan.depth)
+    check_pair(model, full, hidden=False, depth=cut.plan.depth)
     inherit_weights(model, full, cut)
     if not schedule.num_epochs:
         return Healed(model)

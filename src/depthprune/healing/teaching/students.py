@@ -133,8 +133,14 @@ def inherit_weights(student: "PreTrainedModel", teacher: "PreTrainedModel", cut:
         cut: which layers the student has.
 
     Raises:
-        UserError: the teacher is another architecture, or has other sizes.
+        UserError: the teacher is another architecture, or has another depth or other sizes.
     """
+    known: Any = teacher.config
+    if known.num_hidden_layers != cut.plan.depth:
+        raise UserError(
+            f"the teacher has {known.num_hidden_layers} layers and the full model {cut.plan.depth}, so its weights cannot "
+            "be taken; give a teacher of the same depth"
+        )
     tensors = (*teacher.parameters(), *teacher.buffers())
     shorter = copy.deepcopy(teacher, {id(tensor): tensor for tensor in tensors})  # shares its tensors
     gone = tuple(layer for layer in range(cut.plan.depth) if layer not in cut.present)
