@@ -138,8 +138,8 @@ def inherit_weights(student: "PreTrainedModel", teacher: "PreTrainedModel", cut:
     known: Any = teacher.config
     if known.num_hidden_layers != cut.plan.depth:
         raise UserError(
-            f"the teacher has {known.num_hidden_layers} layers and the full model {cut.plan.depth}, so its weights cannot "
-            "be taken; give a teacher of the same depth"
+            f"the teacher has {known.num_hidden_layers} layers and the full model {cut.plan.depth}, so its weights "
+            "cannot be taken; give a teacher of the same depth"
         )
     tensors = (*teacher.parameters(), *teacher.buffers())
     shorter = copy.deepcopy(teacher, {id(tensor): tensor for tensor in tensors})  # shares its tensors
