@@ -77,7 +77,7 @@ def showing_attention(*models: "PreTrainedModel", wanted: bool) -> Iterator[None
     Raises:
         UserError: a model has no such way.
     """
-    before = [model.config._attn_implementation for model in models]
+    before: list[Any] = [model.config._attn_implementation for model in models]
     try:
         for model in models if wanted else ():
             try:
