@@ -127,6 +127,21 @@ def test_an_option_out_of_its_bounds_is_named_as_it_was_written():
         recipes_of_a_command(HealSpec, "--freeze-layers", "a")
 
 
+def test_a_command_with_defaults_of_its_own_gets_what_was_given():
+    got = []
+
+    def command(training: Annotated[dict, Fields(given=Schedule)] = {}) -> None:  # noqa: B006
+        got.append(training)
+
+    small = typer.Typer(rich_markup_mode=None)
+    small.command()(spread(command))
+    for words in [], ["--epochs", "3", "--similar-lengths"]:
+        assert CliRunner().invoke(small, words).exit_code == 0
+    assert got == [{}, {"num_epochs": 3.0, "similar_lengths": True}]
+    shown = help_of("heal")
+    assert all(f"  {item.flag} " in shown for item in options_of(Schedule).values()) and "[default: 3" not in shown
+
+
 def test_two_switches_of_one_option_exclude_each_other():
     @dataclass(frozen=True)
     class Kinds:

@@ -29,11 +29,14 @@ class Fields:
         only: names of the fields that are options here; all if empty.
         without: names of fields that are not.
         full: only those that apply where no layer is dropped.
+        given: the dataclass, where its defaults are not the command's: the parameter is then a dictionary of the
+            entries that were given, and no others.
     """
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     full: bool = False
+    given: type | None = None
 
     def chosen(self, cls: type) -> dict[str, Option]:
         """Return the options of a dataclass that a command has."""
@@ -59,7 +62,7 @@ def of(cls: type, name: str, switch: str | None = None) -> Any:
 def spread(function: Callable[..., None]) -> Callable[..., None]:
     """Return a command whose parameters marked by `Fields` are an option for each field."""
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, tuple[type, dict[str, Option]]] = {}
+    groups: dict[str, tuple[type, dict[str, Option], bool]] = {}
     for parameter in inspect.signature(function).parameters.values():
         marker = next(
             (one for one in getattr(parameter.annotation, "__metadata__", ()) if isinstance(one, Fields)), None
@@ -67,16 +70,18 @@ def spread(function: Callable[..., None]) -> Callable[..., None]:
         if marker is None:
             parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
             continue
-        cls = get_args(parameter.annotation)[0]
-        groups[parameter.name] = cls, marker.chosen(cls)
+        cls = marker.given or get_args(parameter.annotation)[0]
+        groups[parameter.name] = cls, marker.chosen(cls), marker.given is not None
         for item in groups[parameter.name][1].values():
-            parameters += _parameters(item)
+            parameters += _parameters(item, no_default=marker.given is not None)
     if not groups:
         return function
 
     def command(**given: Any) -> None:
-        for name, (cls, items) in groups.items():
-            given[name] = _value(cls, items, given)
+        for name, (cls, items, entries) in groups.items():
+            values = _taken(items, given)
+            made = _made(cls, items, values)
+            given[name] = {key: getattr(made, key) for key in values} if entries else made
         function(**given)
 
     command.__name__, command.__doc__, command.__module__ = function.__name__, function.__doc__, function.__module__
@@ -96,13 +101,17 @@ def given_entries(value: Any) -> dict[str, Any]:
     return {item.name: getattr(value, item.name) for item in items if getattr(value, item.name) != item.default}
 
 
-def _parameters(item: Option) -> Iterator[inspect.Parameter]:
-    """Yield the parameters of a command that an option becomes: one, or one for each of its switches."""
+def _parameters(item: Option, *, no_default: bool = False) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a command that an option becomes: one, or one for each of its switches.
+
+    Args:
+        no_default: that of the field is not the command's.
+    """
     for value, info in _switches(item).items():
         yield inspect.Parameter(value, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info])
     if not item.about.switches:
         kind: Any = item.kind if item.kind in (bool, int, float, str) else str
-        empty = item.default in (None, "", ())
+        empty = no_default or item.default in (None, "", ())
         hint = Annotated[kind | None, _info(item)] if empty else Annotated[kind, _info(item)]
         default = None if empty else item.default
         yield inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
@@ -125,11 +134,11 @@ def _switches(item: Option) -> dict[str, Any]:
     }
 
 
-def _value(cls: type, items: Mapping[str, Option], given: dict[str, Any]) -> Any:
-    """Take the values of the options out of a command's arguments, and make the dataclass of them.
+def _taken(items: Mapping[str, Option], given: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of options that were given out of a command's arguments.
 
     Raises:
-        UserError: a value that cannot be, or two switches of one option.
+        UserError: two switches of one option.
     """
     values = {}
     for name, item in items.items():
@@ -138,8 +147,17 @@ def _value(cls: type, items: Mapping[str, Option], given: dict[str, Any]) -> Any
             if len(on) > 1:
                 raise UserError(f"{' and '.join(switch.flag for switch in on)} exclude each other; give one")
             values |= {name: on[0].value} if on else {}
-        elif (value := given.pop(name)) is not None and value != item.default:
+        elif (value := given.pop(name)) is not None:
             values[name] = value
+    return values
+
+
+def _made(cls: type, items: Mapping[str, Option], values: Mapping[str, Any]) -> Any:
+    """Return a dataclass made of the values of its options.
+
+    Raises:
+        UserError: a value that cannot be.
+    """
     if issubclass(cls, HealSpec):
         from depthprune.healing.recipe import read_recipe  # which has the registry of methods
 

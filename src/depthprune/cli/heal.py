@@ -1,17 +1,21 @@
 """`depthprune heal`: train a checkpoint that was cut already, taught by the model that it was cut from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from depthprune.cli import options
-from depthprune.cli.options import check_healing, parse_columns, quiet_libraries, task_options
+from depthprune.cli.fields import Fields
+from depthprune.cli.options import quiet_libraries
+from depthprune.specs import EvalSpec, HealSpec, RunSpec, Schedule
+from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
     from depthprune.experiments.healed.heal import HealedCheckpoint
-    from depthprune.specs import HealSpec
 
 Teacher = Annotated[
     str,
@@ -54,15 +58,7 @@ HeldOut = Annotated[
     typer.Option("--held-out", help="Texts that are not trained on; 500 if left out, or a tenth of few.", min=1),
 ]
 Samples = Annotated[int | None, typer.Option("--samples", help="How many of the texts, held-out ones included.")]
-Epochs = Annotated[
-    float | None, typer.Option("--epochs", help="Passes over the texts; 1 if left out, 3 with labels.", min=0.0)
-]
-LearningRate = Annotated[
-    float | None, typer.Option("--learning-rate", help="Decays linearly; 5e-4 if left out, 2e-5 with labels.")
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help="Texts a step; 64 if left out, 32 with labels.", min=1)
-]
+Training = Annotated[Mapping[str, Any], Fields(given=Schedule)]
 
 
 def heal(
@@ -78,13 +74,10 @@ def heal(
     label_column: options.LabelColumn = None,
     samples: Samples = None,
     held_out: HeldOut = None,
-    max_length: options.MaxLength = 128,
+    max_length: options.MaxLength = EvalSpec.max_length,
     recipe: Recipe = None,
-    epochs: Epochs = None,
-    learning_rate: LearningRate = None,
-    batch_size: BatchSize = None,
-    precision: options.Precision = "auto",
-    seed: options.Seed = 42,
+    training: Training = MappingProxyType({}),
+    seed: options.Seed = RunSpec.seed,
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -94,13 +87,12 @@ def heal(
 
     It learns to give the sentence embeddings and hidden states of the full model. With --task stsb the embeddings are
     scored by their cosine, without a head. With a recipe that needs labels it is trained on the task, with a head.
+    What is left out: 1 epoch, a learning rate of 5e-4 and batches of 64 texts; with labels, as `depthprune run` has it.
     """
     from depthprune.cli.progress import progress
     from depthprune.tasks.texts import CalibrationOptions
 
-    check_healing(epochs or 0.0, learning_rate or 1e-4, precision)
-    given = {"num_epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "precision": precision}
-    columns = parse_columns(text_columns)
+    columns = options.parse_columns(text_columns)
     texts = None
     if data is not None:
         texts = CalibrationOptions(
@@ -117,8 +109,8 @@ def heal(
             output,
             data=texts,
             task=task,
-            options=task_options(dataset, text_columns if data is None else None, label_column, None),
-            recipe=_recipe(recipe, {name: value for name, value in given.items() if value is not None}),
+            options=TaskOptions(dataset, columns if data is None else (), label_column),
+            recipe=_recipe(recipe, training),
             held_out=held_out,
             max_length=max_length,
             seed=seed,
@@ -130,12 +122,11 @@ def heal(
     _say(done)
 
 
-def _recipe(steps: str | None, given: dict[str, Any]) -> "HealSpec":
+def _recipe(steps: str | None, given: Mapping[str, Any]) -> HealSpec:
     """Return the recipe: what was given over the schedule that goes with its steps."""
     from depthprune.experiments.healed.heal import UNLABELLED
     from depthprune.healing.base import registry
     from depthprune.healing.recipe import parse_recipe
-    from depthprune.specs import HealSpec
 
     if steps is None:
         return replace(UNLABELLED, **given)

@@ -9,7 +9,6 @@ import typer
 from depthprune.cli.fields import Fields, of
 from depthprune.quiet import quiet_libraries as quiet_libraries
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
-from depthprune.specs.options import options_of
 from depthprune.tasks import TaskOptions
 from depthprune.tasks.base import CLASSIFICATION, REGRESSION
 
@@ -30,8 +29,6 @@ LabelColumn = Annotated[str | None, of(TaskOptions, "label_column")]
 Regression = Annotated[bool, of(TaskOptions, "kind", REGRESSION)]
 Classification = Annotated[bool, of(TaskOptions, "kind", CLASSIFICATION)]
 MaxLength = Annotated[int, of(EvalSpec, "max_length")]
-Precision = Annotated[str, of(HealSpec, "precision")]
-BatchSize = Annotated[int, of(HealSpec, "batch_size")]
 Seed = Annotated[int, of(RunSpec, "seed")]
 # Parameters that stand for an option for each field (`cli.fields.spread`).
 TaskFields = Annotated[TaskOptions, Fields()]
@@ -182,33 +179,3 @@ def task_kind(*, regression: bool, classification: bool) -> str | None:
     if regression and classification:
         raise UserError("--regression and --classification exclude each other; give one")
     return "regression" if regression else "classification" if classification else None
-
-
-def task_options(
-    dataset: str | None,
-    text_columns: str | None,
-    label_column: str | None,
-    eval_split: str | None,
-    *,
-    regression: bool = False,
-    classification: bool = False,
-    metric: str | None = None,
-) -> TaskOptions:
-    """Return `TaskOptions` from the text of the options.
-
-    Raises:
-        UserError: if both --regression and --classification are given.
-    """
-    kind = task_kind(regression=regression, classification=classification)
-    return TaskOptions(dataset, parse_columns(text_columns), label_column, eval_split, kind=kind, metric=metric)
-
-
-def check_healing(epochs: float, learning_rate: float, precision: str) -> None:
-    """Check the numbers of a training.
-
-    Raises:
-        UserError: if one of them is out of range.
-    """
-    for name, value in {"num_epochs": epochs, "learning_rate": learning_rate, "precision": precision}.items():
-        item = options_of(HealSpec)[name]
-        item.check(value, item.flag)
