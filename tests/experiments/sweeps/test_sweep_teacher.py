@@ -209,3 +209,18 @@ def test_entries_beside_the_recipes_hold_for_all_that_do_not_say_them(here):
         "finetune": (1, 8), "slow": (4, 8), "taught": (1, 8)}  # fmt: skip
     assert spec.teacher_of("taught", "custom") == "own" and spec.teacher_of("finetune", "custom") is None
     assert spec.options == TaskOptions(str(here / "rows.csv"), ("text",), "label")
+
+
+def test_auto_trains_a_full_model_that_was_run_without_a_checkpoint_once_for_all_its_rounds(here, tmp_path):
+    store = Store(tmp_path)
+    plain, full, _ = runs_of(here, store, heal="finetune")
+    assert {state for _, state, _ in outcomes(plain, store)} == {"done"}
+    record = store.folder(full) / "record.json"
+    written = [record.stat().st_mtime_ns]
+    found = auto(
+        *(str(here / "model"), "custom"), heal=HealSpec(**QUICK, steps=parse_recipe("take-head")), strategies=["top"],
+        options=TaskOptions(str(here / "rows.csv"), ("text",), "label"), max_length=16, device="cpu", profile=False,
+        max_loss=100.0, budget=2, workers=1, store=tmp_path,
+        on_end=lambda digest, state, line: written.append(record.stat().st_mtime_ns),
+    )  # fmt: skip
+    assert found.complete and len(set(written)) == 2, "without its checkpoint, and with it"
