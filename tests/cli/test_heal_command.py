@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from depthprune.checkpoints.history import provenance
+from depthprune.checkpoints.history import ONLY_STACK, provenance
 from depthprune.checkpoints.save import save_made
 from depthprune.loading import load_model
 from depthprune.plan import LayerPlan
@@ -17,7 +17,9 @@ from tiny_models import words
 def cut(bert, tmp_path_factory):
     source, plan = locate(bert), LayerPlan(6, (1, 3))
     target = tmp_path_factory.mktemp("cut") / "cut"
-    return save_made(drop_layers(load_model(source), plan), target, source=source, provenance=provenance(source, plan))
+    return save_made(
+        drop_layers(load_model(source), plan), target, source=source, provenance=provenance(source, {ONLY_STACK: plan})
+    )
 
 
 def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, cut, tmp_path):

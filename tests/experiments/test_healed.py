@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification
 
 import depthprune
 from depthprune import CalibrationOptions, HealSpec, TaskOptions, UserError
-from depthprune.checkpoints.history import original_kept, provenance, read_history
+from depthprune.checkpoints.history import ONLY_STACK, original_kept, provenance, read_history
 from depthprune.checkpoints.save import save_made
 from depthprune.experiments.healed.pair import find_pair
 from depthprune.healing.recipe import parse_recipe
@@ -41,7 +41,7 @@ def full_model(folder: Path, *, pooling: str = "mean", inside: str = "", dtype=t
 def cut_model(full: Path, target: Path, dropped=(1, 2), inside: str = "") -> Path:
     source, plan = locate(full / inside), LayerPlan(4, dropped)
     model = drop_layers(load_model(source), plan)
-    return save_made(model, target, source=source, provenance=provenance(source, plan), root=full)
+    return save_made(model, target, source=source, provenance=provenance(source, {ONLY_STACK: plan}), root=full)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,10 @@ def test_a_cut_classifier_is_healed_on_the_rows_of_its_task(tmp_path):
     tiny_checkpoint(tmp_path / "full", "bert", "classification", 4)
     source, plan = locate(tmp_path / "full"), LayerPlan(4, (1, 2))
     save_made(
-        drop_layers(load_model(source), plan), tmp_path / "cut", source=source, provenance=provenance(source, plan)
+        drop_layers(load_model(source), plan),
+        tmp_path / "cut",
+        source=source,
+        provenance=provenance(source, {ONLY_STACK: plan}),
     )
     lines = [f"{'ba' if i % 2 else 'be'} {line},{i % 2}" for i, line in enumerate(words(240, line=3).splitlines())]
     (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
@@ -138,7 +141,7 @@ def test_a_cut_classifier_learns_the_answers_of_its_full_model_to_any_text(here,
     tiny_checkpoint(tmp_path / "full", "bert", "classification", 4)
     source, plan = locate(tmp_path / "full"), LayerPlan(4, (1, 2))
     model = drop_layers(load_model(source), plan)
-    save_made(model, tmp_path / "cut", source=source, provenance=provenance(source, plan))
+    save_made(model, tmp_path / "cut", source=source, provenance=provenance(source, {ONLY_STACK: plan}))
     steps = parse_recipe("distill(alpha=1, beta=1, tokens=all)")
     more = {"cut": tmp_path / "cut", "full": tmp_path / "full", "recipe": dataclasses.replace(QUICK, steps=steps)}
     done = heal(here, tmp_path / "out", **more)
@@ -158,7 +161,9 @@ def test_the_layers_of_a_cut_model_are_counted_in_its_teacher(here, tmp_path):
     cut_model(here / "full", tmp_path / "once", (1,))
     source, plan = locate(tmp_path / "once"), LayerPlan(3, (0,))
     model = drop_layers(load_model(source), plan)
-    save_made(model, tmp_path / "twice", source=source, provenance=provenance(source, plan), root=source.path)
+    save_made(
+        model, tmp_path / "twice", source=source, provenance=provenance(source, {ONLY_STACK: plan}), root=source.path
+    )
     first = find_pair(tmp_path / "twice", here / "full").cut()
     assert (first.plan.depth, first.present, first.pending) == (4, (2, 3), ())
     last = find_pair(tmp_path / "twice", tmp_path / "once").cut()
