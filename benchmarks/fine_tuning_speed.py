@@ -21,7 +21,7 @@ import torch
 from transformers import set_seed
 
 from depthprune.cli.options import quiet_libraries
-from depthprune.evaluation.classification import evaluate
+from depthprune.evaluation.base import measure
 from depthprune.healing.base import Schedule, TrainingData
 from depthprune.healing.precision import faster_precision
 from depthprune.healing.training import train
@@ -108,9 +108,9 @@ def scores(arguments, data, tokenizer, source) -> None:
             model, _ = load_classifier(source, data.task.num_outputs)
             schedule = Schedule(arguments.epochs, learning_rate=arguments.learning_rate, similar_lengths=similar)
             train(model, TrainingData(encoded["train"], tokenizer), schedule, seed=seed)
-            found = evaluate(model, tokenizer, data.task, encoded)
+            found = measure(model, tokenizer, data.task, encoded)
             by = "depthprune, batches of like length" if similar else "depthprune"
-            print(json.dumps({"by": by, "seed": seed, **{name: m["value"] for name, m in found.items()}}))
+            print(json.dumps({"by": by, "seed": seed, **{name: m.value for name, m in found.items()}}))
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from depthprune.experiments.records import records, score_of
+from depthprune.experiments.records import measured, records
 from depthprune.experiments.store import Store
 
 TASKS = ("sst2", "cola", "stsb", "mrpc", "rte")  # the longest runs first, so that no worker waits for one in the end
@@ -125,7 +125,9 @@ def best_rates(store: Store, dataset: str) -> dict[str, float]:
     for _, record in records(store):
         if record is not None and record["environment"]["data"].get("dataset") == dataset:
             spec = record["spec"]
-            found.setdefault(spec["evaluation"]["task"], []).append((score_of(record), spec["heal"]["learning_rate"]))
+            found.setdefault(spec["evaluation"]["task"], []).append(
+                (measured(record).merit, spec["heal"]["learning_rate"])
+            )
     for task, seen in sorted(found.items()):
         print(task, ", ".join(f"{rate:g}: {100 * score:.2f}" for score, rate in sorted(seen, reverse=True)))
     return {task: max(seen)[1] for task, seen in found.items()}

@@ -80,7 +80,7 @@ def test_auto_answers_from_the_runs_of_a_sweep_and_keeps_the_best_checkpoint(swe
     )  # fmt: skip
 
     assert answer.dropped == (1,) and answer.complete and set(answer.tried) == set(swept[1].records)
-    assert answer.score is not None and answer.score == pytest.approx(answer.full, abs=1)
+    assert answer.score is not None and answer.score == pytest.approx(answer.full.value, abs=1)
     assert answer.checkpoint is not None
     assert AutoModelForSequenceClassification.from_pretrained(answer.checkpoint).config.num_hidden_layers == 1
 
@@ -99,7 +99,7 @@ def test_finetune_puts_the_checkpoint_where_it_is_told_and_evaluate_scores_it_al
         tuned.model is not None and tuned.model == tmp_path / "tuned" and not (store / tuned.digest / "model").exists()
     )
     scored = depthprune.evaluate(tuned.model, "custom", options=rows, max_length=8)
-    assert scored.primary == "accuracy" and scored.metrics["accuracy"]["examples"] == 40
+    assert scored.primary == "accuracy" and scored.metrics["accuracy"].examples == 40
     assert 0 <= scored.score <= 1 and 0 <= tuned.score <= 1
 
 

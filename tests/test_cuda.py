@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import depthprune
-from depthprune.evaluation.classification import predict
+from depthprune.evaluation.base import evaluation_of
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.executors.local import gpus
 from depthprune.healing.precision import faster_precision
@@ -89,7 +89,7 @@ def test_a_model_answers_as_on_the_cpu_to_rounding(here):
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         model, _ = load_classifier(source, 1, device=device)
-        answers[device], _ = predict(model, tokenizer, regression, rows)
+        _, answers[device] = evaluation_of(regression).predict(model, tokenizer, regression, rows)
     cpu, cuda = (torch.tensor(answers[device]) for device in ("cpu", "cuda"))
     assert cpu.std() > 1e-3, "else there is nothing to compare"
     torch.testing.assert_close(cuda, cpu, atol=1e-4, rtol=1e-4)
@@ -107,7 +107,8 @@ def test_a_run_drops_heals_scores_and_saves_and_the_checkpoint_scores_the_same_o
     assert not fresh and model.config.num_hidden_layers == 2 and model.dtype == torch.float32
     data = load_task("custom", options(here))
     tokenizer = load_tokenizer(locate(str(result.pruned.model)))
-    predicted, _ = predict(model, tokenizer, data.task, encode(data, tokenizer, 16)["held-out"])
+    rows = encode(data, tokenizer, 16)["held-out"]
+    _, predicted = evaluation_of(data.task).predict(model, tokenizer, data.task, rows)
     (kept,) = json.loads((tmp_path / result.pruned.digest / "predictions.json").read_text()).values()
     assert len(predicted) == ROWS // 10 and predicted == kept["predicted"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from depthprune.experiments.choosing.choose import score_file
 from depthprune.experiments.choosing.task_search import search_file
-from depthprune.experiments.records import score_of
+from depthprune.experiments.records import measured
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.grid import read_sweep
 from depthprune.plan import LayerPlan
@@ -69,7 +69,7 @@ def test_every_record_is_a_finished_run_of_its_store_and_a_row_of_the_report(sto
     assert rows.keys() == old_records().keys()
     for digest, record in old_records().items():
         row, outcome = rows[digest], record["outcome"]
-        assert row.score == score_of(record) == outcome["metrics"][outcome["primary"]]["value"]
+        assert row.score == measured(record).value == outcome["metrics"][outcome["primary"]]["value"]
         assert (row.depth, list(row.dropped)) == (outcome["plan"]["depth"], outcome["plan"]["dropped"])
         assert (row.primary, row.parameters) == (outcome["primary"], outcome["profile"]["parameters"])
         assert set(outcome["plan"]["strategies"]) <= set(row.strategies)

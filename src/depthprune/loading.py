@@ -190,6 +190,30 @@ def load_classifier(source: ModelSource, num_outputs: int, *, device: str = "cpu
     return model.to(device), sorted(fresh)
 
 
+def load_language_model(source: ModelSource, *, device: str = "cpu") -> Any:
+    """Load `source` with its head for causal language modelling, in float32.
+
+    Raises:
+        LoadError: the architecture has no such head, or the checkpoint no trained one.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(source)
+    if type(config) not in AutoModelForCausalLM._model_mapping and not source.trust_remote_code:
+        raise LoadError(
+            f"transformers has no causal language model for '{source.config.get('model_type')}'; use a decoder such as "
+            "GPT-2 or Llama"
+        )
+    model, info = from_pretrained(AutoModelForCausalLM, source, dtype="float32")
+    fresh = sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
+    if fresh:
+        raise LoadError(
+            f"'{source.name}' has no trained head for language modelling ('{fresh[0]}' is missing or has another "
+            "shape); give a model that was saved with one"
+        )
+    return model.to(device)
+
+
 def num_positions(model: Any) -> int | None:
     """Return how many tokens a model can take: what its table of learned positions holds; None without one."""
     from torch import nn

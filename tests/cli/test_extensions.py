@@ -15,11 +15,13 @@ import pytest
 import depthprune
 from depthprune import exporting, scores, strategies, tasks
 from depthprune.errors import ExtensionError, UserError
+from depthprune.evaluation import base as evaluation
 from depthprune.healing import base as healing
 from depthprune.healing.recipe import parse_recipe
 from depthprune.plan import LayerPlan
 from depthprune.scores.objectives import base as objectives
 from depthprune.strategies import searched
+from depthprune.tasks.metrics import base as metrics
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "extension"
 REGISTRIES = {
@@ -30,9 +32,17 @@ REGISTRIES = {
     "healer": healing.registry,
     "recipe": healing.recipes,
     "task": tasks.registry,
+    "metric": metrics.registry,
+    "evaluation": evaluation.registry,
     "exporter": exporting.registry,
 }
-OF_THE_EXAMPLE = {"healer": "nothing", "task": "vowels", "objective": "changed", "exporter": "copy"}
+OF_THE_EXAMPLE = {
+    "healer": "nothing",
+    "task": "vowels",
+    "metric": "error_rate",
+    "objective": "changed",
+    "exporter": "copy",
+}
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +134,30 @@ def test_a_task_and_a_healing_method_of_an_extension_serve_a_sweep_a_report_and_
     assert (tmp_path / "copied" / "model.safetensors").read_bytes() == (
         tmp_path / "small" / "model.safetensors"
     ).read_bytes()
+
+
+def test_a_metric_of_an_extension_where_lower_is_better_is_minimised_and_orders_what_was_run(
+    example, command, classifier, tmp_path
+):
+    sample = ("--data", "vowels", "--length", 8, "--samples", 16, "--task-metric", "error_rate")
+    answer = command("search", classifier, *sample, "--count", 1, "--objective", "metric", "--output", "found.json")
+    assert answer.status == 0, answer
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["objective"] == {"name": "metric", "unit": "error_rate"} and 0 <= found["plans"]["1"]["value"] <= 1
+
+    how = ("--metric", "error_rate", "--max-length", 8, "--epochs", 0, "--no-profile")
+    for layer in 0, 1:
+        answer = command("run", classifier, "--task", "vowels", "--layers", layer, *how)
+        said = " ".join(answer.out.split())  # the title of the table is folded
+        assert answer.status == 0 and "(score: error_rate, lower is better; ms an example)" in said, answer
+    cut = {}
+    for file in tmp_path.glob("runs/*/record.json"):
+        outcome = json.loads(file.read_text())["outcome"]
+        assert outcome["primary"] == "error_rate" and outcome["metrics"]["error_rate"]["better"] == "lower"
+        if outcome["plan"]["dropped"]:
+            cut[outcome["metrics"]["error_rate"]["value"]] = outcome["plan"]["dropped"]
+    assert cut, "the runs are recorded"
+    assert f"{100 * min(cut):.2f}" in command("status", "--store", "runs").out
 
 
 def test_an_objective_of_an_extension_is_what_a_search_minimises(example, command, classifier, tmp_path):

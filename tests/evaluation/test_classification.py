@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from depthprune.evaluation.classification import evaluate, predict, score
+from depthprune.evaluation.base import measure, score
+from depthprune.evaluation.classification import predict
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.encoding import encode
 from tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
@@ -41,8 +42,8 @@ def test_batches_sorted_by_length_predict_what_single_rows_do(name):
     encoded = encode(data, tokenizer, 32)["validation"]
     assert len(set(encoded["length"])) > 1, "rows of one length would not test the padding"
 
-    together, _ = predict(model, tokenizer, PAIRS, encoded, batch_size=4)
-    alone, expected = predict(model, tokenizer, PAIRS, encoded, batch_size=1)
+    expected, together = predict(model, tokenizer, PAIRS, encoded, batch_size=4)
+    _, alone = predict(model, tokenizer, PAIRS, encoded, batch_size=1)
 
     assert together == alone
     assert expected == data.splits["validation"]["label"][:] and len(set(encoded["length"])) > 1
@@ -55,16 +56,16 @@ def test_every_metric_comes_with_its_number_of_examples():
     data = TaskData(mnli_like, {"train": found, "one": found, "two": found.select(range(4))})
     heard = {}
 
-    metrics = evaluate(
+    metrics = measure(
         *(tiny_model("bert", "classification"), tokenizer, mnli_like, encode(data, tokenizer, 32)),
         on_rows=lambda prefix, expected, predicted: heard.update({prefix: (expected, predicted)}),
     )
 
     for prefix, (expected, predicted) in heard.items():
         right = sum(a == b for a, b in zip(expected, predicted, strict=True)) / len(expected)
-        assert metrics[f"{prefix}accuracy"]["value"] == pytest.approx(right)
+        assert metrics[f"{prefix}accuracy"].value == pytest.approx(right)
     assert [expected for expected, _ in heard.values()] == [found["label"][:], found["label"][:4]]
-    assert {name: m["examples"] for name, m in metrics.items()} == {"matched_accuracy": 6, "mismatched_accuracy": 4}
+    assert {name: m.examples for name, m in metrics.items()} == {"matched_accuracy": 6, "mismatched_accuracy": 4}
 
 
 def test_scoring_leaves_the_mode_of_the_model():

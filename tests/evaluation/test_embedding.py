@@ -6,6 +6,7 @@ from datasets import Dataset
 
 from depthprune.errors import UserError
 from depthprune.evaluation.embedding import embed, mean_cosine, similarity
+from depthprune.evaluation.measurement import Measurement
 from depthprune.tasks import Task, TaskData
 from depthprune.tasks.sentences import encode_texts
 from tiny_models import tiny_model, tiny_tokenizer
@@ -58,7 +59,7 @@ def test_the_cosine_of_pairs_is_scored_by_its_rank():
         return torch.stack([angles.cos(), angles.sin()], -1)
 
     found = similarity(embed_texts, pairs())
-    assert found["spearman"] == {"value": pytest.approx(1), "examples": 6} and 0.8 < found["pearson"]["value"] < 0.999
+    assert found["spearman"] == Measurement(pytest.approx(1), 6) and 0.8 < found["pearson"].value < 0.999
     assert next(iter(found)) == "spearman"
 
 

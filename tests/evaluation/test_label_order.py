@@ -89,7 +89,7 @@ def test_what_is_predicted_is_what_a_pipeline_says(here, answers):
     tokenizer = load_tokenizer(source)
     rows = encode(data, tokenizer, 32)["validation"]
 
-    predicted, expected = predict(model, tokenizer, data.task, rows, batch_size=1)
+    expected, predicted = predict(model, tokenizer, data.task, rows, batch_size=1)
 
     assert [MNLI[label].upper() for label in predicted] == answers[0]
     assert expected == [0, 1, 2] * 20

@@ -85,7 +85,7 @@ def test_the_cosine_of_pairs_is_scored_for_full_cut_and_healed(here, tmp_path):
     options = TaskOptions(str(here / "pairs.csv"), ("a", "b"), "amount")
     done = heal(here, tmp_path / "out", task="custom", options=options)
     assert list(done.scores) == ["full", "cut", "healed"] and done.primary == "spearman"
-    assert {metric["examples"] for metrics in done.scores.values() for metric in metrics.values()} == {2}
+    assert {metric.examples for metrics in done.scores.values() for metric in metrics.values()} == {2}
     assert done.kept("full") in (1, None)
 
 
@@ -128,7 +128,7 @@ def test_a_cut_classifier_is_healed_on_the_rows_of_its_task(tmp_path):
     )
     done = heal(tmp_path, tmp_path / "out", data=None, task="custom", options=options, recipe=recipe)
     assert done.cosine is None and done.primary == "accuracy" and list(done.scores) == ["full", "cut", "healed"]
-    assert done.scores["healed"]["accuracy"]["value"] > 0.9 > done.scores["cut"]["accuracy"]["value"]
+    assert done.scores["healed"]["accuracy"].value > 0.9 > done.scores["cut"]["accuracy"].value
     healed = AutoModelForSequenceClassification.from_pretrained(done.path)
     assert healed.config.num_hidden_layers == 2 and original_kept(read_history(done.path), "layers", 2) == (0, 3)
     # States are matched by index in the full model, which the history of the cut one tells.

@@ -30,7 +30,7 @@ def test_rows_are_not_tokenised_again_by_another_process(monkeypatch):
         raise AssertionError("they are kept")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_encode_rows", not_again)
+        patch.setattr(Dataset, "map", not_again)
         assert encode(data("ba be", "da"), tiny_tokenizer(), 8)["train"].to_list() == first
     assert encode(data("ba be", "du"), tiny_tokenizer(), 8)["train"].to_list() != first, "other rows, another file"
 

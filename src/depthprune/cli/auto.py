@@ -3,13 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from depthprune.cli import options
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
+
+if TYPE_CHECKING:
+    from depthprune.evaluation.measurement import Measurement
 
 MaxLoss = Annotated[
     str | None, typer.Option("--max-loss", help="Below the full model: 1.0 is a point, 1% a share of its score.")
@@ -134,11 +137,10 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
     if answer.record is None:
         raise UserError(
             f"no model is within the bounds; tried were {len(cuts)} plans, of {counts} layers dropped (the full model "
-            f"scores {100 * answer.full:.2f}); loosen a bound, or give other --strategy, --epochs or --learning-rate"
+            f"scores {answer.full.shown()}); loosen a bound, or give other --strategy, --epochs or --learning-rate"
         )
     outcome = answer.record["outcome"]
     primary, profile = outcome["primary"], outcome["profile"]
-    metric = outcome["metrics"][primary]
     if answer.dropped:
         names = sorted({row.strategy for row in expansion.rows if row.digest == answer.digest})
         yield f"answer: drop layers {format_layers(answer.dropped)} of {outcome['plan']['depth']} ({', '.join(names)})"
@@ -146,12 +148,11 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         yield f"answer: the full model; of {len(cuts)} plans tried ({counts} layers dropped) none is within the bounds"
         if cuts:
             yield f"  nearest: {_nearest(cuts, answer.full)}"
-    lost = 100 * (answer.full - answer.score)
-    said = f"  score: {primary} {100 * answer.score:.2f} on {metric['examples']} rows"
+    said = f"  score: {primary} {answer.measured.shown()} on {answer.measured.examples} rows"
     if answer.dropped:
-        said += f", {abs(lost):.2f} {'below' if lost >= 0 else 'above'} the full model's {100 * answer.full:.2f}"
+        said += f", {_apart(answer.measured, answer.full)} the full model's {answer.full.shown()}"
     if answer.interval is not None:
-        low, high = (100 * value for value in answer.interval)
+        low, high = (answer.full.scale * value for value in answer.interval)
         said += f" (95 % interval of the loss, over these rows: {low:+.2f} to {high:+.2f})"
     yield said
     yield (
@@ -168,20 +169,29 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         yield f"  a lower bound: --budget left plans out; tried were {len(cuts)}, of {counts} layers dropped"
     yield f"  checkpoint: {checkpoint}"
     baseline = outcome.get("baseline", {}).get(primary)
-    if baseline is not None and answer.full <= baseline:
+    if baseline is not None and answer.full.lost(largest := replace(answer.full, value=baseline)) >= 0:
         yield (
-            f"beware: the full model scores {100 * answer.full:.2f}, and always saying the largest class "
-            f"{100 * baseline:.2f}: nothing was learned that a cut could lose; give more --epochs, or another "
+            f"beware: the full model scores {answer.full.shown()}, and always saying the largest class "
+            f"{largest.shown()}: nothing was learned that a cut could lose; give more --epochs, or another "
             "--learning-rate"
         )
 
 
-def _nearest(cuts: list[dict[str, Any]], full: float) -> str:
+def _apart(pruned: "Measurement", full: "Measurement") -> str:
+    """Say how far a score is from the full model's."""
+    gap = pruned.value - full.value
+    how = "above" if gap > 0 or (gap == 0 and pruned.better == "lower") else "below"
+    return f"{pruned.scale * abs(gap):.2f} {how}"
+
+
+def _nearest(cuts: list[dict[str, Any]], full: "Measurement") -> str:
     """Say which of the plans tried scores best."""
-    from depthprune.experiments.records import score_of
+    from depthprune.experiments.records import measured
     from depthprune.plan import format_layers
 
-    best = max(cuts, key=score_of)
-    lost = 100 * (full - score_of(best))
+    best = max(cuts, key=lambda record: measured(record).merit)
     layers = format_layers(best["spec"]["drop"]["dropped"])
-    return f"without layers {layers} {best['outcome']['primary']} is {100 * score_of(best):.2f}, {lost:.2f} below"
+    return (
+        f"without layers {layers} {best['outcome']['primary']} is {measured(best).shown()}, "
+        f"{_apart(measured(best), full)}"
+    )

@@ -1,7 +1,8 @@
 """The tables and lines that the commands end in, on standard output."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -9,6 +10,9 @@ from rich.table import Table
 
 from depthprune.cli.progress import progress as progress
 from depthprune.plan import format_layers
+
+if TYPE_CHECKING:
+    from depthprune.evaluation.measurement import Measurement
 
 console = Console()
 BAR_WIDTH = 50
@@ -27,18 +31,22 @@ def bar(fraction: float, width: int = BAR_WIDTH) -> str:
 def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> Table:
     """Return the table that compares runs, at most 80 columns wide; the first row is the full model.
 
-    Columns: score (the primary metric) and the share of the full model's that is kept, parameters, weights on disk,
-    milliseconds an example, speed-up over the full model timed in turns with it, seconds of training.
+    Columns: score (the primary metric) and the share of the full model's that is kept, or how many times the full
+    model's it is where lower is better; parameters, weights on disk, milliseconds an example, speed-up over the full
+    model timed in turns with it, seconds of training.
 
     Args:
         title: of the table; the primary metric's name follows it.
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
         primary: the name of the primary metric.
     """
-    from depthprune.experiments.records import retention, speedup_of
+    from depthprune.experiments.records import speedup_of
+    from depthprune.tasks.metrics.base import LOWER
 
+    full = rows[0]["result"].measured
+    direction = ", lower is better" if full.better == LOWER else ""
     table = Table(
-        title=f"{title} (score: {primary}; ms an example)",
+        title=f"{title} (score: {primary}{direction}; ms an example)",
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -49,16 +57,13 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
         table.add_column(heading, no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
-    full_score = rows[0]["result"].score
     for row in rows:
         result = row["result"]
         profile, heal = result.outcome["profile"], result.outcome["heal"]
-        kept = retention(result.score, full_score)
         table.add_row(
             row["name"],
             row["dropped"] or "none",
-            f"{100 * result.score:.2f}",
-            f"{100 * kept:.1f}%" if kept is not None else "n/a",
+            *_score_cells(result.measured, full),
             f"{profile['parameters'] / 1e6:.1f}M",
             f"{profile['weight_bytes'] / 1e6:.0f}MB",
             f"{profile['latency_ms']:.2f}" if profile["latency_ms"] is not None else "n/a",
@@ -67,26 +72,38 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
         )
     baseline = rows[0]["result"].outcome.get("baseline", {}).get(primary)
     if baseline is not None:
-        kept = retention(baseline, full_score)
-        cells = (f"{100 * baseline:.2f}", f"{100 * kept:.1f}%" if kept is not None else "n/a")
-        table.add_row("largest class", "", *cells, *("",) * 5)
+        table.add_row("largest class", "", *_score_cells(replace(full, value=baseline), full), *("",) * 5)
     return table
 
 
-def lost_line(lost: float, interval: tuple[float, float] | None, examples: int) -> str:
+def _score_cells(measured: "Measurement", full: "Measurement") -> tuple[str, str]:
+    return measured.shown(), (measured.compared(full) or "n/a").replace(" ", "")
+
+
+def lost_line(
+    pruned: "Measurement", full: "Measurement", primary: str, interval: tuple[float, float] | None = None
+) -> str:
     """Return how much a run lost against the full model and how far that can be told, as a sentence.
 
-    >>> lost_line(0.02, (-0.01, 0.05), 100)
+    Args:
+        interval: of the loss, in the unit of the values.
+
+    >>> from depthprune.evaluation.measurement import Measurement
+    >>> lost_line(Measurement(0.78, 100), Measurement(0.80), "accuracy", (-0.01, 0.05))
     'lost 2.00 points, 95 % interval -1.00 to 5.00 over 100 rows: too few rows to tell it from nothing'
-    >>> lost_line(0.04, (0.01, 0.07), 900)
-    'lost 4.00 points, 95 % interval 1.00 to 7.00 over 900 rows'
+    >>> lost_line(Measurement(5.28, 9, "", "lower"), Measurement(4.0, 9, "", "lower"), "perplexity")
+    "1.32 × the full model's perplexity: lost 1.28"
     """
-    said = f"lost {100 * lost:.2f} points"
+    from depthprune.tasks.metrics.base import LOWER
+
+    said = f"lost {pruned.amount(pruned.lost(full))}"
+    if pruned.better == LOWER and (ratio := pruned.compared(full)) is not None:
+        said = f"{ratio} the full model's {primary}: {said}"
     if interval is None:
         return said
-    low, high = interval
-    unclear = ": too few rows to tell it from nothing" if low <= 0 <= high else ""
-    return f"{said}, 95 % interval {100 * low:.2f} to {100 * high:.2f} over {examples} rows{unclear}"
+    low, high = (f"{pruned.scale * end:.2f}" for end in interval)
+    unclear = ": too few rows to tell it from nothing" if interval[0] <= 0 <= interval[1] else ""
+    return f"{said}, 95 % interval {low} to {high} over {pruned.examples} rows{unclear}"
 
 
 def found_table(found: Any) -> Table:
@@ -128,10 +145,16 @@ def speed_line(speedup: dict[str, float]) -> str:
     )
 
 
-def metrics_line(metrics: dict[str, dict[str, float]]) -> str:
+def metrics_line(metrics: "Mapping[str, Measurement]") -> str:
     """Return every metric with its number of examples, as a sentence.
 
-    >>> metrics_line({"accuracy": {"value": 0.5, "examples": 10}})
-    'accuracy 50.00 (10 examples)'
+    >>> from depthprune.evaluation.measurement import Measurement
+    >>> metrics_line({"accuracy": Measurement(0.5, 10), "perplexity": Measurement(5.3, 9, "", "lower", 0.25)})
+    'accuracy 50.00 (10 examples), perplexity 5.30 (9 examples, standard error 0.25)'
     """
-    return ", ".join(f"{name} {100 * m['value']:.2f} ({m['examples']} examples)" for name, m in metrics.items())
+    said = []
+    for name, each in metrics.items():
+        error = each.standard_error
+        sure = f", standard error {each.scale * error:.2g}" if error is not None else ""
+        said.append(f"{name} {each.shown()} ({each.examples} examples{sure})")
+    return ", ".join(said)

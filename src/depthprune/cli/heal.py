@@ -138,6 +138,7 @@ def _recipe(steps: str | None, given: Mapping[str, Any]) -> HealSpec:
 def _say(done: "HealedCheckpoint") -> None:
     """Print how close the model came to the full one, what it scores, and where it is."""
     from depthprune.cli.display import console
+    from depthprune.tasks.metrics.base import HIGHER
 
     def line(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -150,8 +151,8 @@ def _say(done: "HealedCheckpoint") -> None:
         before, after = done.cosine
         line(f"mean cosine to the full model's embeddings on {held_out:,} other texts: {before:.4f} → {after:.4f}")
     for name, metrics in done.scores.items():
-        kept = done.kept(name)
-        share = f", {100 * kept:.1f} % of the full model's" if kept is not None and name != "full" else ""
         metric = metrics[done.primary]
-        line(f"{done.primary} {100 * metric['value']:.2f} ({name}, {metric['examples']:,} examples{share})")
+        kept = metric.compared(done.scores["full"][done.primary]) if name != "full" else None
+        share = f", {kept} {'of ' if metric.better == HIGHER else ''}the full model's" if kept is not None else ""
+        line(f"{done.primary} {metric.shown()} ({name}, {metric.examples:,} examples{share})")
     line(f"checkpoint: {done.path} (proved: plain from_pretrained takes exactly these tensors)")

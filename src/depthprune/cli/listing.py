@@ -22,6 +22,7 @@ def list_parts(
     from depthprune.strategies import registry as strategies
     from depthprune.strategies.searched import methods
     from depthprune.tasks import registry as tasks
+    from depthprune.tasks.metrics.base import registry as task_metrics
 
     if markdown:
         print(strategies_table())
@@ -34,6 +35,7 @@ def list_parts(
         "healing methods (run --heal METHOD, or METHOD(option=value)+METHOD)": healers,
         "recipes of several steps (run --heal)": recipes,
         "tasks (--task)": tasks,
+        "metrics of tasks (--metric)": task_metrics,
         "formats (depthprune export --format)": exporters,
     }
     for heading, registry in sections.items():

@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from depthprune.cli.progress import EVERY, messages
+from depthprune.evaluation.measurement import share_shown
 from depthprune.experiments.leases import owner_line, progress_line, running
-from depthprune.experiments.records import records
+from depthprune.experiments.records import measured, records
 from depthprune.experiments.store import Store, readable_record
 from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import at_a_time
@@ -115,7 +116,7 @@ class Live:
             job = self._expansion.jobs[digest]
             layers = format_layers(job.spec.drop.dropped) or "none"
             what = f"{job.spec.evaluation.task}, dropped {layers}, seed {job.spec.seed}"
-            said = line or (f"{record['outcome']['primary']} {100 * _score(record):.2f}" if record else "")
+            said = line or (f"{record['outcome']['primary']} {measured(record).shown()}" if record else "")
             messages.print(
                 f"{len(self._ended)}/{self._total} {digest} {state}: {what}: {said}{self._left()}",
                 highlight=False,
@@ -174,19 +175,18 @@ def _best_columns(table: Table, found: list[dict[str, Any]]) -> None:
         table.add_row(
             best.task,
             format_layers(best.record["spec"]["drop"]["dropped"]),
-            f"{100 * best.score:.2f}{_spread(best)}",
-            f"{100 * best.retention:.1f}%" if best.retention is not None else "n/a",
+            f"{best.measured.shown(best.spread)}{_seeds(best)}",
+            _kept(best),
             f"{best.record['outcome']['profile']['parameters'] / 1e6:.1f}M",
         )
 
 
-def _spread(best: Best) -> str:
-    return f" ± {100 * best.spread:.2f} ({best.seeds} seeds)" if best.spread is not None else ""
+def _seeds(best: Best) -> str:
+    return f" ({best.seeds} seeds)" if best.spread is not None else ""
 
 
-def _score(record: dict[str, Any]) -> float:
-    outcome = record["outcome"]
-    return outcome["metrics"][outcome["primary"]]["value"]
+def _kept(best: Best) -> str:
+    return "n/a" if best.retention is None else share_shown([best.retention], best.measured.better).replace(" ", "")
 
 
 def status_lines(store: Store) -> Iterator[Any]:

@@ -61,15 +61,15 @@ def quickstart(
         spent = time.monotonic() - started
         left = spent / (i + 1) * (len(names) - i - 1)
         console.print(
-            f"{i + 1}/{len(names)} {title}: {100 * result.score:.2f}, about {left:.0f} s left",
+            f"{i + 1}/{len(names)} {title}: {result.measured.shown()}, about {left:.0f} s left",
             highlight=False,
         )
 
-    best = max(rows[1:], key=lambda row: row["result"].score)
+    best = max(rows[1:], key=lambda row: row["result"].measured.merit)
     primary = rows[0]["result"].outcome["primary"]
     console.print(results_table(f"{TASK}: {COUNT} of 6 layers dropped, then fine-tuned", rows, primary))
     console.print(score_picture(rows), highlight=False)
-    examples = rows[0]["result"].outcome["metrics"][primary]["examples"]
+    examples = rows[0]["result"].measured.examples
     console.print(f"{primary} on {examples} rows, one seed: differences under about 3 points are noise.")
     checkpoint = _keep(best["result"].model, output / f"best-{best['name']}")
     console.print(f"best: {best['name']}, saved in {checkpoint}; load it with plain from_pretrained", soft_wrap=True)

@@ -80,6 +80,7 @@ def run(
 def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> None:
     """Print both runs beside each other, and where they are recorded; move the checkpoint if asked for."""
     from depthprune.cli.display import console, lost_line, metrics_line, results_table, speed_line
+    from depthprune.evaluation.measurement import measurements_of
     from depthprune.experiments.resampling import lost_interval
 
     for note in dict.fromkeys([*result.full.outcome["notes"], *result.pruned.outcome["notes"]]):
@@ -91,7 +92,7 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     console.print(results_table(title, rows, result.full.outcome["primary"]))
     for row in rows:
         state = "stored before" if row["result"].stored else "done now"
-        console.print(f"{row['name']}: {metrics_line(row['result'].outcome['metrics'])}", highlight=False)
+        console.print(f"{row['name']}: {metrics_line(measurements_of(row['result'].outcome))}", highlight=False)
         console.print(
             f"  record: {store / row['result'].digest / 'record.json'} ({state})",
             highlight=False,
@@ -100,9 +101,8 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     if dropped:
         primary = result.full.outcome["primary"]
         full, pruned = (store / run.digest for run in (result.full, result.pruned))
-        examples = result.pruned.outcome["metrics"][primary]["examples"]
         interval = lost_interval(full, pruned, primary)
-        line = lost_line(result.full.score - result.pruned.score, interval, examples)
+        line = lost_line(result.pruned.measured, result.full.measured, primary, interval)
         console.print(line, highlight=False, soft_wrap=True)
     if "speedup" in (profile := result.pruned.outcome["profile"]):
         console.print(speed_line(profile["speedup"]), highlight=False)

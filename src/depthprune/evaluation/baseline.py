@@ -3,18 +3,18 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from depthprune.evaluation.classification import score
-from depthprune.tasks.base import TRAIN, TaskData
+from depthprune.evaluation.base import in_unit_of, score
+from depthprune.tasks.base import CLASSIFICATION, TRAIN, TaskData
 
 SHOWN = 4  # classes in a note
 
 
 def majority_baseline(data: TaskData) -> dict[str, float]:
-    """Return every metric of always saying the largest class of the training rows; none for a regression.
+    """Return every metric of always saying the largest class of the training rows; none where there are no classes.
 
     Where nothing is trained, the largest class of the rows that are scored.
     """
-    if data.task.regression:
+    if data.task.kind != CLASSIFICATION:
         return {}
     found = {}
     for prefix, split in data.task.eval_splits.items():
@@ -31,8 +31,8 @@ def largest_class(data: TaskData, split: str) -> int:
 
 
 def balance_note(data: TaskData, baseline: Mapping[str, float]) -> list[str]:
-    """Say how the classes of the scored rows are shared out, and what the largest one scores; [] for a regression."""
-    if data.task.regression:
+    """Say how the classes of the scored rows are shared out, and what the largest one scores; [] without classes."""
+    if data.task.kind != CLASSIFICATION:
         return []
     split = next(iter(data.task.eval_splits.values()))
     counts = Counter(map(int, data.splits[split][data.task.label_column]))
@@ -40,5 +40,5 @@ def balance_note(data: TaskData, baseline: Mapping[str, float]) -> list[str]:
     shares = [f"{100 * count / number:.0f} % '{data.task.labels[label]}'" for label, count in counts.most_common(SHOWN)]
     listed = ", ".join(shares) + (", …" if len(counts) > SHOWN else "")
     said = data.task.labels[largest_class(data, split)]
-    scored = f"{data.task.primary} {100 * baseline[data.task.primary]:.2f}"
+    scored = f"{data.task.primary} {in_unit_of(data.task.metrics[0], baseline[data.task.primary]).shown()}"
     return [f"classes of the {number} scored rows: {listed}; always '{said}' scores {scored}"]

@@ -14,16 +14,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from depthprune.errors import UserError
-from depthprune.evaluation.classification import METRICS, collate, refuse_nan
+from depthprune.evaluation.base import OnStep, in_unit_of
+from depthprune.evaluation.batching import collate, refuse_nan
+from depthprune.evaluation.measurement import Measurement
 from depthprune.tasks import TaskData
 from depthprune.tasks.base import Task
+from depthprune.tasks.metrics.base import registry as metrics
 from depthprune.tasks.pooling import MEAN, pooled_BD
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-OnStep = Callable[[int, int], None]
 
 
 def last_states(model: "PreTrainedModel", inputs: dict[str, Any]) -> Tensor:
@@ -103,7 +104,7 @@ def check_similarity_task(task: Task) -> None:
         )
 
 
-def similarity(embed_texts: Callable[[Sequence[str]], Tensor], data: TaskData) -> dict[str, dict[str, float | int]]:
+def similarity(embed_texts: Callable[[Sequence[str]], Tensor], data: TaskData) -> dict[str, Measurement]:
     """Score the cosine of the embeddings of pairs against the amounts in the data, without training (zero-shot).
 
     That is how sentence encoders are compared on STS-B (Reimers and Gurevych, 2019,
@@ -114,18 +115,18 @@ def similarity(embed_texts: Callable[[Sequence[str]], Tensor], data: TaskData) -
         data: a regression on pairs; its evaluation splits are scored.
 
     Returns:
-        Metric name → `{"value": fraction, "examples": how many}`; `spearman` and `pearson`, after a split's prefix.
+        Metric name → what was measured; `spearman` and `pearson`, after a split's prefix.
 
     Raises:
         UserError: the task is not about pairs with an amount.
     """
     check_similarity_task(data.task)
-    metrics: dict[str, dict[str, float | int]] = {}
+    found: dict[str, Measurement] = {}
     for prefix, split in data.task.eval_splits.items():
         rows = data.splits[split]
         one_ND, other_ND = (embed_texts(rows[column][:]) for column in data.task.text_columns)
         cosines = functional.cosine_similarity(one_ND, other_ND, dim=-1).tolist()
         expected = [float(label) for label in rows[data.task.label_column]]
         for name in ("spearman", "pearson"):
-            metrics[prefix + name] = {"value": float(METRICS[name](expected, cosines)), "examples": len(rows)}
-    return metrics
+            found[prefix + name] = in_unit_of(name, metrics.get(name).function(expected, cosines), len(rows))
+    return found

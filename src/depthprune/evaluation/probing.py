@@ -10,7 +10,7 @@ import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from depthprune.evaluation.classification import score
+from depthprune.evaluation.base import score
 from depthprune.optional import require
 from depthprune.tasks.base import Task
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, TEACHES_FILE
 from depthprune.experiments.leases import Watch, lease_files, running
 from depthprune.experiments.predictions import FILE as PREDICTIONS_FILE
-from depthprune.experiments.records import score_of
+from depthprune.experiments.records import measured
 from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
@@ -56,13 +56,13 @@ def removable(store: Store, *, everything: bool = False, caches: tuple[Path, ...
 
 
 def best_checkpoints(store: Store) -> set[str]:
-    """Return the pruned runs with a checkpoint in the store that score highest, one for each model and task."""
-    best: dict[tuple[str, str], tuple[float, str]] = {}
+    """Return the pruned runs with a checkpoint in the store that score best, one for each model, task and metric."""
+    best: dict[tuple[str, str, str], tuple[float, str]] = {}
     for folder in sorted(store.root.iterdir()) if store.root.is_dir() else ():
         record = readable_record(folder / "record.json") if (folder / "model").is_dir() else None
         if record is not None and record["spec"]["drop"]["dropped"]:
-            key = (record["spec"]["model"], record["spec"]["evaluation"]["task"])
-            best[key] = max(best.get(key, (float("-inf"), "")), (score_of(record), folder.name))
+            key = (record["spec"]["model"], record["spec"]["evaluation"]["task"], record["outcome"]["primary"])
+            best[key] = max(best.get(key, (float("-inf"), "")), (measured(record).merit, folder.name))
     return {name for _, name in best.values()}
 
 

@@ -9,7 +9,6 @@ from depthprune import processes
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
 from depthprune.experiments.kept_checkpoints import hand_over
-from depthprune.experiments.records import retention
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
 from depthprune.experiments.store import DEFAULT_STORE, Store
@@ -38,8 +37,8 @@ class Comparison:
 
     @property
     def retention(self) -> float | None:
-        """Pruned score over full score; None where the full score is not above 0."""
-        return retention(self.pruned.score, self.full.score)
+        """The share of the full model's quality that the pruned one keeps; see `Measurement.retained`."""
+        return self.pruned.measured.retained(self.full.measured)
 
 
 @checked("run")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from depthprune.arguments import checked
 from depthprune.errors import LoadError
+from depthprune.evaluation.base import evaluation_of, measure
+from depthprune.evaluation.measurement import Measurement
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
 from depthprune.specs import EvalSpec
@@ -20,19 +22,19 @@ class Evaluation:
     """What a checkpoint scores.
 
     Args:
-        metrics: name → `{"value": fraction, "examples": how many}`.
+        metrics: name → measurement: value, examples, unit, which way is better.
         primary: name of the primary metric.
         notes: what to know about how the data was read, a sentence each.
     """
 
-    metrics: dict[str, dict[str, float | int]]
+    metrics: dict[str, Measurement]
     primary: str
     notes: tuple[str, ...]
 
     @property
     def score(self) -> float:
-        """The primary metric, a fraction."""
-        return float(self.metrics[self.primary]["value"])
+        """The value of the primary metric, a fraction where its unit is one."""
+        return self.metrics[self.primary].value
 
 
 @checked("evaluate")
@@ -66,9 +68,7 @@ def evaluate(
     """
     from depthprune.devices import resolve_device
     from depthprune.evaluation.baseline import balance_note, majority_baseline
-    from depthprune.evaluation.classification import evaluate as score
-    from depthprune.loading import check_positions, load_classifier, load_tokenizer
-    from depthprune.tasks.encoding import encode
+    from depthprune.loading import check_positions, load_tokenizer
     from depthprune.tasks.heads import fit_to_head, head_labels
 
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
@@ -77,19 +77,20 @@ def evaluate(
         options = replace(options, kind="regression")  # so the head says, where whole numbers would look like classes
     data = fit_to_head(load_task(task, options), source.config, source.name, needed=True)
     on_progress("loading the model", 0, 1)
-    classifier, fresh = load_classifier(source, data.task.num_outputs, device=resolve_device(device))
+    kind = evaluation_of(data.task)
+    loaded, fresh = kind.load(source, data.task, device=resolve_device(device))
     if fresh:
         raise LoadError(
             f"'{model}' has no trained head for '{task}' ('{fresh[0]}' is missing or has another shape); "
             "fine-tune it first: depthprune finetune"
         )
     tokenizer = load_tokenizer(source)
-    encoded = encode(data, tokenizer, max_length)
-    check_positions(classifier, max(max(rows["length"]) for rows in encoded.values()), source.name)
+    encoded = kind.encode(data, tokenizer, max_length)
+    check_positions(loaded, max(max(rows["length"]) for rows in encoded.values()), source.name)
 
     def step(done: int, total: int) -> None:
         on_progress("score", done, total)
 
-    metrics = score(classifier, tokenizer, data.task, encoded, batch_size=batch_size, on_step=step)
+    metrics = measure(loaded, tokenizer, data.task, encoded, batch_size=batch_size, on_step=step)
     notes = (*data.notes, *balance_note(data, majority_baseline(data)))
     return Evaluation(metrics, data.task.primary, notes)

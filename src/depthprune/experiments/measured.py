@@ -220,7 +220,7 @@ def sizes(model: Any) -> dict[str, int]:
 
 def profile_batches(task: Any, encoded: Any, tokenizer: Any, device: str) -> list[dict[str, Any]]:
     """Return the batches that models are timed on: the first rows that the task is scored on."""
-    from depthprune.evaluation.classification import collate
+    from depthprune.evaluation.batching import collate
 
     rows = encoded[next(iter(task.eval_splits.values()))]
     size = min(PROFILE_EXAMPLES, len(rows))

@@ -6,27 +6,29 @@ from dataclasses import replace
 from typing import Any
 
 from depthprune.errors import UserError
+from depthprune.evaluation.base import evaluation_of
 from depthprune.experiments.specification import needs_teacher
 from depthprune.healing.base import Teacher
-from depthprune.loading import load_classifier, load_tokenizer
+from depthprune.loading import load_tokenizer
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, RunSpec
-from depthprune.tasks import TaskData
+from depthprune.tasks import Task, TaskData
 from depthprune.tasks.heads import fit_to_head
+from depthprune.tasks.metrics.base import HIGHER
 
 FullRun = Callable[[RunSpec, bool], Any]  # (its spec, whether its checkpoint is kept) to its result
 KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
-_loaded: dict[tuple[str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
+_loaded: dict[tuple[str, str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
 
 
-def load_model(source: ModelSource, identity: str, num_outputs: int, seed: int, device: str) -> tuple[Any, list[str]]:
-    """Load the model with a head that depends on the seed alone; the last one loaded is kept for the next run."""
+def load_model(source: ModelSource, identity: str, task: Task, seed: int, device: str) -> tuple[Any, list[str]]:
+    """Load the model with a task's head, which depends on the seed alone; the last one is kept for the next run."""
     from depthprune.profiling.footprint import weight_bytes
 
-    key = (identity, num_outputs, seed)
+    key = (identity, task.kind, task.num_outputs, seed)
     if key not in _loaded:
         _loaded.clear()
-        model, fresh = load_classifier(source, num_outputs)
+        model, fresh = evaluation_of(task).load(source, task)
         if weight_bytes(model) > KEPT_BYTES:
             return model.to(device), fresh
         _loaded[key] = (model, fresh)
@@ -39,12 +41,12 @@ class FullModel:
 
     Args:
         source: the checkpoint, fine-tuned on the task.
-        num_outputs: of its head.
+        task: which head it has.
         device: where the student is.
     """
 
-    def __init__(self, source: ModelSource, num_outputs: int, device: str):
-        self._source, self._num_outputs, self._device = source, num_outputs, device
+    def __init__(self, source: ModelSource, task: Task, device: str):
+        self._source, self._task, self._device = source, task, device
         self._model: Any = None
 
     @property
@@ -66,11 +68,11 @@ class FullModel:
             UserError: its head is not trained.
         """
         if self._model is None:
-            model, fresh = load_classifier(self._source, self._num_outputs)
+            model, fresh = evaluation_of(self._task).load(self._source, self._task)
             if fresh:
                 raise UserError(
-                    f"the teacher '{self._source.name}' has no trained '{fresh[0]}' for {self._num_outputs} outputs; "
-                    "give one that is fine-tuned on the task"
+                    f"the teacher '{self._source.name}' has no trained '{fresh[0]}' for "
+                    f"{self._task.num_outputs} outputs; give one that is fine-tuned on the task"
                 )
             self._model = model.to(self._device).eval().requires_grad_(False)
         return self._model
@@ -93,12 +95,12 @@ def teacher_of(
         taught = run_full(replace(spec, drop=DropSpec(), heal=spec.heal.for_full()), not spec.heal.fine_tuned)
         if spec.heal.fine_tuned:
             _check_taught(taught, source, data)
-            return FullModel(source, data.task.num_outputs, device)
+            return FullModel(source, data.task, device)
         assert taught.model is not None, "a run that is saved has a checkpoint"
         given = locate(taught.model, trust_remote_code=source.trust_remote_code)
     else:
         check_given(given, source, data)
-    return FullModel(given, data.task.num_outputs, device)
+    return FullModel(given, data.task, device)
 
 
 def check_given(given: ModelSource, source: ModelSource, data: TaskData) -> None:
@@ -125,11 +127,14 @@ def _check_taught(full: Any, source: ModelSource, data: TaskData) -> None:
     Raises:
         UserError: it does not.
     """
-    primary = full.outcome["primary"]
-    least = full.outcome.get("baseline", {}).get(primary, 0.0)
-    if full.score <= least:
+    primary, measured = full.outcome["primary"], full.measured
+    baseline = full.outcome.get("baseline", {}).get(primary, 0.0 if measured.better == HIGHER else None)
+    if baseline is None:
+        return  # nothing is known that knows nothing
+    least = replace(measured, value=baseline)
+    if measured.merit <= least.merit:
         raise UserError(
-            f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {100 * full.score:.2f}, "
-            f"and knowing nothing {100 * least:.2f}: it has not learned this task and cannot teach it; fine-tune it "
+            f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {measured.shown()}, "
+            f"and knowing nothing {least.shown()}: it has not learned this task and cannot teach it; fine-tune it "
             "first (depthprune finetune), or give --teacher"
         )

@@ -1,7 +1,8 @@
 """What a run answered, row by row, beside its record: from it two runs are compared on the same rows. No torch.
 
 `predictions.json` has, for each evaluation split, by the prefix of its metrics' names, the expected and the predicted
-labels in the order of the data: `{"": {"expected": [1, 0, …], "predicted": [1, 1, …]}}`. Numbers of a regression are
+answers in the order of the data, as metrics take them: `{"": {"expected": [1, 0, …], "predicted": [1, 1, …]}}`. For a
+language model these are, for each block of text, the number of tokens and their loss. Numbers that are not whole are
 kept to six digits. Older runs have none.
 """
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.store import Store, readable_record
 from depthprune.specs import heal_of
 
@@ -19,10 +20,9 @@ def records(store: Store) -> Iterator[tuple[str, dict[str, Any] | None]]:
             yield folder.name, readable_record(file)
 
 
-def score_of(record: dict[str, Any]) -> float:
-    """Return a record's primary metric, a fraction."""
-    outcome = record["outcome"]
-    return float(outcome["metrics"][outcome["primary"]]["value"])
+def measured(record: dict[str, Any]) -> Measurement:
+    """Return a record's primary metric."""
+    return primary_of(record["outcome"])
 
 
 def speedup_of(profile: dict[str, Any]) -> float | None:
@@ -52,14 +52,3 @@ def without_empty(values: dict[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=256)  # thousands of records share a few recipes
 def _full_recipe(heal: str) -> str:
     return repr(heal_of(json.loads(heal)).for_full())
-
-
-def retention(score: float, full_score: float) -> float | None:
-    """Return the share of the full model's score that is kept.
-
-    None where the full score is not above 0, and a share would say nothing; 0 where a correlation turned negative.
-
-    >>> retention(0.4, 0.8), retention(0.8, 0.0), retention(-0.9, 0.8)
-    (0.5, None, 0.0)
-    """
-    return max(score, 0.0) / full_score if full_score > 0 else None

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from depthprune.experiments.predictions import read_predictions
+from depthprune.tasks.metrics.base import HIGHER
+from depthprune.tasks.metrics.base import registry as metrics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,14 +29,16 @@ def lost_interval(full: Path, pruned: Path, primary: str) -> tuple[float, float]
         primary: name of the primary metric.
 
     Returns:
-        Lowest and highest, as fractions; None where the predictions are not recorded, or not for the same rows.
+        Lowest and highest, in the unit of the metric; None where the predictions are not recorded, or not for the same
+        rows.
     """
     import numpy as np
 
     before, after = read_answers(full, primary), read_answers(pruned, primary)
     if before is None or after is None or full == pruned or not np.array_equal(before[0], after[0]):
         return None
-    low, high = np.quantile(resampled(primary, before[0], [(1, before[1]), (-1, after[1])]), INTERVAL)
+    sign = 1 if metrics.get(metric_name(primary)).better == HIGHER else -1
+    low, high = np.quantile(resampled(primary, before[0], [(sign, before[1]), (-sign, after[1])]), INTERVAL)
     return float(low), float(high)
 
 
@@ -81,7 +85,7 @@ def score_of_rows(primary: str, expected_N: "np.ndarray", predicted_N: "np.ndarr
 def metric_name(primary: str) -> str:
     """Return a metric's name without the prefix of its split, or nothing where it is none of ours.
 
-    >>> metric_name("matched_accuracy"), metric_name("balanced_accuracy"), metric_name("perplexity")
+    >>> metric_name("matched_accuracy"), metric_name("balanced_accuracy"), metric_name("error_rate")
     ('accuracy', 'balanced_accuracy', '')
     """
     longest = sorted(METRICS, key=len, reverse=True)  # balanced_accuracy is not the accuracy of a split 'balanced'
@@ -145,6 +149,13 @@ def _ranks(values_N: "np.ndarray") -> "np.ndarray":
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse_N]
 
 
+def _perplexity(tokens_N: "np.ndarray", losses_N: "np.ndarray", weights_BN: "np.ndarray") -> "np.ndarray":
+    """See `tasks.metrics.perplexity` for what the answers are: the tokens of each block, and their loss."""
+    import numpy as np
+
+    return np.exp(weights_BN @ losses_N / (weights_BN @ tokens_N))
+
+
 def _ratio(above: "np.ndarray", below: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
@@ -160,4 +171,5 @@ METRICS: dict[str, Metric] = {
     "f1_macro": _f1_macro,
     "pearson": _pearson,
     "spearman": _spearman,
+    "perplexity": _perplexity,
 }

@@ -9,6 +9,8 @@ from typing import Any
 
 from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
+from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
+from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.environment import checkpoint_provenance, environment
 from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.measured import Measuring, device_name
@@ -52,9 +54,14 @@ class Result:
         return self.record["outcome"]
 
     @property
+    def measured(self) -> Measurement:
+        """The primary metric."""
+        return primary_of(self.outcome)
+
+    @property
     def score(self) -> float:
-        """The primary metric, a fraction."""
-        return self.outcome["metrics"][self.outcome["primary"]]["value"]
+        """The value of the primary metric, a fraction where its unit is one."""
+        return self.measured.value
 
 
 def run(
@@ -170,15 +177,13 @@ def _stages(
     from transformers import set_seed
 
     from depthprune.evaluation.baseline import balance_note, majority_baseline
-    from depthprune.evaluation.classification import evaluate, predict, score
-    from depthprune.tasks.encoding import encode
 
     on_progress("tokenising", 0, 1)
     tokenizer = load_tokenizer(source)
-    encoded = encode(data, tokenizer, spec.evaluation.max_length)
+    encoded = evaluation_of(data.task).encode(data, tokenizer, spec.evaluation.max_length)
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
-    model, fresh = load_model(source, spec.model, data.task.num_outputs, spec.seed, measuring.device)
+    model, fresh = load_model(source, spec.model, data.task, spec.seed, measuring.device)
     check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
@@ -187,13 +192,9 @@ def _stages(
     precision = processes.agree(precision)
     assert precision is not None
 
-    def measure(model: Any, rows: Any) -> float:
-        predicted, expected = predict(model, tokenizer, data.task, rows)
-        return score(data.task, expected, predicted)[data.task.metrics[0]]
-
     healed = heal(
         model,
-        TrainingData(encoded["train"], tokenizer, on_progress, measure),
+        TrainingData(encoded["train"], tokenizer, on_progress, merit_on_rows(tokenizer, data.task)),
         resolve(spec.heal, precision=precision.precision),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
@@ -204,7 +205,7 @@ def _stages(
     if not processes.is_first():
         return model, {}, {}
     predictions: dict[str, dict[str, list]] = {}
-    metrics = evaluate(
+    metrics = measure(
         *(model, tokenizer, data.task, encoded),
         on_step=lambda done, total: on_progress("scoring", done, total),
         on_rows=lambda prefix, expected, predicted: predictions.update(
@@ -217,7 +218,7 @@ def _stages(
     outcome = {
         "status": "done",
         "plan": _plan(plan),
-        "metrics": metrics,
+        "metrics": {name: each.to_dict() for name, each in metrics.items()},
         "primary": data.task.primary,
         "baseline": baseline,
         "profile": profile,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
+from depthprune.evaluation.measurement import primary_of
 from depthprune.experiments.leases import BusyError, Watch, lease_files, leased, owner_line, running, unwritable
 from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
@@ -145,7 +146,7 @@ def _read_record(file: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         outcome, spec = record["outcome"], record["spec"]
-        float(outcome["metrics"][outcome["primary"]]["value"])
+        primary_of(outcome)
         _ = spec["model"], spec["evaluation"]["task"], spec["seed"], spec["heal"], list(spec["drop"]["dropped"])
         _ = outcome["plan"]["depth"], outcome["profile"]["parameters"], outcome["seconds"]
     except KeyError as error:

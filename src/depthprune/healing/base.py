@@ -32,7 +32,8 @@ class TrainingData:
         rows: `input_ids`, `attention_mask`, …, `length`, and `labels` where there are any (`tasks.encoding.encode`).
         tokenizer: pads them.
         on_progress: called with the name of what else than a training takes time, and how far it is.
-        measure: returns what a model scores on rows such as these, higher being better; needed to choose among epochs.
+        measure: returns what a model scores on rows such as these, more being better (a perplexity with its sign
+            turned); needed to choose among epochs.
     """
 
     rows: "Dataset"

@@ -1,9 +1,11 @@
 """Runs that belong into one table or one drawing: a model, a task or the average over tasks, and a recipe. No torch."""
 
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from depthprune.evaluation.measurement import Measurement, mean_of
+from depthprune.reporting.pairs import like_paper
 from depthprune.reporting.results import Results, Run
 from depthprune.reporting.values import median_of
 
@@ -25,14 +27,17 @@ class Group:
     runs: tuple[Run, ...]
 
     @property
-    def full(self) -> list[float]:
+    def full(self) -> list[Measurement]:
         """Scores of the full model, one a seed; what drops in another way is compared with the plain recipe's."""
-        own = [run.score for run in self.runs if not run.dropped]
-        return own or list({run.seed: run.full_score for run in self.runs if run.full_score is not None}.values())
+        own = [run.measured for run in self.runs if not run.dropped]
+        return own or list({run.seed: run.full for run in self.runs if run.full is not None}.values())
 
 
 def groups(results: Results) -> Iterator[Group]:
-    """Yield the groups that have pruned runs: for each model its tasks, then their average, recipe by recipe."""
+    """Yield the groups that have pruned runs: for each model its tasks, then their average, recipe by recipe.
+
+    The average is over the tasks whose metric is a fraction, higher the better: others are of no common scale.
+    """
     for model in results.values("model"):
         own = [run for run in results.runs if run.model == model]
         tasks = sorted({run.task for run in own})
@@ -42,9 +47,11 @@ def groups(results: Results) -> Iterator[Group]:
             apart = differences(recipes)
             for n, recipe in enumerate(recipes):
                 some = [run for run in here or own if run.recipe == recipe]
-                some = some if here else average(some, tasks)
+                alike = [run for run in some if like_paper(run)]
+                over = sorted({run.task for run in alike})
+                some = some if here else average(alike, over)
                 if any(run.dropped for run in some):
-                    on = f"on {task}" if here else f"on average over {', '.join(tasks)}"
+                    on = f"on {task}" if here else f"on average over {', '.join(over)}"
                     end = f"-{n + 1}" if n else ""
                     title = f"{some[0].model_name} {on}" + (f" ({apart[recipe]})" if apart[recipe] else "")
                     yield Group(f"{task}-{model[-6:]}{end}", title, tuple(some))
@@ -74,11 +81,11 @@ def over_seeds(runs: Sequence[Run]) -> list[Run]:
 
 
 def _mean_run(some: Sequence[Run]) -> Run:
-    full = [run.full_score for run in some if run.full_score is not None]
+    full = [run.full for run in some if run.full is not None]
     return replace(
         some[0],
-        score=statistics.fmean(run.score for run in some),
-        full_score=statistics.fmean(full) if len(full) == len(some) else None,
+        measured=mean_of([run.measured for run in some]),
+        full=mean_of(full) if len(full) == len(some) else None,
         latency_ms=median_of(run.latency_ms for run in some),
         full_latency_ms=median_of(run.full_latency_ms for run in some),
     )
@@ -97,7 +104,9 @@ def average(runs: Sequence[Run], tasks: Sequence[str]) -> list[Run]:
     for (name, _, _), by_task in cells.items():
         some = list(by_task.values())
         if len(tasks) > 1 and len(some) == len(tasks):
-            about = {"digest": "", "task": AVERAGE, "primary": "mean of the primary metrics"}
-            about |= {"strategies": (name,) if name else (), "examples": sum(run.examples for run in some)}
-            found.append(replace(_mean_run(some), **about))
+            about: dict[str, Any] = {"digest": "", "task": AVERAGE, "primary": "mean of the primary metrics"}
+            about |= {"strategies": (name,) if name else ()}
+            mean = _mean_run(some)
+            examples = sum(run.measured.examples for run in some)
+            found.append(replace(mean, measured=replace(mean.measured, examples=examples), **about))
     return found

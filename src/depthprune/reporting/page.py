@@ -14,6 +14,7 @@ from depthprune.reporting.drawings import charts
 from depthprune.reporting.results import Results
 from depthprune.reporting.tables.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
+from depthprune.tasks.metrics.base import LOWER
 
 SHORT = 6  # answers that are said in words
 FEW = 10  # runs; with no more, a drawing of a single count is better than none
@@ -148,6 +149,8 @@ def _pareto(results: Results) -> list[Picture]:
             f"Share of the full model's score against {kind}, means over seeds. What no other beats in both is joined "
             "up and labelled with the layers that went."
         )
+        if any(run.measured.better == LOWER for run in known):
+            caption += " Where lower is better the share is the full model's score over the pruned one's."
         pictures.append(Picture(charts.pareto_chart(known, kind), f"Retention against {kind}. Best: {front}", caption))
     return pictures
 

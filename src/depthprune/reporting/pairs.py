@@ -2,11 +2,12 @@
 
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from depthprune.reporting.paper.numbers import named_in_paper
 from depthprune.reporting.results import Results, Run
+from depthprune.tasks.metrics.base import FRACTION, HIGHER
 
 DISTILLED = ("distil", "minilm", "tinybert", "mobilebert")  # parts of names; the first covers "distilled"
 FAMILIES = {"roberta": r"(^|[^a-z])roberta-", "xlnet": r"(^|[^a-z])xlnet-", "bert": r"(^|[^a-z])bert-(base|large)"}
@@ -22,10 +23,20 @@ def plain(run: Run) -> bool:
     return drops_first(run) and not run.heal.freeze_layers and not run.heal.freeze_embeddings
 
 
+def like_paper(run: Run) -> bool:
+    """Tell whether a run's metric is of the paper's kind: a fraction, the higher the better."""
+    return (run.measured.unit, run.measured.better) == (FRACTION, HIGHER)
+
+
 def loss(run: Run) -> float:
-    """Return what a run lost against the full model, which must be known; a fraction."""
-    assert run.full_score is not None
-    return run.full_score - run.score
+    """Return how much worse a run is than the full model, which must be known, in the unit of the metric."""
+    assert run.full is not None
+    return run.measured.lost(run.full)
+
+
+def in_points(runs: Iterable[Run]) -> list[Run]:
+    """Leave the runs whose full model is known and whose losses are points: those of a metric that is a fraction."""
+    return [run for run in runs if run.full is not None and run.full.unit == FRACTION]
 
 
 def largest_within(runs: Sequence[Run], most: float) -> int:

@@ -14,17 +14,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.records import group_of, records, score_of, speedup_of
+from depthprune.experiments.records import group_of, measured, records, speedup_of
 from depthprune.experiments.store import Store
 from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import read_analyses
 from depthprune.reporting.settings import evaluation_words, healing_words
-from depthprune.reporting.values import Results, Run, mean_and_spread, percent
+from depthprune.reporting.values import Results, Run, mean_and_spread
 from depthprune.specs import heal_of
 
-__all__ = ["Results", "Run", "mean_and_spread", "percent", "read_results"]
+__all__ = ["Results", "Run", "mean_and_spread", "read_results"]
 
 CHOSEN = "chosen"  # layers that no known strategy would have chosen
 
@@ -52,7 +52,7 @@ def read_results(root: Path) -> Results:
     for _, record in found:
         model = record["spec"]["model"]
         called[model][str(record.get("environment", {}).get("model", model[:19]))] = None
-    full = {group_of(record): score_of(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
+    full = {group_of(record): measured(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
     runs = []
     for name, record in found:
         spec = record["spec"]
@@ -60,7 +60,7 @@ def read_results(root: Path) -> Results:
             "model_name": next(iter(called[spec["model"]])),
             "baseline": name in baselines,
             "setting": evaluation_words(spec, several_data=len(data[spec["evaluation"]["task"]]) > 1),
-            "full_score": full.get(group_of(record)),
+            "full": full.get(group_of(record)),
             "folder": store.root / name,
         }
         runs.append(_run(name, record, labels[name], about))
@@ -90,7 +90,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
     if not dropped:
-        about["full_score"] = score_of(record)
+        about["full"] = measured(record)
     return Run(
         digest=digest,
         model=spec["model"],
@@ -102,7 +102,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
         order=tuple(spec["drop"].get("order", ())),
         seed=spec["seed"],
         recipe=", ".join(filter(None, (healing_words(heal), about["setting"]))),
-        score=score_of(record),
+        measured=measured(record),
         parameters=profile["parameters"],
         full_parameters=profile.get("full_parameters", profile["parameters"]),
         weight_bytes=profile["weight_bytes"],
@@ -111,7 +111,6 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
         train_seconds=outcome["heal"]["seconds"],
         heal=heal,
         model_type=environment.get("model_type"),
-        examples=int(outcome["metrics"][outcome["primary"]].get("examples", 0)),
         group=group_of(record),
         data=spec["evaluation"].get("data", ""),
         max_length=spec["evaluation"].get("max_length", 128),

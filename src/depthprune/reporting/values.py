@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.records import retention
+from depthprune.evaluation.measurement import Measurement
 from depthprune.reporting.analyses import Analysis
 from depthprune.specs import HealSpec
+from depthprune.tasks.metrics.base import FRACTION
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,13 @@ class Run:
         depth, dropped: the plan.
         seed: of the fine-tuning.
         recipe: all that is between the model and the score but layers, task and seed, as a text that like ones share.
-        score, full_score: fractions; the full model's is None where it has no record.
+        measured, full: the primary metric; the full model's is None where it has no record.
         parameters, full_parameters, weight_bytes: sizes.
         latency_ms, full_latency_ms: an example's, timed in turns; None where nobody timed it.
         train_seconds: of the fine-tuning.
         heal: the recipe's values.
         model_type: the architecture, as transformers calls it; None in older records.
         baseline: whether the model is only there to be compared with.
-        examples: on which the score was taken.
         order: of the layers, where they go one by one.
         group: what the full model's run has in common with it.
         setting: the part of `recipe` that is about data and scoring; empty where that is as usual.
@@ -54,8 +54,8 @@ class Run:
     dropped: tuple[int, ...]
     seed: int
     recipe: str
-    score: float
-    full_score: float | None
+    measured: Measurement
+    full: Measurement | None
     parameters: int
     full_parameters: int
     weight_bytes: int
@@ -65,7 +65,6 @@ class Run:
     heal: HealSpec = field(default_factory=HealSpec)
     model_type: str | None = None
     baseline: bool = False
-    examples: int = 0
     order: tuple[int, ...] = ()
     group: str = ""
     setting: str = ""
@@ -77,6 +76,16 @@ class Run:
     folder: Path | None = None
     seed_variance: float = 0.0
     seed_freedom: int = 0
+
+    @property
+    def score(self) -> float:
+        """The value of the primary metric."""
+        return self.measured.value
+
+    @property
+    def full_score(self) -> float | None:
+        """That of the full model; None where it has no record."""
+        return None if self.full is None else self.full.value
 
     @property
     def count(self) -> int:
@@ -100,8 +109,8 @@ class Run:
 
     @property
     def retention(self) -> float | None:
-        """Score over that of the full model; None where that is unknown or not above 0."""
-        return retention(self.score, self.full_score) if self.full_score is not None else None
+        """The share of the full model's quality that is kept; None where that is unknown, or there is no share."""
+        return self.measured.retained(self.full) if self.full is not None else None
 
     @property
     def speedup(self) -> float | None:
@@ -155,6 +164,11 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+def score_heading(runs: Iterable[Run]) -> str:
+    """Return what a column of scores is called: most are fractions, which are shown × 100."""
+    return "score × 100" if all(run.measured.unit == FRACTION for run in runs) else "score"
+
+
 def median_of(values: Iterable[float | None]) -> float | None:
     """Return the median of the values that are known, or None where none is.
 
@@ -172,12 +186,3 @@ def or_unknown(value: float | None, unit: str = "") -> str:
     ('1.23×', 'n/a')
     """
     return "n/a" if value is None else f"{value:.2f}{unit}"
-
-
-def percent(value: float, spread: float | None = None) -> str:
-    """Write a fraction times a hundred, with its spread.
-
-    >>> percent(0.8123), percent(0.8, 0.0123)
-    ('81.23', '80.00 ± 1.23')
-    """
-    return f"{100 * value:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")

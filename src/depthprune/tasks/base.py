@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
 from depthprune.specs.options import Switch, option
+from depthprune.tasks.metrics.base import CLASSIFICATION, REGRESSION, possible_metrics
 from depthprune.tasks.reading import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAIN = "train"
-CLASSIFICATION, REGRESSION = KINDS = ("classification", "regression")
+KINDS = (CLASSIFICATION, REGRESSION)  # of labels
 HOLD_OUT_SEED = 42
-CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1", "f1_macro", "matthews")
-NUMBER_METRICS = ("pearson", "spearman")
 COUNTED = "rows count from 0"  # in complaints
 
 
@@ -81,13 +80,14 @@ class Task:
     Args:
         name: what the command calls it.
         text_columns: one column, or two for sentence pairs.
-        label_column: the column with the answer.
+        label_column: the column with the answer; empty where the text is the answer.
         labels: names of the classes in the order of their numbers; empty for regression.
-        metrics: names in `evaluation.classification.METRICS`; the first is the primary metric.
+        metrics: names of registered metrics (`tasks.metrics`); the first is the primary metric.
         eval_splits: prefix of the metric's name → split. One without a prefix, save MNLI's two.
         outputs: the output of the head for each label, where a trained head has an order of its own (`heads`).
         head_labels: names of the outputs of a trained head, where they say something.
         chosen_metric: the first of `metrics`, where it was chosen and is not the task's own.
+        evaluation: the kind of evaluation, where it is neither a classification nor a regression.
     """
 
     name: str
@@ -99,11 +99,22 @@ class Task:
     outputs: tuple[int, ...] = ()
     head_labels: tuple[str, ...] = ()
     chosen_metric: str = ""
+    evaluation: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The kind of evaluation."""
+        return self.evaluation or (CLASSIFICATION if self.labels else REGRESSION)
 
     @property
     def regression(self) -> bool:
         """Whether the answer is a number."""
-        return not self.labels
+        return self.kind == REGRESSION
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the task reads."""
+        return (*self.text_columns, self.label_column) if self.label_column else self.text_columns
 
     @property
     def num_outputs(self) -> int:
@@ -154,7 +165,7 @@ class TaskData:
         """`sha256:…` over the rows of every split, in the columns the task reads: the same data, wherever it lies."""
         digest = hashlib.sha256()
         for split in sorted(self.splits):
-            for column in (*self.task.text_columns, self.task.label_column):
+            for column in self.task.columns:
                 values = self.splits[split][column][:]
                 text = json.dumps([split, column, values], ensure_ascii=False, default=str)
                 digest.update(text.encode())
@@ -207,11 +218,10 @@ def with_metric(task: Task, metric: str) -> Task:
     Raises:
         UserError: the task cannot have it.
     """
-    possible = NUMBER_METRICS if task.regression else CLASS_METRICS
-    if len(task.labels) > 2:
-        possible = tuple(name for name in possible if name != "f1")
+    possible = possible_metrics(task.kind, len(task.labels))
     if metric not in possible:
-        what = "a regression" if task.regression else f"a task with {len(task.labels)} classes"
+        what = {CLASSIFICATION: f"a task with {len(task.labels)} classes", REGRESSION: "a regression"}
+        what = what.get(task.kind, f"a task of the kind {task.kind}")
         raise UserError(f"'{metric}' is no metric of '{task.name}', {what}; it can have {', '.join(possible)}")
     if metric == task.metrics[0]:
         return task
@@ -225,11 +235,11 @@ def check_rows(task: Task, split: str, rows: "Dataset") -> None:
     Raises:
         LoadError: one of these.
     """
-    require_columns(rows, split, (*task.text_columns, task.label_column))
+    require_columns(rows, split, task.columns)
     if not len(rows):
         raise LoadError(f"the split '{split}' of '{task.name}' has no rows; give data with some")
     check_texts(rows, split, task.text_columns)
-    for i, label in enumerate(rows[task.label_column][:]):
+    for i, label in enumerate(rows[task.label_column][:] if task.label_column else ()):
         if not _is_label(task, label):
             known = f"0 to {len(task.labels) - 1}" if task.labels else "a finite number"
             raise LoadError(

@@ -15,6 +15,7 @@ import numpy as np
 
 from depthprune.errors import UserError
 from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, load_task, registry
+from depthprune.tasks.metrics.base import LANGUAGE_MODEL
 from depthprune.tasks.texts import STANDARD_INPUT, read_texts
 from depthprune.tasks.texts import CalibrationOptions as CalibrationOptions
 
@@ -101,13 +102,15 @@ def load_calibration(
         raise UserError(f"--length {options.length} is longer than the {longest} tokens that the model takes")
     if task_data is None:
         task_data = labelled_rows(options)
-    if task_data is not None:
+    running = task_data is not None and task_data.task.kind == LANGUAGE_MODEL
+    if task_data is not None and not running:
         return _task_rows(task_data, options, tokenizer)
-    rows = [row for row in read_texts(options) if all(text.strip() for text in row)]
+    read = read_texts(options) if task_data is None else _lines(task_data, options)
+    rows = [row for row in read if all(text.strip() for text in row)]
     if not rows:
         raise UserError(f"the calibration data '{options.data}' is empty; give some text")
     wanted = options.samples or DEFAULT_SAMPLES
-    if blocks:
+    if blocks or running:
         if len(rows[0]) > 1:
             raise UserError("running text comes from one column, and a pair is for encoders; give one --text-columns")
         return _blocks([text for (text,) in rows], options, tokenizer, wanted)
@@ -138,14 +141,24 @@ def labelled_rows(options: CalibrationOptions) -> TaskData | None:
 def training_sample(data: TaskData, length: int) -> CalibrationOptions:
     """Return the sample on which the layers of a run are chosen: training rows, since the others score the run."""
     split = TRAIN if TRAIN in data.splits else next(iter(data.task.eval_splits.values()))
-    samples = min(DEFAULT_SAMPLES, len(data.splits[split]))
+    samples = min(DEFAULT_SAMPLES, len(data.splits[split])) if data.task.kind != LANGUAGE_MODEL else None
     return CalibrationOptions(data.task.name, split=split, samples=samples, length=length)
 
 
-def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
-    split = options.split or training_sample(data, 0).split
+def _lines(data: TaskData, options: CalibrationOptions) -> list[tuple[str]]:
+    rows = data.splits[_split(data, options)]
+    return [(line,) for line in rows[data.task.text_columns[0]][:]]
+
+
+def _split(data: TaskData, options: CalibrationOptions) -> str:
+    split = options.split or (TRAIN if TRAIN in data.splits else next(iter(data.task.eval_splits.values())))
     if split not in data.splits:
         raise UserError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, sorted(data.splits)))}")
+    return split
+
+
+def _task_rows(data: TaskData, options: CalibrationOptions, tokenizer: "PreTrainedTokenizerBase") -> Calibration:
+    split = _split(data, options)
     rows = data.splits[split]
     most = len(rows) if split != TRAIN else min(DEFAULT_SAMPLES, len(rows))
     options = replace(options, split=split)

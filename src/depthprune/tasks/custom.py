@@ -30,7 +30,7 @@ def custom(options: TaskOptions) -> TaskData:
     assert options.dataset and options.label_column
     read = _read(options.dataset)
     columns = (*options.text_columns, options.label_column)
-    learned_on, scored_on = _chosen(read, options)
+    learned_on, scored_on = choose_splits(read, options)
     splits = {split: read[split] for split in dict.fromkeys((*learned_on, scored_on))}
     for split, rows in splits.items():  # before a hold-out shuffles: a row's number is that of the file
         require_columns(rows, split, columns)
@@ -83,7 +83,7 @@ def _read(dataset: str) -> Any:
     return read_file(path) if path.is_file() else read_dataset(str(path) if path.is_dir() else dataset)
 
 
-def _chosen(read: Any, options: TaskOptions) -> tuple[tuple[str, ...], str]:
+def choose_splits(read: Any, options: TaskOptions) -> tuple[tuple[str, ...], str]:
     """Return the splits that tell the labels, and the split to be scored on; `train` if some of it is to be held out.
 
     Raises:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from depthprune.errors import LoadError
-from depthprune.tasks.base import Task, TaskData
+from depthprune.tasks.base import KINDS, Task, TaskData
 
 CLASSIFIER = "ForSequenceClassification"  # what the classes with such a head are called
 SHOWN = 6  # names in a message
@@ -31,6 +31,8 @@ def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed
         LoadError: if the labels and the outputs cannot be matched.
     """
     task = replace(data.task, outputs=(), head_labels=())
+    if task.kind not in KINDS:
+        return replace(data, task=task)
     names = head_labels(config)
     if names is None or task.regression or len(names) == 1:
         if needed and names is not None and task.regression != (len(names) == 1):
@@ -58,9 +60,13 @@ def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed
 def fits_head(data: TaskData, config: Mapping[str, Any], model: str) -> bool:
     """Tell whether a model brings a trained head for a task, by its labels and the number of its outputs.
 
+    A language model does, or it is refused when it is loaded.
+
     Raises:
         LoadError: the labels and the outputs cannot be matched.
     """
+    if data.task.kind not in KINDS:
+        return True
     names = head_labels(config)
     return names is not None and fit_to_head(data, config, model).task.num_outputs == len(names)
 

@@ -51,36 +51,51 @@ def read_texts(options: CalibrationOptions) -> list[tuple[str, ...]]:
     if options.data == STANDARD_INPUT:
         return [(line,) for line in sys.stdin.read().splitlines()]
     path = Path(options.data).expanduser()
-    if path.is_file():
-        if not path.stat().st_size:
-            return []
-        if path.name.endswith(TEXT_SUFFIXES):
-            lines = read_dataset("text", called=str(path), data_files=str(path))["train"]["text"][:]
-            return [(line,) for line in lines]
-        rows = read_file(path, more=TEXT_SUFFIXES)["train"]
-    else:
-        splits = read_dataset(str(path) if path.is_dir() else options.data, options.config)
-        split = options.split or "train"
-        if split not in splits:
-            raise LoadError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, splits))}")
-        rows = splits[split]
-    columns = _text_columns(rows, options)
+    if path.is_file() and not path.stat().st_size:
+        return []
+    splits = read_splits(options.data, options.config)
+    split = "train" if path.is_file() else options.split or "train"
+    if split not in splits:
+        raise LoadError(f"'{options.data}' has no split '{split}'; it has {', '.join(map(repr, splits))}")
+    rows = splits[split]
+    said = options.text_columns or ((options.text_column,) if options.text_column else ())
+    columns = text_columns(rows, options.data, said)
     found = zip(*(rows[column][:] for column in columns), strict=True)
     return [tuple(map(str, row)) for row in found if all(text is not None for text in row)]
 
 
-def _text_columns(rows: Any, options: CalibrationOptions) -> tuple[str, ...]:
-    said = options.text_columns or ((options.text_column,) if options.text_column else ())
+def read_splits(data: str, config: str | None = None) -> Any:
+    """Read a text file, a table, or a folder or data set of either: split → rows; a file is the split `train`.
+
+    Raises:
+        LoadError: it cannot be read.
+    """
+    path = Path(data).expanduser()
+    if not path.is_file():
+        return read_dataset(str(path) if path.is_dir() else data, config)
+    if not path.stat().st_size:
+        raise LoadError(f"'{path}' is empty; give a file with text")
+    if path.name.endswith(TEXT_SUFFIXES):
+        return read_dataset("text", called=str(path), data_files=str(path))
+    return read_file(path, more=TEXT_SUFFIXES)
+
+
+def text_columns(rows: Any, data: str, said: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the columns that hold the text: those that are named, else `text` or the only one with text.
+
+    Raises:
+        LoadError: there are none such, or it has to be said which.
+    """
     if len(said) > 2:
         raise LoadError(f"an encoder reads one text or a pair, not {len(said)}; join columns first")
     if said:
         known = ", ".join(map(repr, rows.column_names))
         for column in said:
             if column not in rows.column_names:
-                raise LoadError(f"'{options.data}' has no column '{column}'; it has {known}")
+                raise LoadError(f"'{data}' has no column '{column}'; it has {known}")
         return said
     texts = [name for name, kind in rows.features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
     if "text" in texts or len(texts) == 1:
         return ("text" if "text" in texts else texts[0],)
     known = ", ".join(map(repr, rows.column_names))
-    raise LoadError(f"say which column of '{options.data}' has the text: --text-columns; it has {known}")
+    raise LoadError(f"say which column of '{data}' has the text: --text-columns; it has {known}")

@@ -4,6 +4,7 @@ import pytest
 
 from depthprune.cli.auto import answer_lines
 from depthprune.errors import UserError
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.predictions import write_predictions
 from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.store import Store
@@ -119,7 +120,7 @@ def tries(does, budget: int, *, at_a_time: int = 1, bounds: Bounds | None = None
     records, order = [{"spec": {"drop": {"dropped": []}}}], []
     while budget:
         size = min(budget, at_a_time)
-        chosen = next_plans(plans, records, 0.8, bounds, size, last=size == budget)
+        chosen = next_plans(plans, records, Measurement(0.8), bounds, size, last=size == budget)
         assert len(chosen) == size
         for name in chosen:
             count = plans.pop(name).count

@@ -20,7 +20,7 @@ def test_the_best_plan_is_the_best_on_average_over_seeds_and_not_by_its_best_see
         make_record(tmp_path, (0, 1), steady, seed=seed)
     best = best_of(tmp_path)
     assert best.record["spec"]["drop"]["dropped"] == [0, 1] and best.seeds == 2
-    assert (best.score, best.spread) == (pytest.approx(0.81), pytest.approx(0.0141, abs=1e-4))
+    assert (best.measured.value, best.spread) == (pytest.approx(0.81), pytest.approx(0.0141, abs=1e-4))
     assert best.retention == pytest.approx(0.81 / 0.85)
 
 
@@ -28,7 +28,7 @@ def test_runs_of_different_data_are_no_seeds_of_one_another(tmp_path):
     make_record(tmp_path, (4, 5), 0.90, data="sha256:one", seed=1)
     make_record(tmp_path, (4, 5), 0.50, data="sha256:two", seed=2)
     make_record(tmp_path, (0, 1), 0.80, data="sha256:one", seed=1)
-    assert best_of(tmp_path).score == 0.90, "the mean with other data would be 0.70"
+    assert best_of(tmp_path).measured.value == 0.90, "the mean with other data would be 0.70"
 
 
 @pytest.mark.parametrize("full, pruned, kept", [(0.8, -0.9, 0.0), (-0.1, 0.5, None), (0.0, 0.5, None)])

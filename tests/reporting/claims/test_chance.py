@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.predictions import write_predictions
 from depthprune.experiments.resampling import METRICS
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdicts
@@ -46,10 +47,10 @@ def drawn(results, seeds, rng, *, examples, spread, gains=None):
                 own = np.clip(hard + rng.normal(0, spread) + (gains or {}).get(run.dropped, 0.0), 0, 1)
                 score = float((rng.random(examples) < own).mean())
                 group = f"{run.group} {seed}"
-                runs.append(replace(run, digest=f"{run.digest}{seed}", seed=seed, score=score, group=group,
-                                    full_score=score if not run.dropped else None, examples=examples))  # fmt: skip
-    full = {run.group: run.score for run in runs if not run.dropped}
-    return Results(tuple(replace(run, full_score=full[run.group]) for run in runs))
+                measured = Measurement(score, examples)
+                runs.append(replace(run, digest=f"{run.digest}{seed}", seed=seed, measured=measured, group=group))
+    full = {run.group: run.measured for run in runs if not run.dropped}
+    return Results(tuple(replace(run, full=full[run.group]) for run in runs))
 
 
 def decided(results, numbers):
@@ -85,7 +86,8 @@ def test_chance_decides_in_at_most_one_of_twenty_with_paired_rows_too(seeds, tmp
                 folder.mkdir()
                 answers = np.where(right, expected, 1 - expected)
                 write_predictions(folder, {"": {"expected": expected.tolist(), "predicted": answers.tolist()}})
-                runs.append(replace(run, digest=folder.name, seed=seed, score=float(right.mean()), folder=folder))
+                measured = replace(run.measured, value=float(right.mean()))
+                runs.append(replace(run, digest=folder.name, seed=seed, measured=measured, folder=folder))
         (found,) = [v for v in verdicts(Results(tuple(runs))) if v.number == 3]
         assert "rows paired" in found.evidence
         decisions += found.verdict != INCONCLUSIVE
@@ -152,18 +154,20 @@ def test_predictions_of_another_record_are_not_taken(tmp_path):
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_bootstrap_has_the_metrics_that_tasks_are_scored_by(name):
-    from depthprune.evaluation.classification import METRICS as SCORED
+    from depthprune.tasks.metrics.base import registry as scored
 
-    assert set(METRICS) == set(SCORED)
+    assert set(METRICS) == set(scored.names())
     rng = np.random.default_rng(5)
     if name in ("pearson", "spearman"):
         expected = rng.integers(0, 10, 50) / 2
         predicted = expected + rng.normal(size=50)
+    elif name == "perplexity":  # tokens of a block, and their loss
+        expected, predicted = rng.integers(4, 9, 50), rng.random(50) * 20
     else:
         expected, predicted = predictions(rng, 50, 0.7)
     rows = rng.integers(0, 50, 50)  # a resample; ranks are those of the whole, so correlate it with itself
     rows = np.arange(50) if name == "spearman" else rows
     weights = np.bincount(rows, minlength=50).astype(float)[None]
     expected, predicted = expected.astype(float), predicted.astype(float)
-    theirs = SCORED[name](expected[rows].tolist(), predicted[rows].tolist())
+    theirs = scored.get(name).function(expected[rows].tolist(), predicted[rows].tolist())
     assert METRICS[name](expected, predicted, weights)[0] == pytest.approx(theirs)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
 from depthprune.errors import LoadError, OutputError, UserError
-from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, look_at
+from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, check_task, look_at
 from depthprune.experiments.environment import environment
 from depthprune.experiments.store import DEFAULT_STORE
 from depthprune.optional import require
@@ -108,7 +108,7 @@ def probe(
     require("sklearn.linear_model", extra="metrics", purpose="a probe")
     analysed = look_at(locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code))
     device = resolve_device(device)
-    data = load_task(task, options)
+    data = check_task(load_task(task, options), probed=True)
     on_progress(LOADING, 0, 1)
     token = token or analysed.token
     split = next(iter(data.task.eval_splits.values()))
@@ -182,7 +182,7 @@ def similarity(
     pair = [look_at(source) for source in sources]
     check_alike(*pair)
     device = resolve_device(device)
-    data = load_task(task, options or TaskOptions(seed=seed))
+    data = check_task(load_task(task, options or TaskOptions(seed=seed)))
     on_progress(LOADING, 0, 1)
     token = token or pair[0].token
     split = next(iter(data.task.eval_splits.values()))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from depthprune.errors import CannotDropError, UserError
-from depthprune.evaluation.classification import collate
+from depthprune.evaluation.batching import collate
 from depthprune.loading import load_classifier
 from depthprune.scores.batches import is_decoder
 from depthprune.scores.capture import SEQUENCE_FIRST, mask_of

@@ -13,6 +13,10 @@ from depthprune.experiments.store import readable_record
 from depthprune.loading import load_config, load_tokenizer, model_class
 from depthprune.plan import choose_stack, format_layers
 from depthprune.sources import ModelSource
+from depthprune.tasks import TaskData
+from depthprune.tasks.base import KINDS
+from depthprune.tasks.metrics.base import FRACTION, HIGHER
+from depthprune.tasks.metrics.base import registry as metrics
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,6 +94,25 @@ def check_alike(before: Analysed, after: Analysed) -> None:
             f"{names[1]} has the hidden size {after.hidden_size} and {names[0]} {before.hidden_size}; "
             "give a model and its fine-tuned self"
         )
+
+
+def check_task(data: TaskData, *, probed: bool = False) -> TaskData:
+    """Return the rows of a task that layers can be analysed on.
+
+    Refuse a task whose rows have no labels, and for a probe one whose metric draws no curve of shares.
+
+    Raises:
+        UserError: it is such a task.
+    """
+    if data.task.kind not in KINDS:
+        raise UserError(f"layers are analysed on a classification or a regression, and '{data.task.name}' is neither")
+    part = metrics.get(data.task.metrics[0])
+    if probed and (part.unit, part.better) != (FRACTION, HIGHER):
+        raise UserError(
+            f"probes are scored by a fraction that is better the higher it is, and '{part.name}' is not; give another "
+            "--metric"
+        )
+    return data
 
 
 def check_same_tokens(pair: list[Analysed], rows: list["Dataset"], split: str) -> None:

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import UserError
+from depthprune.evaluation.base import in_unit_of, score
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.choosing.calibrate import Prepared, open_states
 from depthprune.plan import LayerPlan
 from depthprune.registry import unknown
 from depthprune.specs import HealSpec
 from depthprune.strategies.evaluator import BatchObjective, FunctionObjective
+from depthprune.tasks.metrics.base import HIGHER, LOWER
+from depthprune.tasks.metrics.base import registry as metrics
 
 if TYPE_CHECKING:
     from depthprune.scores.leftout import LeftOut
@@ -24,6 +28,15 @@ SUMMARIES = {  # of the objectives that are no cost per batch, or stand for anot
     FINETUNED: "A task's primary metric after fine-tuning each plan, as a cost; the most expensive objective.",
     OUTPUT: "How far the output is from the full model's, without labels: kl, or embedding for a model without a head.",
 }
+
+
+def cost_of(measured: Measurement) -> float:
+    """Return what a search minimises of a metric: one minus it, or the metric itself where lower is better.
+
+    >>> cost_of(Measurement(0.75)), cost_of(Measurement(0.25, better="lower"))
+    (0.25, 0.25)
+    """
+    return 1 - measured.value if measured.better == HIGHER else measured.value
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,8 @@ def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
         if name == METRIC:
             prepared.fit_labels()
         task = prepared.calibration.task
-        return NamedObjective(name, None, f"1 − {task.primary}")
+        lower = metrics.get(task.metrics[0]).better == LOWER
+        return NamedObjective(name, None, task.primary if lower else f"1 − {task.primary}")
     if name not in registry.names():
         raise unknown("objective", name, objective_names(), among=(registry,))
     cost = registry.get(name)
@@ -105,7 +119,7 @@ def opened_objective(prepared: Prepared, chosen: NamedObjective, *, reuse: bool 
 
 
 class TaskMetric:
-    """One minus the primary metric of a classifier without training, over the whole sample at once."""
+    """The cost by the primary metric of a classifier without training, over the whole sample at once."""
 
     num_batches = 1
 
@@ -113,7 +127,7 @@ class TaskMetric:
         self._leftout, self._task = leftout, task
 
     def batch(self, plan: LayerPlan, number: int) -> tuple[float, int]:
-        from depthprune.evaluation.classification import refuse_nan, score
+        from depthprune.evaluation.batching import refuse_nan
 
         expected, predicted, broken = [], [], 0
         for i in range(self._leftout.num_batches):
@@ -124,7 +138,8 @@ class TaskMetric:
         refuse_nan(broken, len(expected))
         if not self._task.regression:
             expected, predicted = self._task.labels_of(expected), self._task.labels_of(predicted)
-        return 1 - score(self._task, expected, predicted)[self._task.metrics[0]], 1
+        name = self._task.metrics[0]
+        return cost_of(in_unit_of(name, score(self._task, expected, predicted)[name])), 1
 
     def finish(self, mean: float) -> float:
         return mean
@@ -145,7 +160,7 @@ def finetuned_objective(
     device: str,
     on_progress: Callable[[str, int, int], None],
 ) -> FunctionObjective:
-    """Return the objective of Greedy Layer Pruning (arXiv:2105.14839): one minus the score after fine-tuning.
+    """Return the objective of Greedy Layer Pruning (arXiv:2105.14839): the cost by the score after fine-tuning.
 
     Every plan is a run of its own in the store, so nothing is trained twice.
     """
@@ -162,6 +177,6 @@ def finetuned_objective(
     def value(plan: LayerPlan) -> float:
         spec = make_spec(prepared.source, data, plan, heal=heal, max_length=options.length or DEFAULT_LENGTH, seed=seed)
         result = run(prepared.source, data, spec, store=runs, device=device, on_progress=on_progress)
-        return 1 - result.score
+        return cost_of(result.measured)
 
     return FunctionObjective(value)

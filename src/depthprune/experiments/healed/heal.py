@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
 from depthprune.errors import UserError
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Pair, find_pair
 from depthprune.experiments.specification import stack_depth
 from depthprune.healing.base import HealReport, PlannedStep
@@ -36,7 +37,7 @@ class HealedCheckpoint:
     Args:
         path: the folder.
         cosine: mean cosine of the embeddings to the teacher's on held-out texts, before and after; None with labels.
-        scores: `full`, `cut`, `healed` → metric → `{"value": fraction, "examples": how many}`; empty without a task.
+        scores: `full`, `cut`, `healed` → metric → what was measured; empty without a task.
             A cut model without a trained head has none.
         primary: name of the metric on which retention stands; empty without a task.
         texts: how many were trained on, and how many held out; the rows of the task, and 0, with labels.
@@ -46,17 +47,17 @@ class HealedCheckpoint:
 
     path: Path
     cosine: tuple[float, float] | None
-    scores: dict[str, dict[str, dict[str, float | int]]]
+    scores: dict[str, dict[str, Measurement]]
     primary: str
     texts: tuple[int, int]
     training: HealReport
     notes: tuple[str, ...]
 
     def kept(self, name: str) -> float | None:
-        """Return the score of `cut` or `healed` over the full model's; None where there is none, or that is 0."""
-        if name not in self.scores or self.scores["full"][self.primary]["value"] <= 0:
+        """Return the share of the full model's quality that `cut` or `healed` keeps; None where there is none."""
+        if name not in self.scores:
             return None
-        return float(self.scores[name][self.primary]["value"] / self.scores["full"][self.primary]["value"])
+        return self.scores[name][self.primary].retained(self.scores["full"][self.primary])
 
 
 @checked("heal")

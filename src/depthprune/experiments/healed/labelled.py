@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Pair
 from depthprune.experiments.healed.unlabelled import Outcome
 from depthprune.experiments.models import FullModel, check_given
 from depthprune.healing.base import PlannedStep, TrainingData
 from depthprune.healing.recipe import heal, together
-from depthprune.loading import check_positions, load_classifier
+from depthprune.loading import check_positions
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
@@ -38,33 +39,28 @@ def heal_labelled(
     """
     from transformers import set_seed
 
-    from depthprune.evaluation.classification import evaluate, predict, score
-    from depthprune.tasks.encoding import encode
+    from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 
     on_progress("loading the models", 0, 1)
     fitted = fit_to_head(data, pair.student.config, pair.student.name)
     check_given(pair.teacher, pair.student, fitted)
-    teacher = FullModel(pair.teacher, fitted.task.num_outputs, device)
+    teacher = FullModel(pair.teacher, fitted.task, device)
     full = teacher.model()
     set_seed(seed)  # a fresh head is random
-    student, fresh = load_classifier(pair.student, fitted.task.num_outputs, device=device)
-    encoded = encode(fitted, pair.tokenizer, max_length)
+    kind = evaluation_of(fitted.task)
+    student, fresh = kind.load(pair.student, fitted.task, device=device)
+    encoded = kind.encode(fitted, pair.tokenizer, max_length)
     check_positions(student, max(max(rows["length"]) for rows in encoded.values()), pair.student.name)
 
-    def scores(model: Any) -> dict[str, dict[str, float | int]]:
+    def scores(model: Any) -> dict[str, Measurement]:
         step = lambda done, total: on_progress("scoring", done, total)  # noqa: E731
-        return evaluate(model, pair.tokenizer, fitted.task, encoded, on_step=step)
+        return measure(model, pair.tokenizer, fitted.task, encoded, on_step=step)
 
     before = {"full": scores(full)} | ({} if fresh else {"cut": scores(student)})
 
-    def measure(model: Any, rows: Any) -> float:
-        """Return the primary metric on training rows that are held out, higher being better."""
-        predicted, expected = predict(model, pair.tokenizer, fitted.task, rows)
-        return score(fitted.task, expected, predicted)[fitted.task.metrics[0]]
-
     healed = heal(
         student,
-        TrainingData(encoded["train"], pair.tokenizer, on_progress, measure),
+        TrainingData(encoded["train"], pair.tokenizer, on_progress, merit_on_rows(pair.tokenizer, fitted.task)),
         recipe,
         cut=pair.cut(),
         seed=seed,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import UserError
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Loaded, LoadedTeacher, Pair
 from depthprune.healing.base import HealReport, PlannedStep, TrainingData
 from depthprune.healing.recipe import heal, together
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from depthprune.experiments.run import Progress
 
-Scores = dict[str, dict[str, float | int]]
+Scores = dict[str, Measurement]
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any
 
 from depthprune.arguments import checked
 from depthprune.errors import UserError
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.kept_checkpoints import checkpoint
-from depthprune.experiments.records import score_of
+from depthprune.experiments.records import measured
 from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.specification import teacher_run
 from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
@@ -43,26 +44,31 @@ class Answer:
     Args:
         digest: of the best run within the bounds, or None where there is none.
         record: its record.
-        full: the full model's score.
+        full: the full model's primary metric.
         tried: records of all runs that were looked at, by digest.
         complete: whether every plan was tried; otherwise a larger K may do, too.
         checkpoint: folder of the best run's checkpoint.
-        interval: of the score that it loses, from the rows on which both were scored; None where they are not recorded,
+        interval: of what it loses, from the rows on which both were scored; None where they are not recorded,
             and for the full model itself.
     """
 
     digest: str | None
     record: dict[str, Any] | None
-    full: float
+    full: Measurement
     tried: dict[str, dict[str, Any]]
     complete: bool
     checkpoint: Path | None = None
     interval: tuple[float, float] | None = None
 
     @property
+    def measured(self) -> Measurement | None:
+        """The primary metric of the best run."""
+        return None if self.record is None else measured(self.record)
+
+    @property
     def score(self) -> float | None:
-        """The primary metric of the best run, a fraction."""
-        return None if self.record is None else score_of(self.record)
+        """Its value, a fraction where its unit is one."""
+        return None if self.measured is None else self.measured.value
 
     @property
     def dropped(self) -> tuple[int, ...] | None:
@@ -103,7 +109,8 @@ def auto(
     Args:
         model: a local folder or a Hub id.
         task: one of `depthprune list`.
-        max_loss: below the full model's score: `1.0` is a point, `"1%"` a share of it.
+        max_loss: how much worse than the full model: `1.0` is a point, or one of a metric that is no fraction, `"1%"` a
+            share of the full model's score.
         max_parameters: of the model: a number, or `"80M"`.
         max_latency_ms: of an example, on this machine.
         speedup: times as fast as the full model.
@@ -195,7 +202,7 @@ def find(
 ) -> Answer:
     """Run the plans of a sweep over one model and task, and return the smallest within the bounds.
 
-    Of two of one size, the one that scores higher; where only size or speed is bounded, the highest score. With a
+    Of two of one size, the one that scores better; where only size or speed is bounded, the best score. With a
     budget, runs are chosen by what the earlier ones came to (`next_plans`).
 
     Raises:
@@ -221,7 +228,7 @@ def find(
         carry([sure[0]], redo=True)
     carry(sure if budget is not None else [*sure, *todo])  # what is recorded counts, with its checkpoint or without
     full_digest = next(digest for digest, job in expansion.jobs.items() if not job.plan.dropped)
-    full, left = score_of(records[full_digest]), budget or 0
+    full, left = measured(records[full_digest]), budget or 0
     while left and (todo := [digest for digest in todo if digest not in records]):
         size = min(left, at_a_time(resources or Resources()))
         plans = {digest: expansion.jobs[digest].plan for digest in todo}
@@ -230,8 +237,8 @@ def find(
     within = {digest: record for digest, record in records.items() if bounds.allow(record, full)}
 
     def rank(digest: str) -> tuple:
-        size, score = within[digest]["outcome"]["profile"]["parameters"], score_of(within[digest])
-        return (size, -score) if bounds.max_loss is not None else (-score, size)
+        size, merit = within[digest]["outcome"]["profile"]["parameters"], measured(within[digest]).merit
+        return (size, -merit) if bounds.max_loss is not None else (-merit, size)
 
     best = min(within, key=rank, default=None)
     for digest in records:  # the losers' checkpoints, but for those that were there before; their records stay

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.records import score_of, speedup_of
+from depthprune.evaluation.measurement import Measurement
+from depthprune.experiments.records import measured, speedup_of
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Bounds:
     """What the model may lose or cost; those that are None do not bind.
 
     Args:
-        max_loss: of the primary metric below the full model's: a fraction of it with `relative`, else a difference.
+        max_loss: by how much the primary metric may be worse than the full model's: a fraction of that with `relative`,
+            else a difference; of a metric that is no fraction, a hundredth of it.
         relative: how `max_loss` is meant.
         max_parameters: of the model.
         max_latency_ms: of an example.
@@ -25,11 +27,12 @@ class Bounds:
     max_latency_ms: float | None = None
     speedup: float | None = None
 
-    def loses_too_much(self, record: dict[str, Any], full: float) -> bool:
-        """Tell whether a run scores too far below the full model."""
+    def loses_too_much(self, record: dict[str, Any], full: Measurement) -> bool:
+        """Tell whether a run is too much worse than the full model."""
         if self.max_loss is None:
             return False
-        return full - score_of(record) > self.max_loss * (full if self.relative else 1) + 1e-12
+        one = full.value if self.relative else 100 / full.scale
+        return measured(record).lost(full) > self.max_loss * one + 1e-12
 
     def costs_too_much(self, record: dict[str, Any]) -> bool:
         """Tell whether a run's model is too large or too slow."""
@@ -41,7 +44,7 @@ class Bounds:
             or (self.speedup is not None and (speedup is None or speedup < self.speedup))
         )
 
-    def allow(self, record: dict[str, Any], full: float) -> bool:
+    def allow(self, record: dict[str, Any], full: Measurement) -> bool:
         """Tell whether a run is within every bound."""
         return not self.loses_too_much(record, full) and not self.costs_too_much(record)
 
@@ -78,7 +81,8 @@ def make_bounds(
 
 
 def parse_loss(text: str) -> tuple[float, bool]:
-    """Read a bound on the loss: `1.0` is points of the metric × 100, `1%` a share of the full model's score.
+    """Read a bound on the loss: `1.0` is a point of a metric × 100, or one of a metric that is no fraction, such as
+    perplexity; `1%` is a share of the full model's score.
 
     >>> parse_loss("1.0"), parse_loss("2%")
     ((0.01, False), (0.02, True))

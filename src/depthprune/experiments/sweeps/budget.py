@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.sweeps.bounds import Bounds
 from depthprune.plan import LayerPlan
 
@@ -10,7 +11,7 @@ from depthprune.plan import LayerPlan
 def next_plans(
     plans: Mapping[str, LayerPlan],
     tried: Sequence[Mapping[str, Any]],
-    full: float,
+    full: Measurement,
     bounds: Bounds,
     size: int,
     *,
@@ -23,7 +24,7 @@ def next_plans(
     Args:
         plans: digest → plan, of those that were not tried; of one count, the first is tried first.
         tried: records of the others.
-        full: the full model's score.
+        full: the full model's primary metric.
         bounds: what a plan has to keep to.
         size: how many to choose.
         last: whether the budget ends with these.
@@ -46,7 +47,9 @@ def next_plans(
     return chosen
 
 
-def _between(cuts: Sequence[tuple[int, dict[str, Any]]], full: float, bounds: Bounds, depth: int) -> tuple[int, int]:
+def _between(
+    cuts: Sequence[tuple[int, dict[str, Any]]], full: Measurement, bounds: Bounds, depth: int
+) -> tuple[int, int]:
     """Return the two counts between which the answer lies, as far as scores fall and speed rises with the count."""
     good = [count for count, record in cuts if bounds.allow(record, full)]
     too_far = [count for count, record in cuts if bounds.loses_too_much(record, full)]

@@ -2,11 +2,13 @@
 
 import json
 import statistics
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from depthprune.evaluation.measurement import Measurement, mean_of
 from depthprune.experiments.leases import Watch, running
-from depthprune.experiments.records import group_of, retention, score_of, without_empty
+from depthprune.experiments.records import group_of, measured, without_empty
 from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.rows import stored_rows
 from depthprune.specs import heal_of
@@ -58,49 +60,48 @@ def tally(store: Store, asked: list[str] | None = None) -> Tally:
 
 @dataclass(frozen=True)
 class Best:
-    """The pruned model of a task that scores highest, as a mean over its seeds.
+    """The pruned model of a task that scores best, as a mean over its seeds.
 
     Args:
-        task: of the runs.
+        task: of the runs; with their metric in brackets, where the task was scored by several.
         record: of the first of its runs.
-        score: the mean over seeds, a fraction.
+        measured: the mean over seeds.
         spread: their standard deviation, or None of a single one.
         seeds: how many there are.
-        retention: mean share of the full models' scores, or None where one has no record or is not above 0.
+        retention: mean share of the full models' quality, or None where one has no record or there is no such share.
     """
 
     task: str
     record: dict[str, Any]
-    score: float
+    measured: Measurement
     spread: float | None
     seeds: int
     retention: float | None
 
 
 def best_plans(found: list[dict[str, Any]]) -> list[Best]:
-    """Return, for each task, the pruned model with the highest mean over seeds.
+    """Return, for each task and metric, the pruned model with the best mean over seeds.
 
     Runs are seeds of one another where their specs say the same but for the seed.
     """
-    full = {group_of(record): score_of(record) for record in found if not record["spec"]["drop"]["dropped"]}
-    same: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    full = {group_of(record): measured(record) for record in found if not record["spec"]["drop"]["dropped"]}
+    same: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for record in found:
         if record["spec"]["drop"]["dropped"]:
             spec = record["spec"]
             parts = (without_empty(spec["evaluation"]), without_empty(spec["drop"]), repr(heal_of(spec["heal"])))
             one = json.dumps([spec["model"], *parts], sort_keys=True)
-            same.setdefault(spec["evaluation"]["task"], {}).setdefault(one, []).append(record)
-    best = []
-    for task, plans in sorted(same.items()):
-        some = max(plans.values(), key=_mean_score)
-        scores = [score_of(record) for record in some]
-        kept = [retention(score_of(record), full.get(group_of(record), 0.0)) for record in some]
+            of_task = same.setdefault((spec["evaluation"]["task"], record["outcome"]["primary"]), {})
+            of_task.setdefault(one, []).append(record)
+    best, metrics = [], Counter(task for task, _ in same)
+    for (task, metric), plans in sorted(same.items()):
+        some = max(plans.values(), key=lambda some: mean_of(list(map(measured, some))).merit)
+        scores = [measured(record) for record in some]
+        whole = [full.get(group_of(record)) for record in some]
+        kept = [one.retained(other) if other else None for one, other in zip(scores, whole, strict=True)]
         known = [share for share in kept if share is not None]
         share = statistics.fmean(known) if len(known) == len(kept) else None
-        spread = statistics.stdev(scores) if len(scores) > 1 else None
-        best.append(Best(task, some[0], statistics.fmean(scores), spread, len(scores), share))
+        spread = statistics.stdev(score.value for score in scores) if len(scores) > 1 else None
+        name = task if metrics[task] == 1 else f"{task} ({metric})"
+        best.append(Best(name, some[0], mean_of(scores), spread, len(scores), share))
     return best
-
-
-def _mean_score(some: list[dict[str, Any]]) -> float:
-    return statistics.fmean(map(score_of, some))

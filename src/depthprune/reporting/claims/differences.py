@@ -36,10 +36,11 @@ class Difference:
     """A mean difference, and how well it is known.
 
     Args:
-        mean: over seeds, then over tasks; a fraction.
+        mean: over seeds, then over tasks, in the unit of the metric.
         low, high: ends of its 95 % interval; None where nobody can tell.
         above, below: one-sided p-values of the difference being above and below 0.
         basis: what it is known from, in words.
+        scale: what it is multiplied by where it is shown: 100 for fractions.
     """
 
     mean: float
@@ -48,13 +49,15 @@ class Difference:
     above: float
     below: float
     basis: str
+    scale: int = 100
 
     @property
     def words(self) -> str:
-        """The difference and its interval, in points."""
+        """The difference and its interval, in points where it is one of fractions."""
         if self.low is None or self.high is None:
-            return f"{100 * self.mean:+.2f} (interval unknown)"
-        return f"{100 * self.mean:+.2f} (95 %: {100 * self.low:+.2f} to {100 * self.high:+.2f})"
+            return f"{self.scale * self.mean:+.2f} (interval unknown)"
+        low, high = self.scale * self.low, self.scale * self.high
+        return f"{self.scale * self.mean:+.2f} (95 %: {low:+.2f} to {high:+.2f})"
 
 
 def difference(strata: Strata, *, more: float = 0.0, unit: str = "tasks") -> Difference:
@@ -67,6 +70,7 @@ def difference(strata: Strata, *, more: float = 0.0, unit: str = "tasks") -> Dif
     """
     values = [[sum(weight * run.score for weight, run in terms) for terms in seeds] for seeds in strata.values()]
     mean = statistics.fmean(map(statistics.fmean, values)) + more
+    scale = next(run.measured.scale for seeds in strata.values() for terms in seeds for _, run in terms)
     over_seeds, freedom, words = _training(strata, values, unit)
     over_rows, paired = _rows(strata)
     if over_rows is None:
@@ -75,11 +79,11 @@ def difference(strata: Strata, *, more: float = 0.0, unit: str = "tasks") -> Dif
         rows = "rows paired" if paired else "rows unpaired, as no predictions are recorded"
     basis = f"{words}, {rows}"
     if over_seeds is None or over_rows is None or over_seeds + over_rows == 0:
-        return Difference(mean, None, None, 0.5, 0.5, basis)
+        return Difference(mean, None, None, 0.5, 0.5, basis, scale)
     half = _half_width((1 + LEVEL) / 2, over_seeds, freedom, over_rows)
     beyond = _p_value(abs(mean), over_seeds, freedom, over_rows)
     above, below = (beyond, 1 - beyond) if mean > 0 else (1 - beyond, beyond)
-    return Difference(mean, mean - half, mean + half, above, below, basis)
+    return Difference(mean, mean - half, mean + half, above, below, basis, scale)
 
 
 def _training(strata: Strata, values: Sequence[Sequence[float]], unit: str) -> tuple[float | None, float, str]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from depthprune.reporting.claims.differences import Difference, Strata, difference
-from depthprune.reporting.pairs import plain
+from depthprune.reporting.pairs import like_paper, plain
 from depthprune.reporting.paper.numbers import TASKS
 from depthprune.reporting.results import Results, Run
 
@@ -95,8 +95,11 @@ def judged(cells: Sequence[Cell], missing: str) -> tuple[str, str]:
 
 
 def of_paper(results: Results) -> Results:
-    """Leave the runs that the paper's claims are about: on its tasks, by its way of healing or another."""
-    runs = tuple(run for run in results.runs if run.task in TASKS)
+    """Leave the runs that the paper's claims are about: on its tasks, by its way of healing or another.
+
+    What a claim says of scores is said of fractions that are better the higher they are.
+    """
+    runs = tuple(run for run in results.runs if run.task in TASKS and like_paper(run))
     return Results(runs, analyses=tuple(each for each in results.analyses if each.task in TASKS))
 
 

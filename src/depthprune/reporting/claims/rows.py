@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from depthprune.experiments.resampling import read_answers, resampled, score_of_rows
 from depthprune.reporting.results import Run
+from depthprune.tasks.metrics.base import FRACTION
 
 if TYPE_CHECKING:
     import numpy as np
 
 CORRELATIONS = ("pearson", "spearman", "matthews")
-AGREES = 1e-3  # with the recorded score, by which predictions are known to be this record's
+AGREES = 1e-3  # with the recorded score, or a share of it above 1, by which predictions are known to be this record's
 
 
 def row_variance(terms: Sequence[tuple[float, Run]]) -> tuple[float | None, bool]:
@@ -49,12 +50,19 @@ def _unpaired(terms: Sequence[tuple[float, Run]]) -> float | None:
         plans.setdefault((run.model, weight > 0), []).append((weight, run))
     total = 0.0
     for some in plans.values():
-        errors = [standard_error(run.score, run.primary, run.examples) for _, run in some]
+        errors = [_error(run) for _, run in some]
         known = [error for error in errors if error is not None]
         if len(known) < len(errors):
             return None
         total += sum(weight for weight, _ in some) ** 2 * sum(error**2 for error in known) / len(known)
     return total
+
+
+def _error(run: Run) -> float | None:
+    measured = run.measured
+    if measured.standard_error is not None or measured.unit != FRACTION:
+        return measured.standard_error
+    return standard_error(measured.value, run.primary, measured.examples)
 
 
 def standard_error(score: float, metric: str, examples: int) -> float | None:
@@ -88,4 +96,7 @@ def _paired(terms: Sequence[tuple[float, Run]]) -> float | None:
 def _answers(run: Run) -> "tuple[np.ndarray, np.ndarray] | None":
     """Return the expected and the predicted labels of a run's primary metric, if its record is what they give."""
     found = read_answers(run.folder, run.primary) if run.folder is not None else None
-    return found if found is not None and abs(score_of_rows(run.primary, *found) - run.score) <= AGREES else None
+    if found is None:
+        return None
+    gap = abs(score_of_rows(run.primary, *found) - run.score)
+    return found if gap <= AGREES * max(1.0, abs(run.score)) else None

@@ -1,9 +1,9 @@
 """The report's drawings, as SVG (matplotlib). No torch."""
 
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from depthprune.evaluation.measurement import Measurement, mean_of, share_shown
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import Curve, label
 from depthprune.reporting.drawings.canvas import (
@@ -18,23 +18,25 @@ from depthprune.reporting.drawings.canvas import (
 )
 from depthprune.reporting.results import Run, mean_and_spread
 from depthprune.scores import Scores
+from depthprune.tasks.metrics.base import FRACTION, LOWER
 
 BESIDE, FARTHEST, ROOM = 4, 24, 1.15  # points beside a point; tries; a reader's font may be wider
 
 
-def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
+def depth_chart(runs: Sequence[Run], full: Sequence[Measurement]) -> str:
     """Draw score against the number of dropped layers, a line a strategy, with the spread over seeds.
 
     Args:
         full: the full model's scores.
     """
     figure, (axis,) = new_figure()
+    scale = runs[0].measured.scale
     names = sorted({name for run in runs for name in run.strategies})
     for n, name in enumerate(names):
         points = _points(runs, name)
         counts = [count for count, _, _ in points]
-        means = [100 * mean for _, mean, _ in points]
-        errors = [100 * (spread or 0.0) for _, _, spread in points]
+        means = [scale * mean for _, mean, _ in points]
+        errors = [scale * (spread or 0.0) for _, _, spread in points]
         style = {
             "color": COLOURS[n % len(COLOURS)],
             "marker": MARKERS[n % len(MARKERS)],
@@ -43,19 +45,26 @@ def depth_chart(runs: Sequence[Run], full: Sequence[float]) -> str:
         }
         axis.errorbar(counts, means, yerr=errors if any(errors) else None, capsize=3, label=name, **style)
     if full:
-        axis.axhline(100 * statistics.fmean(full), color=GREY, linestyle="--", linewidth=1, label="full model")
+        axis.axhline(scale * mean_of(full).value, color=GREY, linestyle="--", linewidth=1, label="full model")
     axis.set_xlabel("K, layers dropped")
-    axis.set_ylabel(f"{runs[0].primary} × 100")
+    axis.set_ylabel(_axis_name(runs[0]))
     axis.legend(fontsize=8, ncols=2)
     whole_numbers(axis.xaxis)
     return as_svg(figure)
 
 
+def _axis_name(run: Run) -> str:
+    """Return what the axis of a metric says: its name, its unit, and that lower is better where that is so."""
+    measured = run.measured
+    unit = " × 100" if measured.unit == FRACTION else f", {measured.unit}" if measured.unit else ""
+    return run.primary + unit + (" (lower is better)" if measured.better == LOWER else "")
+
+
 def depth_words(runs: Sequence[Run]) -> str:
     """Say what `depth_chart` shows."""
-    parts = []
+    parts, scale = [], runs[0].measured.scale
     for name in sorted({name for run in runs for name in run.strategies}):
-        points = ", ".join(f"{count} dropped {100 * mean:.1f}" for count, mean, _ in _points(runs, name))
+        points = ", ".join(f"{count} dropped {scale * mean:.1f}" for count, mean, _ in _points(runs, name))
         parts.append(f"{name}: {points}")
     return "; ".join(parts)
 
@@ -95,7 +104,7 @@ def pareto_front(runs: Sequence[Run], cost: Callable[[Run], float] = parameters)
 def point_name(run: Run) -> str:
     """Say which run a point is."""
     dropped = f"without layers {format_layers(run.dropped)}" if run.dropped else "full"
-    return f"{run.on} {dropped} ({100 * (run.retention or 0):.1f} %)"
+    return f"{run.on} {dropped} ({share_shown([run.retention or 0.0], run.measured.better)})"
 
 
 COSTS = {
@@ -106,6 +115,8 @@ COSTS = {
 
 def pareto_chart(runs: Sequence[Run], kind: str) -> str:
     """Draw retention against a cost; what no other beats is joined up, and labelled with the layers that went.
+
+    Where lower is better, retention is the full model's score over the run's (`Measurement.retained`).
 
     Args:
         kind: `parameters` or `speed`.

@@ -6,8 +6,9 @@ Ours are the runs that drop first and train everything then. The paper's look li
 import statistics
 from collections.abc import Mapping, Sequence
 
+from depthprune.evaluation.measurement import Measurement
 from depthprune.plan import format_layers
-from depthprune.reporting.pairs import base_name, largest_within, plain, tuning_speedup
+from depthprune.reporting.pairs import base_name, largest_within, like_paper, plain, tuning_speedup
 from depthprune.reporting.paper.numbers import (
     MODELS,
     SOURCE,
@@ -17,7 +18,7 @@ from depthprune.reporting.paper.numbers import (
     named_in_paper,
     paper_model,
 )
-from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.results import Results, Run, mean_and_spread
 from depthprune.reporting.tables.table import Table, points, seeds_words
 from depthprune.reporting.values import median_of
 
@@ -29,7 +30,7 @@ def paper_tables(results: Results) -> list[Table]:
     """Return, for each of the paper's models and each recipe: scores, means, the largest K, size and speed."""
     tables = []
     for model in results.values("model"):
-        runs = [run for run in results.runs if run.model == model and plain(run)]
+        runs = [run for run in results.runs if run.model == model and plain(run) and like_paper(run)]
         name = paper_model(*_looks(runs[0])) if runs else None
         recipes = sorted({run.recipe for run in runs if run.dropped})
         for n, recipe in enumerate(recipes if name is not None else []):
@@ -73,7 +74,13 @@ def _scores(paper: PaperModel, runs: Sequence[Run], title: str, name: str, about
             if (count, task) in cells:
                 mean, spread = mean_and_spread([run.score for run in cells[count, task]])
                 rows.append(
-                    (task, str(count), percent(mean, spread), f"{scores[n]:.2f}", points(mean - scores[n] / 100))
+                    (
+                        task,
+                        str(count),
+                        Measurement(mean).shown(spread),
+                        f"{scores[n]:.2f}",
+                        points(mean - scores[n] / 100),
+                    )
                 )
     note = f"{about} Accuracy; for stsb we take Pearson's correlation, and the paper does not say which."
     return Table(name, title, ("task", "K", "ours", "the paper's", "difference"), tuple(rows), note)
@@ -93,7 +100,7 @@ def _means(paper: PaperModel, runs: Sequence[Run], title: str, name: str, about:
             if theirs is not None and len(tasks) > 1:
                 mean, spread = _over_tasks({task: cells[count, task] for task in tasks})
                 over = "all seven" if len(tasks) == len(TASKS) else ", ".join(tasks)
-                rows.append((strategy if count else FULL, str(count), over, percent(mean, spread), theirs[1],
+                rows.append((strategy if count else FULL, str(count), over, Measurement(mean).shown(spread), theirs[1],
                              points(mean - theirs[0])))  # fmt: skip
             elif strategy != "top" and count in paper.means[strategy]:
                 left_out.add(strategy)

@@ -1,10 +1,10 @@
 """What stands beside the pruned models: other ways to heal, and models made small in another way. No torch."""
 
-import statistics
 from collections.abc import Sequence
 
+from depthprune.evaluation.measurement import mean_of, mean_shown
 from depthprune.plan import format_layers
-from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import healing_words
 from depthprune.reporting.tables.table import Table, seeds_words
 from depthprune.reporting.values import median_of, or_unknown
@@ -28,7 +28,7 @@ def recipe_table(results: Results) -> Table:
     rows = []
     for (_, task, dropped), recipes in sorted(several.items()):
         some = next(iter(recipes.values()))[0]
-        cells = [percent(*mean_and_spread([r.score for r in recipes[name]])) if name in recipes else "–"
+        cells = [mean_shown([r.measured for r in recipes[name]]) if name in recipes else "–"
                  for name in names]  # fmt: skip
         rows.append((some.model_name, task, ", ".join(some.strategies), format_layers(dropped), *cells))
     letters = [f"recipe {chr(ord('A') + i)}" for i in range(len(names))]
@@ -65,7 +65,7 @@ def baseline_table(results: Results) -> Table:
         for run in others:
             plans.setdefault((run.model, run.plan, run.recipe), []).append(run)
         for other in sorted({run.model for run in others}):
-            best = max((some for key, some in plans.items() if key[0] == other), key=_mean)
+            best = max((some for key, some in plans.items() if key[0] == other), key=_merit)
             rows.append(_row(on, f"{', '.join(best[0].strategies)}, {best[0].count} dropped", best))
     return Table("baselines", "Beside models that were made small in another way",
                  ("task", "model", "what", "score", "parameters", "ms an example"), tuple(rows),
@@ -73,12 +73,12 @@ def baseline_table(results: Results) -> Table:
                  "Latencies of different models are of different runs: small differences mean nothing.")  # fmt: skip
 
 
-def _mean(runs: Sequence[Run]) -> float:
-    return statistics.fmean(run.score for run in runs)
+def _merit(runs: Sequence[Run]) -> float:
+    return mean_of([run.measured for run in runs]).merit
 
 
 def _row(on: str, what: str, runs: Sequence[Run]) -> tuple[str, ...]:
-    score = percent(*mean_and_spread([run.score for run in runs]))
+    score = mean_shown([run.measured for run in runs])
     latency = median_of(run.latency_ms for run in runs)
     return (
         on,

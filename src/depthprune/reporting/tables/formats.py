@@ -34,13 +34,14 @@ def _marked(text: str) -> str:
 COLUMNS = ("run", "model", "model_identity", "task", "data", "max_length", "recipe", "seed", "strategies", "depth",
            "count", "dropped", "metric", "score", "full_score", "retention", "examples", "parameters",
            "full_parameters", "weight_bytes", "latency_ms", "full_latency_ms", "speedup", "train_seconds",
-           "hardware")  # fmt: skip
+           "hardware", "unit", "better")  # fmt: skip
 
 
 def comma_separated(results: Results) -> str:
     """Write the runs as one tidy table in CSV: a row a run, a column a value, unknown values empty.
 
-    Scores are fractions. Several strategies that chose the same layers stand in one cell, with semicolons between.
+    Scores are in the unit of the metric, which for most is a fraction. Several strategies that chose the same layers
+    stand in one cell, with semicolons between.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -52,8 +53,9 @@ def comma_separated(results: Results) -> str:
             (
                 *(run.digest, run.model_name, run.model, run.task, run.data, run.max_length, run.recipe, run.seed),
                 *("; ".join(run.strategies) or "full", run.depth, run.count, format_layers(run.dropped), run.primary),
-                *(run.score, run.full_score, run.retention, run.examples, run.parameters, run.full_parameters),
+                *(run.score, run.full_score, run.retention, run.measured.examples, run.parameters, run.full_parameters),
                 *(run.weight_bytes, run.latency_ms, run.full_latency_ms, run.speedup, run.train_seconds, run.hardware),
+                *(run.measured.unit, run.measured.better),
             )
         )
     return out.getvalue()

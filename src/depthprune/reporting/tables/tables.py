@@ -6,18 +6,20 @@ One description serves every format: HTML, Markdown, CSV and LaTeX are written f
 import statistics
 from collections.abc import Sequence
 
+from depthprune.evaluation.measurement import mean_shown, share_shown
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import analysis_tables
 from depthprune.reporting.answer import answer_table
 from depthprune.reporting.cells import Group, groups
 from depthprune.reporting.claims import verdicts
-from depthprune.reporting.pairs import largest_within, loss, tuning_speedup
+from depthprune.reporting.pairs import in_points, largest_within, loss, tuning_speedup
 from depthprune.reporting.paper.tables import paper_tables
-from depthprune.reporting.results import Results, Run, mean_and_spread, percent
+from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import command, healing_words
 from depthprune.reporting.tables.comparisons import comparison_tables
 from depthprune.reporting.tables.table import Table, seeds_words
 from depthprune.reporting.values import median_of, or_unknown
+from depthprune.tasks.metrics.base import LOWER
 
 __all__ = ["Table", "all_tables"]
 
@@ -62,15 +64,17 @@ def _score_table(group: Group, *, first: bool) -> Table:
     for name in sorted({name for run in runs for name in run.strategies}):
         cells = [_cell([run for run in runs if run.count == count and name in run.strategies]) for count in counts]
         rows.append((name, *cells))
-    said = percent(*mean_and_spread(group.full)) if group.full else "not run"
+    said = mean_shown(group.full) if group.full else "not run"
+    in_brackets = "In brackets the share of the full model's score."
+    if some.measured.better == LOWER:
+        in_brackets = "Lower is better; in brackets how many times the full model's score."
     spread = seeds_words([run.seed for run in runs])
     return Table(
         f"scores-{group.name}",
         f"{group.title}: {some.primary}, full model {said}",
         ("strategy", *(f"K = {count}" for count in counts)),
         tuple(rows),
-        f"{f'{K} ' if first else ''}{some.recipe}; {some.examples} examples; {spread}. In brackets the share of the "
-        "full model's score.",
+        f"{f'{K} ' if first else ''}{some.recipe}; {some.measured.examples} examples; {spread}. {in_brackets}",
     )
 
 
@@ -78,13 +82,13 @@ def _cell(runs: Sequence[Run]) -> str:
     if not runs:
         return "–"
     kept = [run.retention for run in runs if run.retention is not None]
-    share = f" ({100 * statistics.fmean(kept):.1f} %)" if kept else ""
-    return percent(*mean_and_spread([run.score for run in runs])) + share
+    share = f" ({share_shown(kept, runs[0].measured.better)})" if kept else ""
+    return mean_shown([run.measured for run in runs]) + share
 
 
 def within_table(results: Results) -> Table:
     """The largest K within one, two and three points of the full model, by task, strategy and recipe."""
-    pruned = [run for run in results.pruned() if run.full_score is not None]
+    pruned = in_points(results.pruned())
     groups: dict[tuple[str, str, str, str], list[Run]] = {}
     for run in pruned:
         for name in run.strategies:
@@ -158,7 +162,7 @@ def robustness_table(results: Results) -> Table:
     rows = []
     for model in results.values("model"):
         for way in sorted(ways):
-            runs = [r for r in results.pruned(model=model) if r.full_score is not None and healing_words(r.heal) == way]
+            runs = [run for run in in_points(results.pruned(model=model)) if healing_words(run.heal) == way]
             lost: dict[str, dict[tuple, list[float]]] = {}
             for run in runs:
                 lost.setdefault(run.on, {}).setdefault(run.plan, []).append(loss(run))
@@ -183,7 +187,7 @@ def runs_table(results: Results) -> Table:
             run.on,
             ", ".join(run.strategies) or "full",
             format_layers(run.dropped) or "none",
-            percent(run.score),
+            run.measured.shown(),
             str(run.seed),
             run.digest,
             command(run),
