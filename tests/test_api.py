@@ -119,7 +119,7 @@ CALLS = {
     ),
     "an argument that is missing": (
         lambda model, folder: depthprune.score(str(folder)),
-        "score: missing a required argument: 'metric'; it is called as score(model, metric, data, …)",
+        "score: missing a required argument: 'method'; it is called as score(model, method, data, …)",
     ),
     "no counts of a search": (
         lambda model, folder: depthprune.search(str(folder), "greedy", "mrpc", depthprune.SearchOptions(2)),
@@ -127,7 +127,7 @@ CALLS = {
     ),
     "a metric that is no name": (
         lambda model, folder: depthprune.score(folder, None, "mrpc"),
-        "score: metric is text, not None",
+        "score: method is text, not None",
     ),
 }
 
