@@ -31,6 +31,7 @@ def test_a_recipe_of_steps_is_carried_out_and_recorded(command, rows_csv, tmp_pa
     [
         (("--heal", "twostep"), "no healing method or recipe is named 'twostep'; did you mean 'two-step'?"),
         (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
+        (("--heal", "merge+compensate", "--epochs", 0), "'compensate' compares the cut model with the full one"),
         (("--teacher", "model"), "none of its steps needs one; leave the teacher out"),
     ],
 )
@@ -39,3 +40,19 @@ def test_a_recipe_that_cannot_be_is_one_line_and_nothing_is_left_behind(more, me
     answer = command("run", "model", *DATA, "--dataset", rows_csv, "--layers", "2", *more)
     assert answer.status == 2 and message in " ".join(answer.err.split()), answer
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_cut_is_repaired_without_training(command, rows_csv, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    source = tiny_checkpoint(tmp_path / "model", num_layers=3)
+    more = ("--dataset", rows_csv, "--layers", "1", "--epochs", 0, "--no-profile")
+
+    answer = command("run", source, *DATA, *more, "--heal", "linear-patch(examples=40)", "--output", "out")
+
+    assert answer.status == 0, answer
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    (record,) = [record for record in records if record["spec"]["drop"]["dropped"]]
+    assert "linear-patch: a map in layer 0 stands for layer 1" in " ".join(record["outcome"]["notes"])
+    assert record["outcome"]["heal"]["steps"] == 0
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").config.num_hidden_layers == 2

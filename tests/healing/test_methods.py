@@ -41,6 +41,7 @@ OTHER_ENTRIES = {
     "freeze_embeddings": ({}, True),
     "steps": ({}, (Step("finetune"), Step("finetune"))),
 }
+REPAIRS = {"compensate", "linear-patch", "merge"}  # change the very layers that stay
 TAUGHT = {"teacher", "fine_tuned"}  # tests/experiments/test_teacher.py
 # Another value of every option of every method, in a recipe that ends in a training, and the options it needs.
 OTHER_OPTIONS = {
@@ -55,6 +56,9 @@ OTHER_OPTIONS = {
         "lora_rank": ("", "4"),
         "gamma": ("", "100"),
     },
+    "compensate": {"examples": ("", "4"), "per_dimension": ("", "true")},
+    "linear-patch": {"examples": ("", "4"), "ridge": ("", "1")},
+    "merge": {"weight": ("", "0.5")},
     "freeze": {
         "layers": ("", "0"),
         "embeddings": ("", "true"),
@@ -133,11 +137,16 @@ def test_a_method_returns_a_plain_model(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_leaves_what_is_frozen_as_it_is(name):
+def test_a_method_leaves_what_is_frozen_as_it_is_or_says_that_it_changes_it(name):
     freeze = Step("freeze", (("embeddings", True), ("layers", (1,))))
     steps = (freeze, Step(name)) if registry.get(name).drops else (Step("drop"), freeze, Step(name))
+    recipe = resolve(dataclasses.replace(BASE, steps=steps))
+    if name in REPAIRS:
+        with pytest.raises(UserError, match=f"'{name}' changes 'bert.*', which is frozen"):
+            healed_by(recipe)
+        return
     plan = LayerPlan(3, (0,))  # something is left to be trained
-    after = healed_by(resolve(dataclasses.replace(BASE, steps=steps)), plan=plan).model.state_dict()
+    after = healed_by(recipe, plan=plan).model.state_dict()
     before = healed_by(alone("drop"), plan=plan).model.state_dict()
     frozen = [key for key in after if ".embeddings." in key or ".layer.0." in key]
     assert len(frozen) > 10 and all(torch.equal(after[key], before[key]) for key in frozen)
