@@ -26,7 +26,7 @@ MORE = {
     "Gemma2": {**SIZES, "num_key_value_heads": 1, "head_dim": 8},
     "Albert": {**SIZES, "embedding_size": 8},
 }
-# Architecture → the linear module that takes the map, the norm that makes the layer's output, and what writes into a sum.
+# Kind → the linear module that takes the map, the norm that makes the layer's output, and what writes into a sum.
 ENDS = {
     "bert": ("output.dense", "output.LayerNorm", None),
     "roberta": ("output.dense", "output.LayerNorm", None),
@@ -200,9 +200,7 @@ def test_layers_are_merged_into_the_one_before_each_gap():
 @pytest.mark.parametrize("kind", ["bert", "Llama"])
 def test_a_linear_patch_brings_the_states_nearer_to_those_of_the_full_model_at_every_gap(kind):
     notes = repaired("linear-patch", model_of(kind)).notes
-    errors = [
-        [float(word) for word in note.split() if word.replace(".", "").isdigit() and "." in word] for note in notes
-    ]
+    errors = [[float(number) for number in re.findall(r"\d\.\d+", note)] for note in notes]
     assert len(errors) == 2 and all(0 <= after < before for before, after in errors), notes
 
 

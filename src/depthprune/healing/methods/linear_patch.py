@@ -98,8 +98,8 @@ def _patch(sides: "Sides", gap: "Gap", batches: list[dict[str, Any]], options: L
             else f"it and layer {gap.dropped[-1]} end in different norms"
         )
         raise UserError(
-            f"'{NAME}' cannot fold a map into layer {gap.before} ({type(layer).__name__}): {what}; take 'compensate' or "
-            "a method that trains"
+            f"'{NAME}' cannot fold a map into layer {gap.before} ({type(layer).__name__}): {what}; take 'compensate' "
+            "or a method that trains"
         )
     linear = layer.get_submodule(linear_name)
     (sample,) = states_at(sides.cut, batches[0], [end.sum])
