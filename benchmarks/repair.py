@@ -112,7 +112,7 @@ class Decoder:
     unit = "perplexity"
 
     def __init__(self, path: str, tokenizer: Any, seed: int):
-        self.model = AutoModelForCausalLM.from_pretrained(path).eval()
+        self.model: Any = AutoModelForCausalLM.from_pretrained(path).eval()
         torch.manual_seed(seed)
         start = torch.full((WRITTEN + SCORED, 1), self.model.config.bos_token_id)
         with torch.no_grad():

@@ -50,10 +50,11 @@ def compensate_gap(
             f"{type(model).__name__} is a sum; leave per_dimension out"
         )
     sums = _Sums(model, site, sides.full, wanted, batches, tell)
+    scale: Any = sums.ratio()
+    offset, shown = None, f"{scale:.3f}"
     if per_dimension:
         scale, offset = sums.affine()
-    else:
-        scale, offset = sums.ratio(), None
+        shown = f"{float(scale.mean()):.3f} on average, each dimension by its own"
     step = scale if norm is not None else scale / total
     apply = lambda states: (states * step + (0 if offset is None else offset)).to(states)  # noqa: E731
     with changed(site, apply):
@@ -66,7 +67,6 @@ def compensate_gap(
         _divide_later(sides, gap, step, batches[0])
         total = float(scale)
     _check(sides, gap, expected, batches[0])
-    shown = f"{float(scale):.3f}" if offset is None else f"{float(scale.mean()):.3f} on average, for each dimension"
     return f"compensate: the states after {gap} are scaled by {shown}", total
 
 
