@@ -31,7 +31,7 @@ def test_a_recipe_of_steps_is_carried_out_and_recorded(command, rows_csv, tmp_pa
     [
         (("--heal", "twostep"), "no healing method or recipe is named 'twostep'; did you mean 'two-step'?"),
         (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
-        (("--heal", "merge+compensate", "--epochs", 0), "'compensate' compares the cut model with the full one"),
+        (("--heal", "merge+compensate", "--epochs", 0), "leaves none for 'compensate'; give one of the two"),
         (("--teacher", "model"), "none of its steps needs one; leave the teacher out"),
     ],
 )

@@ -67,6 +67,18 @@ def repaired(
     return part.function(model, rows, options, schedule=Schedule(), seed=0, cut=cut, teacher=teacher)
 
 
+class Taught:
+    """A teacher in memory."""
+
+    identity = "sha256:full"
+
+    def __init__(self, model):
+        self._model = model
+
+    def model(self):
+        return self._model
+
+
 def layers_of(model) -> list[Any]:
     depth = model.config.num_hidden_layers
     return Cut(LayerPlan(depth, ())).modules(model, range(depth))
@@ -228,16 +240,10 @@ def test_a_gap_at_the_beginning_is_left_and_noted_and_alone_refused(name):
 def test_a_model_that_was_cut_already_is_repaired_beside_its_teacher(name):
     full = model_of("bert")
 
-    class Teacher:
-        identity = "sha256:full"
-
-        def model(self):
-            return full
-
     cut = Cut(PLAN)
     student = copy.deepcopy(full)
     cut.drop(student, cut.pending)
-    there = repaired(name, student, teacher=Teacher(), cut=cut)
+    there = repaired(name, student, teacher=Taught(full), cut=cut)
     torch.testing.assert_close(last_states(there.model), last_states(repaired(name, full).model))
     with pytest.raises(UserError, match=f"'{name}' compares the cut model with the full one, and the layers have gone"):
         repaired(name, student, cut=cut)
@@ -250,7 +256,7 @@ def test_a_model_that_was_cut_already_is_repaired_beside_its_teacher(name):
         ("compensate", "Gemma2", (2,), "cannot be folded into layer 3 .*: no linear module writes into its sum", {}),
         ("compensate", "Llama", (2,), "leave per_dimension out", {"per_dimension": True}),
         ("merge", "modernbert", (1,), "cannot add layer 1 to layer 0: they differ in 'attn_norm.weight'", {}),
-        ("merge", "Albert", (1,), "layers that are one module each, and those of 'albert' are not", {}),
+        ("merge", "Albert", (4,), "layers that are one module each, and those of 'albert' are not", {}),
     ],
 )
 def test_a_model_that_a_method_cannot_take_is_refused_with_the_reason(name, kind, plan, message, more):
@@ -288,8 +294,15 @@ def test_a_full_model_is_left_as_it_is():
         assert healed == Healed(healed.model) and torch.equal(last_states(healed.model), last_states(full))
 
 
-def test_a_repair_after_another_is_refused():
-    model = tiny_model("bert", "classification", depth=3)
-    steps = resolve(HealSpec(num_epochs=0, steps=parse_recipe("merge+compensate")))
-    with pytest.raises(UserError, match="'compensate' compares the cut model with the full one, and the layers have"):
-        heal(model, data(), steps, cut=Cut(LayerPlan(3, (1,))), seed=0)
+def test_a_repair_after_another_is_refused_before_anything_is_done():
+    with pytest.raises(UserError, match="'merge' drops all layers that are to go, and leaves none for 'compensate'"):
+        resolve(HealSpec(num_epochs=0, steps=parse_recipe("merge+compensate")))
+
+
+def test_a_recipe_repairs_a_model_that_was_cut_already_beside_its_teacher():
+    full = model_of("bert")
+    student, cut = copy.deepcopy(full), Cut(PLAN)
+    cut.drop(student, cut.pending)
+    steps = resolve(HealSpec(num_epochs=0, steps=parse_recipe("linear-patch")))
+    healed = heal(student, data(), steps, cut=cut, seed=0, teacher=Taught(full))
+    torch.testing.assert_close(last_states(healed.model), last_states(repaired("linear-patch", full).model))

@@ -112,7 +112,12 @@ def resolve(heal: HealSpec, *, precision: str | None = None) -> tuple[PlannedSte
     planned = [_planned(step, whole) for step in steps]
     if heal.teacher and not any(step.healer.needs_teacher for step in planned):
         raise UserError("the recipe names a teacher, and none of its steps needs one; leave the teacher out")
-    if not any(step.healer.drops for step in planned):
+    dropping = [step.healer.name for step in planned if step.healer.drops]
+    if again := [name for name in dropping[1:] if name != "drop"]:
+        raise UserError(
+            f"'{dropping[0]}' drops all layers that are to go, and leaves none for '{again[0]}'; give one of the two"
+        )
+    if not dropping:
         planned.insert(0, PlannedStep(registry.get("drop"), None, whole))
     return tuple(planned)
 
@@ -167,6 +172,7 @@ def _run_steps(
 ) -> Healed:
     trainings: list[HealReport] = []
     notes: list[str] = []
+    was_cut = not cut.pending  # what drops and repairs then compares with the teacher
     for step in recipe:
         name = step.healer.name
         if step.healer.needs_teacher and teacher is None:
@@ -178,7 +184,7 @@ def _run_steps(
             schedule=step.schedule,
             seed=seed,
             cut=cut,
-            teacher=teacher if step.healer.needs_teacher else None,
+            teacher=teacher if step.healer.needs_teacher or (was_cut and step.healer.drops) else None,
             on_step=on_step,
         )
         model = registry.check_returned(name, healed, Healed).model

@@ -6,9 +6,8 @@ module writes into the sum where what is added to its output is added to the sum
 Shapes: B sequences, T tokens, D hidden size.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +50,7 @@ def norm_behind(model: "PreTrainedModel", site: Site, modules: list[nn.Module], 
     """Return the norm among `modules` whose output is the states at a site, and whose weight and bias scale them."""
     outputs: dict[nn.Module, Tensor] = {}
     candidates = [module for module in modules if _is_affine(module)]
-    note = lambda module, args, output: outputs.__setitem__(module, output)  # noqa: E731
+    note = lambda module, args, output: outputs.update({module: output})  # noqa: E731
     handles = [module.register_forward_hook(note) for module in candidates]
     try:
         (states,) = states_at(model, batch, [site])
@@ -129,7 +128,7 @@ def _linear_names(model: "PreTrainedModel", end: End, batch: Batch) -> list[str]
     handles = []
     for name, module in end.layer.named_modules():
         if isinstance(module, LINEAR) and module.weight.is_floating_point():
-            note: Callable = lambda module, args, output, name=name: shapes.setdefault(name, output.shape)  # noqa: E731
+            note: Any = lambda module, args, output, name=name: shapes.update({name: output.shape})  # noqa: E731
             handles.append(module.register_forward_hook(note))
     try:
         (total,) = states_at(model, batch, [end.sum])
