@@ -1,6 +1,7 @@
 """`depthprune heal` says what it did in a few lines, and a mistake in one."""
 
 import json
+import re
 
 import pytest
 
@@ -38,3 +39,14 @@ def test_a_cut_checkpoint_is_healed_on_a_file(command, bert, cut, tmp_path):
     assert lines[1].startswith("mean cosine to the full model's embeddings on 9 other texts: 0.")
     assert lines[2] == "checkpoint: out (proved: plain from_pretrained takes exactly these tensors)"
     assert json.loads((tmp_path / "out" / "depthprune.json").read_text())["healed"]["recipe"] == "embedding"
+
+
+def test_a_cut_checkpoint_is_repaired_without_training(command, bert, cut, tmp_path):
+    (tmp_path / "lines.txt").write_text(words(60 * 6, line=6))
+    common = ("heal", cut, "--teacher", bert, "--data", "lines.txt", "--output", "out", "--quiet", "--epochs", "0")
+    done = command(*common, "--heal", "linear-patch")
+    assert done.status == 0, done
+    lines = done.out.splitlines()
+    assert lines[0].startswith("linear-patch: a map in layer 0 stands for layer 1; ") and len(lines) == 5
+    before, after = (float(value) for value in re.findall(r"[01]\.\d+", lines[3]))
+    assert before < after

@@ -70,7 +70,7 @@ def repaired(
 class Taught:
     """A teacher in memory."""
 
-    identity = "sha256:full"
+    identity, pooling = "sha256:full", ("mean",)
 
     def __init__(self, model):
         self._model = model
@@ -240,9 +240,7 @@ def test_a_gap_at_the_beginning_is_left_and_noted_and_alone_refused(name):
 def test_a_model_that_was_cut_already_is_repaired_beside_its_teacher(name):
     full = model_of("bert")
 
-    cut = Cut(PLAN)
-    student = copy.deepcopy(full)
-    cut.drop(student, cut.pending)
+    student, cut = drop_layers(copy.deepcopy(full), PLAN), Cut(PLAN, done=True)
     there = repaired(name, student, teacher=Taught(full), cut=cut)
     torch.testing.assert_close(last_states(there.model), last_states(repaired(name, full).model))
     with pytest.raises(UserError, match=f"'{name}' compares the cut model with the full one, and the layers have gone"):
@@ -287,6 +285,14 @@ def test_options_that_cannot_be_are_refused():
             resolve(HealSpec(steps=parse_recipe(text)))
 
 
+def test_a_cut_of_which_nobody_knows_what_it_lacks_is_refused():
+    student = drop_layers(model_of("bert"), [1])
+    with pytest.raises(
+        UserError, match="which of the teacher's 5 layers the model lacks, and the model's history does"
+    ):
+        repaired("merge", student, cut=Cut(LayerPlan(4, ())), teacher=Taught(model_of("bert")))
+
+
 def test_a_full_model_is_left_as_it_is():
     for name in ("linear-patch", "compensate", "merge"):
         full = model_of("bert")
@@ -301,8 +307,7 @@ def test_a_repair_after_another_is_refused_before_anything_is_done():
 
 def test_a_recipe_repairs_a_model_that_was_cut_already_beside_its_teacher():
     full = model_of("bert")
-    student, cut = copy.deepcopy(full), Cut(PLAN)
-    cut.drop(student, cut.pending)
+    student, cut = drop_layers(copy.deepcopy(full), PLAN), Cut(PLAN, done=True)
     steps = resolve(HealSpec(num_epochs=0, steps=parse_recipe("linear-patch")))
     healed = heal(student, data(), steps, cut=cut, seed=0, teacher=Taught(full))
     torch.testing.assert_close(last_states(healed.model), last_states(repaired("linear-patch", full).model))

@@ -30,7 +30,7 @@ class CompensateOptions:
             raise UserError("examples of 'compensate' is 1 or more")
 
 
-@healer(NAME, options=CompensateOptions, drops=True, paper="https://arxiv.org/abs/2507.18212")
+@healer(NAME, options=CompensateOptions, drops=True, unlabelled=True, paper="https://arxiv.org/abs/2507.18212")
 def compensate(
     model: "PreTrainedModel",
     data: TrainingData,
@@ -62,11 +62,11 @@ def compensate(
         CannotDropError: the architecture does not allow the plan.
         UserError: the scale cannot be folded into this model; the message says why.
     """
-    from depthprune.healing.repair.gaps import both_sides, gaps
+    from depthprune.healing.repair.gaps import both_sides, gaps, nothing_to_repair
     from depthprune.healing.repair.scales import compensate_gap
     from depthprune.healing.repair.states import calibration_batches, evaluating
 
-    if not cut.plan.dropped:
+    if nothing_to_repair(NAME, cut, teacher):
         return Healed(model)
     batches = calibration_batches(NAME, data, options.examples, seed, model)
     sides = both_sides(NAME, model, cut, teacher)

@@ -31,7 +31,7 @@ class LinearPatchOptions:
             raise UserError("examples of 'linear-patch' is 1 or more, and ridge not below 0")
 
 
-@healer(NAME, options=LinearPatchOptions, drops=True, paper="https://arxiv.org/abs/2505.02819")
+@healer(NAME, options=LinearPatchOptions, drops=True, unlabelled=True, paper="https://arxiv.org/abs/2505.02819")
 def linear_patch(
     model: "PreTrainedModel",
     data: TrainingData,
@@ -62,10 +62,10 @@ def linear_patch(
         CannotDropError: the architecture does not allow the plan.
         UserError: the map cannot be folded into this model, or it cannot be estimated; the message says why.
     """
-    from depthprune.healing.repair.gaps import both_sides, repairable
+    from depthprune.healing.repair.gaps import both_sides, nothing_to_repair, repairable
     from depthprune.healing.repair.states import calibration_batches, evaluating
 
-    if not cut.plan.dropped:
+    if nothing_to_repair(NAME, cut, teacher):
         return Healed(model)
     found, notes = repairable(NAME, cut.plan)
     batches = calibration_batches(NAME, data, options.examples, seed, model)

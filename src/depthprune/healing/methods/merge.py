@@ -25,7 +25,7 @@ class MergeOptions:
     weight: float = 1.0
 
 
-@healer(NAME, options=MergeOptions, drops=True, paper="https://arxiv.org/abs/2402.11187")
+@healer(NAME, options=MergeOptions, drops=True, unlabelled=True, paper="https://arxiv.org/abs/2402.11187")
 def merge(
     model: "PreTrainedModel",
     data: TrainingData,
@@ -54,9 +54,9 @@ def merge(
         CannotDropError: the architecture does not allow the plan.
         UserError: layers that differ in more than their weights.
     """
-    from depthprune.healing.repair.gaps import both_sides, repairable
+    from depthprune.healing.repair.gaps import both_sides, nothing_to_repair, repairable
 
-    if not cut.plan.dropped:
+    if nothing_to_repair(NAME, cut, teacher):
         return Healed(model)
     found, notes = repairable(NAME, cut.plan)
     sides = both_sides(NAME, model, cut, teacher)

@@ -113,6 +113,26 @@ def both_sides(name: str, model: "PreTrainedModel", cut: Cut, teacher: Teacher |
     return Sides(name, full, model, cut.plan, tuple(full_layers), dict(zip(cut.plan.kept, layers, strict=True)))
 
 
+def nothing_to_repair(name: str, cut: Cut, teacher: Teacher | None) -> bool:
+    """Tell whether no layer is missing.
+
+    Raises:
+        UserError: layers are missing, and nobody knows which.
+    """
+    if cut.plan.dropped:
+        return False
+    if teacher is not None:
+        from depthprune.surgery.modules import find_stacks
+
+        depth = next(iter(find_stacks(teacher.model()).values())).depth
+        if depth != cut.plan.depth:
+            raise UserError(
+                f"'{name}' has to know which of the teacher's {depth} layers the model lacks, and the model's history "
+                "does not say; cut it with depthprune drop"
+            )
+    return True
+
+
 def repairable(name: str, plan: LayerPlan) -> tuple[tuple[Gap, ...], tuple[str, ...]]:
     """Return the gaps that have a layer before them to take over the work, and a note on one that has none.
 

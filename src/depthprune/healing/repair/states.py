@@ -68,7 +68,7 @@ def calibration_batches(
     by_length.pop(0, None)
     if not by_length:
         raise UserError(f"'{name}' needs rows to calibrate on, and there are none; give a task or a text with some")
-    takes = inspect.signature(model.forward).parameters
+    takes = inspect.signature(model.base_model.forward).parameters
     batches: list[dict[str, Any]] = []
     for _, numbers in sorted(by_length.items()):
         for start in range(0, len(numbers), BATCH):
@@ -95,7 +95,7 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
 
 
 def states_at(model: "PreTrainedModel", batch: Batch, sites: Sequence[Site]) -> list[Tensor]:
-    """Run a model on a batch as far as the last of some sites, and return the states there, as the model has them.
+    """Run a model, without its head, as far as the last of some sites, and return the states there.
 
     Raises:
         UserError: a site that the model does not pass.
@@ -116,7 +116,7 @@ def states_at(model: "PreTrainedModel", batch: Batch, sites: Sequence[Site]) -> 
             hook = lambda module, args, output, site=site: see(site, leaving(output))  # noqa: E731
             handles.append(site.module.register_forward_hook(hook))
     try:
-        model(**batch)
+        model.base_model(**batch)
     except _Seen:
         return [seen[site] for site in sites]
     finally:
