@@ -76,7 +76,8 @@ class LeastSquares:
         size = len(self._x)
         identity = torch.eye(size, dtype=xx.dtype, device=xx.device)
         factor, failed = torch.linalg.cholesky_ex(xx + ridge * xx.trace() / size * identity)
-        if int(failed):
+        pivots = factor.diagonal()
+        if int(failed) or bool(pivots.min() <= 1e-7 * pivots.max()):  # their squares are of the size of the matrix
             raise UserError(
                 f"the calibration rows do not determine a map of {size} dimensions; give more examples, or ridge above "
                 "0"
