@@ -41,7 +41,7 @@ def test_dropping_and_keeping_are_two_ways_to_say_one_thing():
     [
         (12, (12, 3, 14), "layers [12, 14] do not exist: the stack has layers 0 to 11"),
         (12, (-1, 3), "layers [-1] are negative: count from 0, the layer nearest the input"),
-        (12, (3, 4, 3), "layers [3] are named twice; name each layer once"),
+        (12, (3, 4, 3), "layers [3] are given twice; give each layer once"),
         (3, (0, 1, 2), "dropping all 3 layers leaves no model; keep at least one"),
         (1, (0,), "dropping all 1 layers leaves no model; keep at least one"),
         (0, (), "a stack has at least one layer, not 0"),

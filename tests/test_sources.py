@@ -85,12 +85,12 @@ def nested(levels: int) -> dict:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"model_type": "bert", "note": "\\ud800"}', r"'\\ud800' holds half a character"),
-        ('{"model_type": "bert", "\\udfff": 1}', r"'\\udfff' holds half a character"),
-        (json.dumps({"model_type": "bert", **nested(900)}), "nested more than 50 deep"),
-        ('{"model_type": "bert", "x": ' + "[" * 900 + "]" * 900 + "}", "nested more than 50 deep"),
-        ('{"model_type": ["bert"]}', r"model_type is \['bert'\], which is no text"),
-        ('{"model_type": "llava", "text_config": {"model_type": {}}}', "model_type is {}, which is no text"),
+        ('{"model_type": "bert", "note": "\\ud800"}', r"'\\ud800' contains half a surrogate pair"),
+        ('{"model_type": "bert", "\\udfff": 1}', r"'\\udfff' contains half a surrogate pair"),
+        (json.dumps({"model_type": "bert", **nested(900)}), "nested more than 50 levels deep"),
+        ('{"model_type": "bert", "x": ' + "[" * 900 + "]" * 900 + "}", "nested more than 50 levels deep"),
+        ('{"model_type": ["bert"]}', r"model_type is \['bert'\], which is not text"),
+        ('{"model_type": "llava", "text_config": {"model_type": {}}}', "model_type is {}, which is not text"),
     ],
 )
 def test_a_configuration_that_nothing_can_work_with_is_refused_in_one_line(tmp_path, text, words):

@@ -1,6 +1,6 @@
 """The choice of layers of one stack, as a value, and which stack of a model is meant.
 
-Layer indices are 0-based and count the model that was given. No tensors, no models.
+Layer indices start at 0 and refer to the model before the drop. No tensors, no models.
 """
 
 import difflib
@@ -18,14 +18,14 @@ HIGHEST_LAYER = 100_000
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Which layers of a stack go; the others stay, in their order.
+    """Which layers of a stack are dropped; the others are kept in their order.
 
     Args:
         depth: number of layers before the drop.
         dropped: indices of the layers to drop, in any order; stored sorted. Empty for the full model.
 
     Raises:
-        PlanError: an index that does not exist, stands twice, or a plan that leaves no layer.
+        PlanError: if an index does not exist or is given twice, or the plan drops every layer.
 
     >>> plan = LayerPlan(depth=6, dropped=(5, 4))
     >>> plan.dropped, plan.kept, plan.count
@@ -70,7 +70,7 @@ class LayerPlan:
 
     @cached_property
     def kept(self) -> tuple[int, ...]:
-        """Indices of the layers that stay, ascending."""
+        """Indices of the kept layers, ascending."""
         gone = set(self.dropped)
         return tuple(i for i in range(self.depth) if i not in gone)
 
@@ -80,7 +80,7 @@ class LayerPlan:
         return len(self.dropped)
 
     def new_index(self, layer: int) -> int | None:
-        """Return where `layer` stands after the drop, or None where it is dropped."""
+        """Return the index of `layer` after the drop, or None if it is dropped."""
         return self.kept.index(layer) if layer in self.kept else None
 
 
@@ -139,7 +139,7 @@ def _check_indices(given: Iterable[int], depth: int) -> tuple[int, ...]:
         raise PlanError(f"layers {missing} do not exist: the stack has layers 0 to {depth - 1}")
     twice = sorted({i for i in layers if layers.count(i) > 1})
     if twice:
-        raise PlanError(f"layers {twice} are named twice; name each layer once")
+        raise PlanError(f"layers {twice} are given twice; give each layer once")
     return layers
 
 
@@ -150,7 +150,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
     ((8, 9, 10, 11), (1, 2))
 
     Raises:
-        PlanError: the text is not such a list.
+        PlanError: if the text is not a list of layers.
     """
     layers: list[int] = []
     entries = re.sub(r"(?<=\d)\s+-\s+(?=\d)", "-", text).split(",")
@@ -162,7 +162,7 @@ def parse_layers(text: str) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise PlanError(f"the range '{part}' runs backwards; write {last}-{first}")
-        if last > HIGHEST_LAYER:  # a slip of the finger must not fill the memory
+        if last > HIGHEST_LAYER:  # a typo must not fill the memory
             raise PlanError(f"layer {last} in '{text}' does not exist: no stack is that deep")
         layers.extend(range(first, last + 1))
     return tuple(layers)
@@ -175,7 +175,7 @@ def parse_counts(text: str) -> tuple[int, ...]:
     (1, 2, 3, 6)
 
     Raises:
-        PlanError: the text is no such thing.
+        PlanError: if the text is not a list of counts.
     """
     counts: set[int] = set()
     for part in re.split(r"[,\s]+", text.strip()):

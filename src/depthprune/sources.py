@@ -1,7 +1,7 @@
 """Find a model on disk or on the Hub, and check it before anything is loaded. No torch.
 
-Weights in pickle files run code when they are read, and so does a repository's own modelling code: both are refused
-unless the caller allows them.
+Pickled weights can run code when they are read, and so can a repository's own modelling code: both are refused unless
+the caller allows them.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
     "chat_template.jinja",
 )
-# At least one of these holds a vocabulary. Without any, transformers 5 makes an empty tokenizer and says nothing.
+# At least one of these has the vocabulary. Without any, transformers 5 silently creates an empty tokenizer.
 VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -41,8 +41,8 @@ VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
 }
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
 SAY_NOTHING = ("model", "checkpoint", "output", "best", "")  # names of folders
-DEEPEST = 50  # configurations in the wild are nested six deep
-HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which nothing can write again
+DEEPEST = 50  # real configurations are nested up to six deep
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which cannot be written again
 HUB_PATTERNS = [
     *("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.spm"),
     *("README.md", "LICENSE*", "NOTICE*"),
@@ -54,7 +54,7 @@ class ModelSource:
     """A checked model folder.
 
     Args:
-        name: what the user called it: a path or a Hub id.
+        name: as given by the user: a path or a Hub id.
         path: the folder with its files.
         commit: the Hub commit, for a model from the Hub.
         config: the content of its config.json.
@@ -71,7 +71,7 @@ class ModelSource:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """The files with the weights: safetensors where there are any."""
+        """The weights files: safetensors if there are any."""
         for suffix in WEIGHT_SUFFIXES:
             files = tuple(sorted(f for f in self.path.glob(f"*{suffix}") if _is_weights(f)))
             if files:
@@ -80,9 +80,9 @@ class ModelSource:
 
     @property
     def title(self) -> str:
-        """What tables call the model: its Hub id, or its folder's name, and never a path.
+        """The model's name in tables: its Hub id or its folder's name, never a path.
 
-        A folder called `model` or the like says nothing; its config.json may remember a name.
+        Names such as `model` are not informative; config.json may have a better one.
         """
         if self.commit is not None:
             return self.name
@@ -106,7 +106,8 @@ class ModelSource:
 
     @cached_property
     def identity(self) -> str:
-        """What the model is, wherever it lies: the Hub commit, or the hash of configuration, weights and tokenizer."""
+        """The model by content, wherever it is stored: the Hub commit, or the hash of configuration, weights and
+        tokenizer."""
         if self.commit is not None:
             return f"hub:{self.name}@{self.commit}"
         _ = self.stamps  # before the files are read, so that a change meanwhile shows in them
@@ -123,12 +124,13 @@ class ModelSource:
 def locate(
     model: str | Path | ModelSource, *, allow_pickle: bool = False, trust_remote_code: bool = False
 ) -> ModelSource:
-    """Find a local folder or a Hub id, and check that it holds a model that can be loaded.
+    """Find a local folder or a Hub id, and check that it is a model that can be loaded.
 
     A model that was located before is returned as it is, so that its weights are hashed once.
 
     Raises:
-        LoadError: no such folder or id, no configuration, no weights, weights in pickles, an unknown architecture.
+        LoadError: if there is no such folder or Hub id, the configuration or the weights are missing, the weights are
+            pickles, or the architecture is unknown.
     """
     if isinstance(model, ModelSource):
         return model
@@ -151,7 +153,7 @@ def locate(
 
 
 def _is_weights(file: Path) -> bool:
-    """Tell weights from what lies beside them, such as training_args.bin, optimizer.bin or an adapter."""
+    """Return whether a file has weights, unlike training_args.bin, optimizer.bin or an adapter."""
     return (file.suffix == ".safetensors" and "adapter" not in file.name) or file.name.startswith("pytorch_model")
 
 
@@ -188,33 +190,35 @@ def _read_config(model: str, path: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"the config.json of '{model}' is not JSON ({error}); fetch the model again") from None
+        raise LoadError(f"the config.json of '{model}' is not JSON ({error}); download the model again") from None
     except OSError as error:
-        raise LoadError(f"the config.json of '{model}' cannot be read ({error.strerror}); look at its rights") from None
+        raise LoadError(
+            f"the config.json of '{model}' cannot be read ({error.strerror}); check its permissions"
+        ) from None
     if not isinstance(config, dict):
-        raise LoadError(f"the config.json of '{model}' is not an object; fetch the model again")
+        raise LoadError(f"the config.json of '{model}' is not an object; download the model again")
     if (odd := what_is_odd(config)) is not None:
-        raise LoadError(f"the config.json of '{model}' cannot be used: {odd}; fetch the model again")
+        raise LoadError(f"the config.json of '{model}' cannot be used: {odd}; download the model again")
     return config
 
 
 def what_is_odd(value: Any) -> str | None:
-    """Return what in a value read from JSON cannot be worked with, or None: all that follows walks through it.
+    """Return what is unusable in a value read from JSON, or None.
 
     >>> what_is_odd({"model_type": ["bert"]})
-    "model_type is ['bert'], which is no text"
+    "model_type is ['bert'], which is not text"
     """
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:
-            return f"it is nested more than {DEEPEST} deep"
+            return f"it is nested more than {DEEPEST} levels deep"
         for item in level:
             kind = item.get("model_type") if isinstance(item, dict) else None
             if kind is not None and not isinstance(kind, str):
-                return f"model_type is {reprlib.repr(kind)}, which is no text"
+                return f"model_type is {reprlib.repr(kind)}, which is not text"
             for text in item if isinstance(item, dict | list) else (item,):
                 if isinstance(text, str) and HALF_CHARACTER.search(text):
-                    return f"{text[:50]!a} holds half a character"
+                    return f"{text[:50]!a} contains half a surrogate pair"
         level = [
             inner
             for item in level
@@ -231,7 +235,7 @@ def _check_architecture(source: ModelSource) -> None:
         raise LoadError(
             f"the config.json of '{source.name}' names no model_type; give the folder of a transformers model"
         )
-    # A known architecture is loaded with transformers' own code, whatever else the folder brings.
+    # A known architecture is loaded with transformers' own code, whatever code the folder has.
     if is_known(model_type):
         return
     if "auto_map" in source.config:
@@ -250,7 +254,8 @@ def _check_architecture(source: ModelSource) -> None:
 
 
 def is_known(model_type: str) -> bool:
-    """Tell whether transformers has an architecture: first by the text of its table, since an import takes a second."""
+    """Return whether transformers has an architecture: first by the source text of its table, since an import takes a
+    second."""
     package = importlib.util.find_spec("transformers")
     for folder in (package.submodule_search_locations or []) if package is not None else []:
         table = Path(folder) / "models" / "auto" / "auto_mappings.py"

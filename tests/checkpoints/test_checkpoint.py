@@ -67,15 +67,15 @@ HEADERS: dict[str, tuple[dict | str | bytes, int, str]] = {
     "not JSON": ("{'a'}", 0, "cannot be read (Expecting property name"),
     "not UTF-8": (b'{"\xff": 1}', 0, "can't decode byte 0xff"),
     "in UTF-16": ('{"a": 1}'.encode("utf-16-le"), 0, "cannot be read"),
-    "half a character": ('{"\\ud800": ' + A_ENTRY[5:] + "}", 8, "surrogates not allowed"),
+    "half a surrogate pair": ('{"\\ud800": ' + A_ENTRY[5:] + "}", 8, "surrogates not allowed"),
     "not an object": ("[]", 0, "is not an object"),
     "nested without end": ('{"a": ' + "[" * 100_000, 0, "cannot be read (maximum recursion depth"),
     "a number of many digits": ('{"a": ' + "9" * 5000 + "}", 0, "Exceeds the limit"),
     "not a number": ('{"a": NaN}', 0, "NaN is not JSON"),
     "bytes after it": ("{" + A_ENTRY + "}\0", 8, "Extra data"),
-    "a name twice": ("{" + A_ENTRY + ", " + A_ENTRY + "}", 8, "'a' stands in it twice"),
-    "a name twice, once as an escape": ("{" + A_ENTRY + ', "\\u0061": 1}', 8, "'a' stands in it twice"),
-    "a field twice": ("{" + A_ENTRY[:-1] + ', "shape": [2]}}', 8, "'shape' stands in it twice"),
+    "a name twice": ("{" + A_ENTRY + ", " + A_ENTRY + "}", 8, "'a' occurs twice"),
+    "a name twice, once as an escape": ("{" + A_ENTRY + ', "\\u0061": 1}', 8, "'a' occurs twice"),
+    "a field twice": ("{" + A_ENTRY[:-1] + ', "shape": [2]}}', 8, "'shape' occurs twice"),
     "an entry that is no object": ({"a": [0, 8]}, 8, "'a' needs data_offsets, dtype, shape and no more"),
     "an entry without a shape": ({"a": {"dtype": "F32", "data_offsets": [0, 8]}}, 8, "needs data_offsets, dtype"),
     "an entry with a field too many": ({"a": {**entry(), "strides": [1]}}, 8, "and no more"),
@@ -93,8 +93,8 @@ HEADERS: dict[str, tuple[dict | str | bytes, int, str]] = {
     "an offset with a point": ({"a": entry(0, 8.0)}, 8, "impossible data_offsets [0, 8.0]"),
     "a negative offset": ({"a": entry(-8, 0)}, 8, "impossible data_offsets [-8, 0]"),
     "offsets that run backwards": ({"a": entry(8, 0)}, 8, "impossible data_offsets [8, 0]"),
-    "offsets beyond the file": ({"a": entry(0, 16, shape=[4])}, 8, "cut short; fetch it again"),
-    "an offset of many digits": ({"a": entry(0, int("9" * 4300))}, 8, "cut short; fetch it again"),
+    "offsets beyond the file": ({"a": entry(0, 16, shape=[4])}, 8, "truncated; download it again"),
+    "an offset of many digits": ({"a": entry(0, int("9" * 4300))}, 8, "truncated; download it again"),
     "too few bytes for the shape": ({"a": entry(shape=[3])}, 8, "'a' has 8 bytes, which is not F32 × [3]"),
     "too many bytes for the shape": ({"a": entry(shape=[])}, 8, "'a' has 8 bytes, which is not F32 × []"),
     "half a byte at the end": ({"a": entry(0, 2, dtype="F4", shape=[3])}, 2, "not F4 × [3]"),
@@ -103,9 +103,9 @@ HEADERS: dict[str, tuple[dict | str | bytes, int, str]] = {
     "a gap between tensors": ({"a": entry(), "b": entry(12, 20)}, 20, "'b' leaves a gap before it"),
     "a gap at the start": ({"a": entry(4, 12)}, 12, "'a' leaves a gap before it"),
     "bytes that belong to no tensor": ({"a": entry()}, 9, "and its header speaks of"),
-    "metadata that is no object": ({"__metadata__": ["pt"]}, 0, "__metadata__ of 'FILE' is not from text to text"),
-    "metadata with a number": ({"__metadata__": {"step": 3}}, 0, "__metadata__ of 'FILE' is not from text to text"),
-    "metadata that is nought": ({"__metadata__": 0}, 0, "__metadata__ of 'FILE' is not from text to text"),
+    "metadata that is no object": ({"__metadata__": ["pt"]}, 0, "__metadata__ of 'FILE' does not map text to text"),
+    "metadata with a number": ({"__metadata__": {"step": 3}}, 0, "__metadata__ of 'FILE' does not map text to text"),
+    "metadata that is nought": ({"__metadata__": 0}, 0, "__metadata__ of 'FILE' does not map text to text"),
     "a name of many lines": ({"a\nb" * 10_000: entry(dtype="F7")}, 8, "a\\nb"),
 }
 
@@ -116,16 +116,16 @@ def test_a_broken_header_is_refused(tmp_path, header, data_bytes, message):
 
     file = str(tmp_path / SINGLE_FILE)
     assert file in said and message.replace("FILE", file) in said
-    assert "; fetch it again" in said
+    assert "; download it again" in said
 
 
 GOOD = raw({"a": entry()})
 FILES: dict[str, tuple[bytes, str]] = {
-    "an empty file": (b"", "is empty; fetch it again"),
-    "a file of seven bytes": (GOOD[:7], "is not a safetensors file; fetch it again"),
-    "no header at all": (bytes(8), "is not a safetensors file; fetch it again"),
+    "an empty file": (b"", "is empty; download it again"),
+    "a file of seven bytes": (GOOD[:7], "is not a safetensors file; download it again"),
+    "no header at all": (bytes(8), "is not a safetensors file; download it again"),
     "a header that is cut short": (GOOD[:30], "has 30 bytes and would have a header of"),
-    "data that is cut short": (GOOD[:-1], "cut short; fetch it again"),
+    "data that is cut short": (GOOD[:-1], "truncated; download it again"),
     "a length of 64 ones": (b"\xff" * 100, "would have a header of 18446744073709551615"),
     "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "git lfs pull"),
 }
@@ -164,7 +164,7 @@ INDEXES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a file that is a list": (lambda at: mapped(at, b=[SECOND]), "has no weight_map from tensors to files"),
     "a tensor twice": (
         lambda at: index(sharded(at), f'{{"weight_map": {{"a": "{FIRST}", "b": "{SECOND}", "a": "{SECOND}"}}}}'),
-        "'a' stands in it twice",
+        "'a' occurs twice",
     ),
     "a missing file": (lambda at: mapped(at, c="model-00003.safetensors"), "lacks the shard 'model-00003.safetensors'"),
     "a tensor that no file has": (lambda at: mapped(at, c=SECOND), "disagree about 'c'"),
@@ -178,7 +178,7 @@ INDEXES: dict[str, tuple[Callable[[Path], Path], str]] = {
         "disagree about 'b'",
     ),
     **{
-        f"the file {name!r}": (lambda at, name=name: mapped(at, b=name), "which is no file of its folder; do not use")
+        f"the file {name!r}": (lambda at, name=name: mapped(at, b=name), "not a file of its folder; do not use")
         for name in (
             "",
             ".",
@@ -244,7 +244,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_not(tmp_path, nam
     (folder / name).unlink()
     (folder / name).symlink_to("../other")
 
-    assert f"'{folder / name}' is a link that leaves its folder" in refused(folder)
+    assert f"'{folder / name}' is a symbolic link that points out of its folder" in refused(folder)
 
 
 def hub_snapshot(cache: Path) -> Path:
@@ -270,7 +270,7 @@ def test_the_links_of_the_hubs_cache_are_followed_and_others_in_it_are_not(tmp_p
     (snapshot / SECOND).symlink_to("../../../secret")
     (tmp_path / "hub" / "secret").write_bytes(raw({"b": entry()}))
 
-    assert "a link that leaves its folder" in refused(snapshot)
+    assert "a symbolic link that points out of its folder" in refused(snapshot)
 
 
 def test_a_folder_beside_others_named_blobs_is_no_cache(tmp_path):
@@ -280,7 +280,7 @@ def test_a_folder_beside_others_named_blobs_is_no_cache(tmp_path):
     single(tmp_path / "blobs", {"a": entry()})
     (folder / SINGLE_FILE).symlink_to(f"../../blobs/{SINGLE_FILE}")
 
-    assert "a link that leaves its folder" in refused(folder)
+    assert "a symbolic link that points out of its folder" in refused(folder)
 
 
 @pytest.mark.parametrize("name", [SINGLE_FILE, INDEX_FILE, SECOND, "."])
@@ -292,7 +292,7 @@ def test_what_may_not_be_read_is_refused(name):
         (folder / name).chmod(0)
         said = refused(folder)
 
-    assert said == f"'{folder / name}' cannot be read (Permission denied); mend that or give another"
+    assert said == f"'{folder / name}' cannot be read (Permission denied); fix that or give another"
 
 
 def test_a_folder_that_is_missing_or_empty_is_refused(tmp_path):

@@ -132,7 +132,7 @@ def test_a_file_that_names_layers_and_would_not_be_rewritten_is_refused(kind, tm
     name, content = QUANTISERS[kind]
     (tmp_path / name).write_text(json.dumps(content))
 
-    with pytest.raises(CannotDropError, match=f"'{name}' beside the weights names .* by number"):
+    with pytest.raises(CannotDropError, match=f"'{name}' beside the weights refers to .* by number"):
         check_beside(tmp_path)
 
 
@@ -252,7 +252,7 @@ def test_a_router_and_pooling_over_all_layers_are_refused(tmp_path):
 
     with pytest.raises(CannotDropError, match=r"several models \(Router\)"):
         find_transformer(tmp_path / "router")
-    with pytest.raises(CannotDropError, match="weighs the states of every layer"):
+    with pytest.raises(CannotDropError, match="weights the states of every layer"):
         find_transformer(tmp_path / "weighted")
 
 

@@ -138,7 +138,7 @@ def test_plans_in_the_first_numbering_name_the_same_layers(data):
 @pytest.mark.parametrize("how", ["dropped", "kept"])
 def test_a_layer_that_is_gone_is_named(how):
     with pytest.raises(
-        PlanError, match=r"layers \[0, 4\] of the original are already gone from 'layers', which has 1-3"
+        PlanError, match=r"layers \[0, 4\] of the original were already dropped from 'layers', which has 1-3"
     ):
         plan_from_original(OLD_FORMAT, "layers", 3, **{how: (0, 1, 4)})
 
@@ -189,7 +189,7 @@ def test_a_broken_record_is_refused_in_one_line(kind, tmp_path):
     text = content if isinstance(content, str) else json.dumps(content)
     file.write_bytes(text.encode("utf-8", "surrogateescape"))
 
-    with pytest.raises(LoadError, match="is not what depthprune writes") as caught:
+    with pytest.raises(LoadError, match="was not written by depthprune") as caught:
         read_history(tmp_path)
     assert "\n" not in str(caught.value)
 

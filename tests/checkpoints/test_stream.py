@@ -210,9 +210,9 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_in_memory_and_as_bytes(n
     (folder / name).symlink_to(tmp_path / "secret")
     source = source_of(folder)
 
-    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
+    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a symbolic link that points out of its folder"):
         drop_checkpoint(source, tmp_path / "bytes", PLAN)
-    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a link that leaves its folder"):
+    with pytest.raises(LoadError, match=rf"{re.escape(name)}' is a symbolic link that points out of its folder"):
         history = provenance(source, {"layers": PLAN})
         save_made(tiny_model("bert", depth=5), tmp_path / "memory", source=source, provenance=history)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "secret"]
@@ -277,7 +277,7 @@ def test_a_configuration_that_lies_outside_the_folder_is_refused(tmp_path):
     (folder / "config.json").rename(tmp_path / "elsewhere")
     (folder / "config.json").symlink_to("../elsewhere")
 
-    with pytest.raises(LoadError, match=r"config.json' is a link that leaves its folder"):
+    with pytest.raises(LoadError, match=r"config.json' is a symbolic link that points out of its folder"):
         drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert not (tmp_path / "out").exists()
 

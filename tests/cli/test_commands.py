@@ -240,7 +240,7 @@ def test_code_that_a_model_brings_runs_only_when_it_is_trusted(command, bert, tm
 
     assert command(*arguments).status == 2 and not (source / "ran").exists()
     answer = command(*arguments, "--trust-remote-code")
-    assert answer.status == 2 and "brings code of its own" in answer.err and "add --verify logits" in answer.err
+    assert answer.status == 2 and "brings its own code" in answer.err and "add --verify logits" in answer.err
     dry = command(*arguments[:-2], "--dry-run", "--trust-remote-code")
     assert dry.status == 0 and "the cut will need --verify logits" in dry.out
     answer = command(*arguments, "--trust-remote-code", "--verify", "logits")

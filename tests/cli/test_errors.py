@@ -53,7 +53,7 @@ MODELS = {
         "is not JSON",
     ),
     "no weights": (lambda bert, at: without(bert, at, "*.safetensors"), "has no weights"),
-    "weights that are cut short": (cut_short, "cut short; fetch it again"),
+    "weights that are cut short": (cut_short, "cut short; download it again"),
     "weights in a pickle": (pickled, "--allow-pickle"),
     "an unknown architecture": (
         lambda bert, at: changed(bert, at, model_type="bertt"),
@@ -94,7 +94,7 @@ PLANS = {
     "a count that is no number": (("--strategy", "top", "--count", "two"), "--count"),
     "a strategy without a count": (("--strategy", "top"), "needs --count"),
     "a count without a strategy": (("--layers", "1", "--count", 2), "needs a strategy"),
-    "no choice at all": ((), "say which layers go"),
+    "no choice at all": ((), "say which layers to drop"),
     "a layer named twice": (("--layers", "1,1"), "named twice"),
     "a layer named twice with a space": (("--layers", "1 1"), "named twice"),
     "a negative layer": (("--layers=-1",), "count from 0"),

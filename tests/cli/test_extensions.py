@@ -251,6 +251,7 @@ def test_the_parts_of_an_extension_that_fails_to_import_are_removed(use, folder)
         ("task", ("sweep", "--model", "bert", "--task", "bad", "--strategy", "top", "--count", 1)),
         ("score", ("sweep", "--model", "bert", "--task", "mrpc", "--strategy", "bad", "--count", 1)),
         ("search", ("run", "bert", "--task", "mrpc", "--strategy", "bad", "--count", 1)),
+        ("score", ("drop", "MODEL", "--strategy", "bad", "--count", 1, "--output", "out")),
         ("score", ("score", "bert", "--method", "bad", "--data", "mrpc")),
         ("search", ("search", "bert", "--method", "bad", "--data", "mrpc", "--count", 1, "--output", "found.json")),
         ("exporter", ("export", "bert", "--format", "bad", "--output", "out")),

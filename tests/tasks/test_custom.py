@@ -174,9 +174,9 @@ def test_the_primary_metric_can_be_chosen_and_names_another_run(tmp_path):
     assert own.task == same.task and own.task.primary == "accuracy"
     assert other.task.primary == "matthews" and other.task.metrics == ("matthews", "accuracy", "f1_macro")
     assert other.task.chosen_metric == "matthews" and other.fingerprint == own.fingerprint
-    with pytest.raises(UserError, match="'f1' is no metric of 'custom', a task with 3 classes; it can have acc"):
+    with pytest.raises(UserError, match="'f1' is not a metric of 'custom', a task with 3 classes; it can have acc"):
         load(file, metric="f1")
-    with pytest.raises(UserError, match=r"'accuracy' is no metric of 'custom', a regression; .* pearson, spearman"):
+    with pytest.raises(UserError, match=r"'accuracy' is not a metric of 'custom', a regression; .* pearson, spearman"):
         load(file, "size", metric="accuracy")
 
 

@@ -1,7 +1,7 @@
-"""The model card (README.md) of a cut checkpoint, and what is carried over from the card of its source. No torch.
+"""The model card (README.md) of a cut checkpoint, including what is kept from the card of its source. No torch.
 
-Text that comes from elsewhere (names, the command, the source's front matter) is quoted: as code in Markdown, by the
-YAML writer in the front matter. Front matter is read without types, so that the language `no` stays Norwegian.
+Text from outside (names, the command, the source's front matter) is quoted: as code in Markdown, by the YAML writer in
+the front matter. Front matter is read as text only, so that the language `no` stays Norwegian.
 """
 
 import json
@@ -16,7 +16,7 @@ from depthprune.plan import LayerPlan, format_layers
 
 CARD_FILE = "README.md"
 TAGS = ("depthprune", "layer-dropping")
-# What says the same of the cut model as of its source. Results (model-index) do not, nor examples in a widget.
+# Entries that also hold for the cut model. Results (model-index) do not, nor do examples in a widget.
 CARRIED = (
     "license",
     "license_name",
@@ -30,7 +30,7 @@ ABOUT_THE_TASK = ("pipeline_tag", "datasets", "metrics")  # another after traini
 FRONT_MATTER = re.compile(r"\A\ufeff?\s*---[ \t]*\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 RESULTS = ("model-index", "eval_results", "model_name")  # of the source, not of what is made of it
 MARK = "<!-- depthprune: the card of the original model follows -->"
-NOTE = "What follows was written before the {}. Its figures are not those of what lies here."
+NOTE = "What follows was written before the {}. Its figures are not those of this model."
 NO_TRAINING = "none. Expect lower scores until it is fine-tuned"
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
@@ -54,20 +54,20 @@ def model_card(
 
     Args:
         provenance: content of its depthprune.json.
-        name: what it is called: the name of its folder.
+        name: of the checkpoint, which is the name of its folder.
         config: its config.json.
-        source_card: the README.md of the model that was cut, if it has one; its text is kept below.
-        parameters: how many there were before the last cut and are after it; None where that is not known.
-        command: the command line that made it, if one line says it.
+        source_card: the README.md of the source, if it has one; its text is appended.
+        parameters: number before and after the last cut; None if unknown.
+        command: the command line that made it, if there is a single one.
         proof: how it was proved, as a sentence.
-        training: what training followed the cut, as a sentence; None where none did.
+        training: the training that followed the cut, as a sentence; None if there was none.
         task_kept: whether the training taught no other task, so that the source's task and tags still hold.
-        library: what loads it: transformers, or sentence-transformers.
-        made_from: what the model was made from, where no cut says it: a Hub id, or the name of a folder.
+        library: the library that loads it: transformers or sentence-transformers.
+        made_from: what the model was made from, if no cut records it: a Hub id, or the name of a folder.
         on_hub: whether `made_from` is a Hub id.
 
     Raises:
-        LoadError: the cuts contradict each other.
+        LoadError: if the recorded cuts contradict each other.
     """
     cuts: Sequence[Cut] = provenance["cuts"]
     front, body = split_card(source_card or "")
@@ -114,9 +114,9 @@ def _about_cuts(cuts: Sequence[Cut], name: str, maker: str) -> list[str]:
 
 
 def adapter_card(card: str, *, base_model: str) -> str:
-    """Return the card of an adapter that was cut along with its model: its own, with the new model in it.
+    """Return the card of an adapter that was cut with its model: its own card with the new base model.
 
-    Its results are left out. A model that is a folder here is not named to the Hub.
+    Its results are left out. A local folder is not named as base model.
     """
     front, body = split_card(card)
     fields = {key: value for key, value in front.items() if key not in ("base_model", *RESULTS)}
@@ -124,12 +124,12 @@ def adapter_card(card: str, *, base_model: str) -> str:
     fields |= {"base_model": base_model} if HUB_ID.fullmatch(base_model) and "/" in base_model else {}
     fields["tags"] = list(dict.fromkeys([*tags, *TAGS]))
     note = f"{MARK}\n## Card of the original adapter\n\n{NOTE.format('cut')}"
-    about = f"This adapter was cut along with its model, which is now {code(base_model)}, by depthprune."
+    about = f"This adapter was cut together with its model, which is now {code(base_model)}, by depthprune."
     return "\n\n".join([_yaml(fields), about, *([f"{note}\n\n{body.strip()}"] if body.strip() else [])]) + "\n"
 
 
 def card_for_library(card: str, library: str) -> str:
-    """Return a card that also names another library to load the model with; the rest stays as it is."""
+    """Return a card that also names another library to load the model with; the rest is unchanged."""
     match = FRONT_MATTER.match(card)
     front, _ = split_card(card)
     text = card[match.end() :] if match else card
@@ -138,9 +138,9 @@ def card_for_library(card: str, library: str) -> str:
 
 
 def split_card(text: str) -> tuple[dict[str, Any], str]:
-    """Split a card into its front matter and its text; of a cut model's card, the text about the original.
+    """Split a card into its front matter and its text; for a cut model's card, the text of the original card.
 
-    Front matter that is no YAML, or no mapping, counts as empty: a broken card is no reason not to cut a model.
+    Front matter that is not a YAML mapping counts as empty: a broken card is no reason to refuse a model.
     """
     match = FRONT_MATTER.match(text)
     front: Any = None
@@ -151,15 +151,16 @@ def split_card(text: str) -> tuple[dict[str, Any], str]:
             front = None
     body = text[match.end() :] if match else text
     _, mark, original = body.partition(MARK)
-    if mark:  # heading and note are written anew
+    if mark:  # heading and note are written again
         body = original.split("\n\n", 2)[-1]
     return (front if isinstance(front, dict) else {}), body
 
 
 def base_model(front: Mapping[str, Any], cuts: Sequence[Cut]) -> str | list[str] | None:
-    """Return what the Hub is to show as the base: the last cut's source that it knows, else what the source named.
+    """Return the `base_model` for the Hub: the last cut's source if it is on the Hub, else the base model of the
+    source.
 
-    A folder's name is not it: the Hub would take it for the id of some other model.
+    The name of a local folder is left out: the Hub would take it for the id of some other model.
     """
     for cut in reversed(cuts):
         if str(cut.get("identity", "")).startswith("hub:") and HUB_ID.fullmatch(str(cut["source"])):
@@ -177,7 +178,7 @@ def _front_matter(
     library: str,
 ) -> str:
     fields: dict[str, Any] = {"base_model": base} if base else {}
-    if base and trained:  # the Hub has no word for a cut without training
+    if base and trained:  # the Hub has no relation for a cut without training
         fields["base_model_relation"] = "finetune"
     fields["library_name"] = library
     carried = [key for key in CARRIED if task_kept or key not in ABOUT_THE_TASK]
@@ -192,7 +193,7 @@ def _yaml(fields: Mapping[str, Any]) -> str:
 
     data = ModelCardData()
     for key, value in fields.items():
-        data[key] = value  # and not through the constructor, which takes some keys of a source's card for its own
+        data[key] = value  # not through the constructor, which interprets some keys of a source's card
     return f"---\n{data.to_yaml()}\n---"
 
 
@@ -202,7 +203,7 @@ def _listed(value: Any) -> list[str]:
 
 
 def _text(value: Any) -> str | list[str] | None:
-    """Return text or a list of it, each on one line; anything deeper is not for another model's card."""
+    """Return a text or a list of texts, each on one line; nested values are not copied to another card."""
     if isinstance(value, list):
         return [" ".join(item.split()) for item in value if isinstance(item, str)] or None
     return " ".join(value.split()) or None if isinstance(value, str) else None
@@ -217,7 +218,7 @@ def _gone(depth: int, kept: tuple[int, ...]) -> str:
 
 
 def _loading(name: str, config: Mapping[str, Any], library: str) -> str:
-    path = json.dumps(name, ensure_ascii=False)  # a valid literal of Python, too
+    path = json.dumps(name, ensure_ascii=False)  # JSON strings are valid Python literals
     if library == "sentence-transformers":
         return f"from sentence_transformers import SentenceTransformer\n\nmodel = SentenceTransformer({path})"
     named = config.get("architectures")
@@ -228,7 +229,7 @@ def _loading(name: str, config: Mapping[str, Any], library: str) -> str:
 
 
 def code(text: Any) -> str:
-    """Quote text as code within a line, whatever characters it has.
+    """Quote text as inline code, whatever characters it contains.
 
     >>> code("a`b")
     '``a`b``'
@@ -240,6 +241,6 @@ def code(text: Any) -> str:
 
 
 def fenced(text: str, language: str) -> str:
-    """Quote text as a block of code, whatever characters it has."""
+    """Quote text as a code block, whatever characters it contains."""
     fence = "`" * max(3, max(map(len, re.findall("`+", text)), default=0) + 1)
     return f"{fence}{language}\n{text.strip()}\n{fence}"

@@ -1,8 +1,8 @@
-"""What lies beside the weights of a checkpoint: what travels with a cut, and what cannot. No torch.
+"""The files beside the weights of a checkpoint: which are copied with a cut, and which cannot be. No torch.
 
-Everything travels but other formats of the same weights, what a training left, pictures, hidden files, code that is
-not trusted, and the files that a cut writes anew. A folder of sentence-transformers (`modules.json`) is a
-transformer among other modules: the transformer is cut, the others are copied whole.
+All are copied except other formats of the same weights, training state, pictures, hidden files, untrusted code, and the
+files that a cut writes itself. A sentence-transformers folder (`modules.json`) has a transformer among other modules:
+the transformer is cut, the others are copied unchanged.
 """
 
 import json
@@ -23,7 +23,7 @@ from depthprune.surgery.config.depth import DEPTH_KEYS
 
 MODULES_FILE = "modules.json"
 WRITTEN_ANEW = ("config.json", "generation_config.json", CARD_FILE, PROVENANCE_FILE)
-# Patterns for names in lower case. A subfolder that holds weights is an export of the whole model, and stays behind.
+# Patterns for lower-case names. A subfolder with weights is an export of the whole model and is not copied.
 WEIGHTS = (
     *("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth", "*.ckpt*", "*.pkl", "*.pickle", "*.joblib", "*.npz"),
     *("*.h5", "*.hdf5", "*.keras", "*.msgpack", "*.ot", "*.onnx", "*.onnx_data*", "*.onnx.data", "*.tflite", "*.pb"),
@@ -44,7 +44,7 @@ LEFT_FOLDERS = (
     *("checkpoint-*", "global_step*", "runs", "logs", "wandb", "mlruns", "__pycache__"),
     *("original", "onnx", "openvino", "coreml", "*.mlpackage"),
 )
-# Files of quantisers that engines read and that may name modules; what config.json says of them is another matter.
+# Files of quantisers that inference engines read and that may name modules, apart from config.json.
 QUANTISER_FILES = (
     *("quantize_config.json", "quant_config.json", "quantization_config.json", "hf_quant_config.json"),
     *("quant_strategy.json", "kv_cache_scales.json"),
@@ -53,25 +53,26 @@ LAYER_NUMBER = re.compile(r"(?<![\d\s])\\?\.[\[(]*\d")  # as in layers.3 and .*\
 
 
 def beside(folder: Path, *, python: bool = False) -> tuple[str, ...]:
-    """Return the files that travel with a checkpoint, as paths in its folder with `/`, sorted.
+    """Return the files to copy with a checkpoint, as sorted relative paths with `/`.
 
     Args:
         folder: the checkpoint.
-        python: whether its own modelling code is trusted, so that it travels too.
+        python: whether its own modelling code is trusted and copied too.
 
     Raises:
-        LoadError: one of them is a link that leaves the folder, other than to the blobs of the Hub's cache.
+        LoadError: if a file is a symbolic link that points out of the folder, unless it points to the blobs of the
+            Hub's cache.
     """
     names = (name for name in _walk(folder, "") if name not in WRITTEN_ANEW and (python or not name.endswith(".py")))
     return tuple(sorted(name for name in names if file_inside(folder, name)))
 
 
 def _walk(folder: Path, inside: str) -> Iterator[str]:
-    """Yield what is neither hidden nor left behind, below `inside`, which ends with a slash unless it is empty."""
+    """Yield the files to copy below `inside`, which ends with a slash unless it is empty."""
     try:
         entries = [entry for entry in os.scandir(folder / inside) if not entry.name.startswith(".")]
     except OSError as error:
-        raise LoadError(f"'{folder / inside}' cannot be read ({error.strerror}); mend that or give another") from None
+        raise LoadError(f"'{folder / inside}' cannot be read ({error.strerror}); fix that or give another") from None
     if inside and any(_matches(entry.name, WEIGHTS) for entry in entries):
         return
     for entry in entries:
@@ -81,7 +82,7 @@ def _walk(folder: Path, inside: str) -> Iterator[str]:
                 yield name
         elif not _matches(entry.name, LEFT_FOLDERS):
             if entry.is_symlink():
-                raise LoadError(f"'{folder / name}' is a link to a folder; put the folder itself there, or remove it")
+                raise LoadError(f"'{folder / name}' is a link to a folder; copy the folder there, or remove it")
             yield from _walk(folder, name + "/")
 
 
@@ -90,7 +91,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def check_travelling(folder: Path) -> None:
-    """Refuse a folder of which a file could not travel, before the work that ends in copying it.
+    """Check that the files of a folder can be copied, before the work begins.
 
     Raises:
         LoadError: see `beside` and `card_of`.
@@ -100,7 +101,7 @@ def check_travelling(folder: Path) -> None:
 
 
 def copy_files(source: Path, target: Path, names: Iterable[str]) -> None:
-    """Copy files of the folder `source` to the same places in `target`; a link becomes the file it leads to."""
+    """Copy files of the folder `source` to the same places in `target`; symbolic links are resolved."""
     for name in names:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
@@ -110,7 +111,7 @@ def card_of(folder: Path) -> str | None:
     """Return the card of a model, if it has one.
 
     Raises:
-        LoadError: it is a link that leaves the folder.
+        LoadError: if it is a symbolic link that points out of the folder.
     """
     if not (folder / CARD_FILE).is_file():
         return None
@@ -118,11 +119,12 @@ def card_of(folder: Path) -> str | None:
 
 
 def check_beside(folder: Path) -> None:
-    """Refuse a checkpoint with a file that names layers by number, is read by engines, and would not be rewritten.
+    """Refuse a checkpoint with a file that refers to layers by number, is read by inference engines, and is not
+    rewritten.
 
     Raises:
-        CannotDropError: there is one; the message says which, and what it names.
-        LoadError: such a file is no JSON.
+        CannotDropError: if there is such a file; the message names it and its entry.
+        LoadError: if such a file is not valid JSON.
     """
     for name in (name for name in QUANTISER_FILES if (folder / name).exists()):
         content = _read_json(file_inside(folder, name))
@@ -130,8 +132,8 @@ def check_beside(folder: Path) -> None:
         if named or name == "kv_cache_scales.json":
             what = f"'{named[0]}'" if named else "every layer"
             raise CannotDropError(
-                f"'{name}' beside the weights names {what} by number and cannot be rewritten; if config.json says the "
-                "same in its quantization_config, remove the file"
+                f"'{name}' beside the weights refers to {what} by number and cannot be rewritten; if config.json has "
+                "the same in its quantization_config, remove the file"
             )
     for file in sorted(folder.glob("sentence_*_config.json")):
         content = _read_json(file_inside(folder, file.name))
@@ -159,21 +161,21 @@ def _read_json(file: Path) -> Any:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise LoadError(f"'{file}' cannot be read ({error}); fetch it again") from None
+        raise LoadError(f"'{file}' cannot be read ({error}); download it again") from None
     if (odd := what_is_odd(value)) is not None:
-        raise LoadError(f"'{file}' cannot be used: {odd}; fetch it again")
+        raise LoadError(f"'{file}' cannot be used: {odd}; download it again")
     return value
 
 
 def find_transformer(folder: Path) -> Path | None:
-    """Return where the transformer of a sentence-transformers folder lies: the folder itself or one inside.
+    """Return where the transformer of a sentence-transformers folder is: the folder itself or a subfolder.
 
     Returns:
-        The folder with its config.json and weights; None where `folder` is no sentence-transformers folder.
+        The folder with its config.json and weights; None if `folder` is not a sentence-transformers folder.
 
     Raises:
-        CannotDropError: there is not exactly one, or a module that reads the states of every layer.
-        LoadError: modules.json is broken, or names a folder elsewhere.
+        CannotDropError: if there is not exactly one transformer, or a module reads the hidden states of every layer.
+        LoadError: if modules.json is broken or points out of the folder.
     """
     if not (folder / MODULES_FILE).exists():
         return None
@@ -184,7 +186,7 @@ def find_transformer(folder: Path) -> Path | None:
                 f"'{folder}' routes its inputs to several models ({kind}); cut the subfolder of the one you mean"
             )
         if kind == "WeightedLayerPooling":
-            raise CannotDropError(f"'{path}' of '{folder}' weighs the states of every layer, so none can be dropped")
+            raise CannotDropError(f"'{path}' of '{folder}' weights the states of every layer, so none can be dropped")
         if (folder / path / "config.json").exists():
             config = _read_json(file_inside(folder / path, "config.json"))
             if isinstance(config, dict) and "model_type" in config:
@@ -204,15 +206,15 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
     for entry in entries if isinstance(entries, list) else [entries]:
         path, kind = (entry.get(key) for key in ("path", "type")) if isinstance(entry, dict) else (None, None)
         if not isinstance(path, str) or not isinstance(kind, str):
-            raise LoadError(f"'{folder / MODULES_FILE}' is no list of modules with path and type; fetch it again")
+            raise LoadError(f"'{folder / MODULES_FILE}' is not a list of modules with path and type; download it again")
         if PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor or ".." in re.split(r"[\\/]", path):
-            raise LoadError(f"'{folder / MODULES_FILE}' names '{path}', which is no folder inside; do not use it")
+            raise LoadError(f"'{folder / MODULES_FILE}' names '{path}', which is not a subfolder; do not use it")
         modules.append((path, kind.rpartition(".")[2]))
     return modules
 
 
 def copy_others(source: Path, target: Path, *, transformer: Path, python: bool = False) -> tuple[str, ...]:
-    """Copy all of a sentence-transformers folder but the transformer, which is cut, and the card of the folder.
+    """Copy a sentence-transformers folder without its transformer, which is cut, and without its card.
 
     Args:
         source: the folder.
@@ -224,7 +226,7 @@ def copy_others(source: Path, target: Path, *, transformer: Path, python: bool =
         What was copied, as paths in the folder.
 
     Raises:
-        LoadError: a link that leaves the folder.
+        LoadError: if a file is a symbolic link that points out of the folder.
     """
     names = set(beside(source, python=python))  # a transformer in a subfolder is left out: it holds weights
     for path, _ in _modules(source):

@@ -1,4 +1,4 @@
-"""Write safetensors files from byte ranges of others, and compare them afterwards. No torch."""
+"""Write safetensors files from byte ranges of other files, and compare them afterwards. No torch."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def layout(cut: Cut) -> dict[str, list[str]]:
 
 
 def write_file(file: Path, names: list[str], cut: Cut, *, empty: bool = False) -> None:
-    """Write one safetensors file; with `empty`, only its header over a hole of the right length."""
+    """Write one safetensors file; with `empty`, its header and a sparse file of the right length."""
     ordered = _ordered(names, cut)
     header: dict[str, Any] = {"__metadata__": cut.checkpoint.metadata} if cut.checkpoint.metadata else {}
     at = 0
@@ -51,12 +51,12 @@ def write_file(file: Path, names: list[str], cut: Cut, *, empty: bool = False) -
 
 
 def _ordered(names: list[str], cut: Cut) -> list[str]:
-    """Tensors of wide dtypes first, as the format's own writer has it, so that each starts aligned."""
+    """Order tensors by the size of their dtype, largest first, as safetensors does, so that each is aligned."""
     return sorted(names, key=lambda name: -_item_bytes(cut.kept[name]))
 
 
 def copy_piece(piece: Piece, target: int) -> None:
-    """Append a tensor's bytes to the open file `target`, inside the kernel where the system can."""
+    """Append a tensor's bytes to the open file `target`, with copy_file_range where the system has it."""
     with readable(piece.tensor.file):
         opened = piece.tensor.file.open("rb")
     with opened as stream:
@@ -112,7 +112,7 @@ def compare_file(file: Path, names: list[str], cut: Cut) -> None:
     """Compare every byte of a written file with the source.
 
     Raises:
-        CannotDropError: one differs.
+        CannotDropError: if a tensor differs.
     """
     with file.open("rb") as written:
         written.seek(LENGTH_BYTES + int.from_bytes(written.read(LENGTH_BYTES), "little"))
@@ -132,7 +132,7 @@ def compare_file(file: Path, names: list[str], cut: Cut) -> None:
 
 def _compare(expected: bytes, found: bytes, name: str, file: Path) -> None:
     if found != expected:
-        raise CannotDropError(f"'{name}' in '{file.name}' is not what the source has; try again")
+        raise CannotDropError(f"'{name}' in '{file.name}' differs from the source; try again")
 
 
 def _item_bytes(piece: Piece) -> int:

@@ -1,4 +1,4 @@
-"""What a streamed drop does to a checkpoint, worked out before a byte is written. No torch."""
+"""Plan a streamed drop: which tensors are kept, under which names, and the new configuration. No torch."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -18,11 +18,11 @@ from depthprune.surgery.stacks import TensorPlans, TensorStack, new_names
 
 @dataclass(frozen=True)
 class Piece:
-    """A tensor that stays, whole or in part.
+    """A tensor that is kept, whole or in part.
 
     Args:
         tensor: where its bytes lie.
-        part: what stays of it; None for all.
+        part: the kept part; None if all of it is kept.
     """
 
     tensor: StoredTensor
@@ -30,17 +30,17 @@ class Piece:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of what stays."""
+        """Shape of the kept part."""
         return self.tensor.shape if self.part is None else self.part.shape(self.tensor.shape)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of what stays."""
+        """Bytes of the kept part."""
         whole = prod(self.tensor.shape)
         return self.tensor.num_bytes if self.part is None else self.tensor.num_bytes // whole * prod(self.shape)
 
     def ranges(self) -> Iterator[tuple[int, int]]:
-        """Yield (offset in the file, number of bytes) of what stays as it is, in order."""
+        """Yield (offset in the file, number of bytes) of the byte ranges that are copied unchanged, in order."""
         assert self.part is None or not self.part.merged
         if self.part is None:
             yield self.tensor.start, self.tensor.num_bytes
@@ -59,8 +59,8 @@ class Cut:
 
     Args:
         plans: the plan of each stack that is cut.
-        kept: new name → what stays, in the order of the source.
-        dropped: the tensors that go.
+        kept: new name → kept tensor, in the order of the source.
+        dropped: the dropped tensors.
         config: the new config.json.
         checkpoint: the source.
     """
@@ -73,7 +73,7 @@ class Cut:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the tensors that stay."""
+        """Bytes of the kept tensors."""
         return sum(piece.num_bytes for piece in self.kept.values())
 
     @property
@@ -84,7 +84,7 @@ class Cut:
 
 
 def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[str, TensorStack] | None:
-    """Return the one stack of a model whose config.json and tensor names leave no doubt, else None."""
+    """Return the only stack of a model if config.json and the tensor names identify it, else None."""
     keys = depth_keys(source.config)
     if len(keys) != 1:
         return None
@@ -100,10 +100,10 @@ def stacks_in_plain_sight(source: ModelSource, checkpoint: Checkpoint) -> dict[s
 
 
 def plan_cut(source: ModelSource, plans: TensorPlans, checkpoint: Checkpoint) -> Cut:
-    """Work out which tensors go and what the new configuration is; writes nothing.
+    """Decide which tensors are dropped and what the new configuration is; writes nothing.
 
     Raises:
-        CannotDropError: an architecture or an entry of the configuration does not allow a plan.
+        CannotDropError: if the architecture or an entry of the configuration does not allow a plan.
     """
     config = edited(source.config, plans)
     for stack, plan in plans.items():
@@ -122,12 +122,12 @@ def plan_cut(source: ModelSource, plans: TensorPlans, checkpoint: Checkpoint) ->
 
 
 def _beyond(config: Mapping[str, Any]) -> int:
-    """How many layers of multi-token prediction may follow the stack."""
+    """Return how many multi-token prediction layers may follow the stack."""
     return max((value for name in BEYOND_THE_STACK if isinstance(value := config.get(name), int)), default=0)
 
 
 def _check_depth(source: ModelSource, stack: TensorStack, checkpoint: Checkpoint) -> None:
-    """Refuse weights that have more or fewer layers than config.json says."""
+    """Check that the weights have as many layers as config.json says."""
     beyond = _beyond(holder(copy.deepcopy(source.config), stack.depth_key))
     for path in stack.paths:
         places = (stack.split(name) for name in checkpoint.tensors)
@@ -135,5 +135,5 @@ def _check_depth(source: ModelSource, stack: TensorStack, checkpoint: Checkpoint
         if not set(range(stack.depth)) <= seen <= set(range(stack.depth + beyond)):
             raise CannotDropError(
                 f"the configuration says {stack.depth} layers and the weights have no stack of that depth "
-                f"({path} {len(seen)}); fetch the model again"
+                f"({path} {len(seen)}); download the model again"
             )

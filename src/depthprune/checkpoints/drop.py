@@ -1,6 +1,7 @@
-"""Drop layers of a checkpoint in files: what `depthprune drop` does, as a function. No torch, and no model is loaded.
+"""Drop layers of a checkpoint file by file: what `depthprune drop` does, as a function. No torch, and no model is
+loaded.
 
-Adapters of the model are cut along with it, and a sentence-transformers folder is written whole.
+Adapters of the model are cut with it; of a sentence-transformers folder, all modules are written.
 """
 
 import shlex
@@ -31,12 +32,12 @@ LOADED = "plain from_pretrained takes exactly these tensors"
 
 @dataclass(frozen=True)
 class Decision:
-    """Which layers go, and what decided it.
+    """Which layers are dropped, and how they were chosen.
 
     Args:
         plans: stack name → plan.
-        strategy: what chose the layers, if anything did.
-        scores: stack name → the scores of its layers, where it chose by these.
+        strategy: the strategy that chose the layers, if there was one.
+        scores: stack name → the scores of its layers, if the strategy used scores.
     """
 
     plans: Plans
@@ -53,7 +54,7 @@ class DroppedCheckpoint:
         plans: stack name → plan.
         parameters: of the source and of what was written; packed ones, such as four-bit weights, as they are stored.
         num_bytes: of the tensors of both.
-        adapters: the folders of the adapters that were cut along.
+        adapters: the folders of the adapters that were cut with it.
         proof: how the checkpoint was proved.
     """
 
@@ -80,34 +81,34 @@ def drop_checkpoint(
     trust_remote_code: bool = False,
     root: Path | None = None,
 ) -> DroppedCheckpoint:
-    """Write the checkpoint that `plan` leaves of `source`, without loading it, and prove it.
+    """Drop layers of a checkpoint without loading it, write the result, and prove it.
 
-    Tokenizer, licence and other files beside the weights come along, and a card and a history (`depthprune.json`) are
-    written. Weights in pickles cannot be cut so: load the model, then use `drop_layers` and `save_checkpoint`.
+    Tokenizer, licence and other files beside the weights are copied, and a model card and a history (`depthprune.json`)
+    are written. Pickled weights cannot be cut this way: load the model, then use `drop_layers` and `save_checkpoint`.
 
     Args:
         source: a folder or Hub id with safetensors weights, or a sentence-transformers folder.
         target: a folder that does not exist or is empty.
         plan: the layers to drop, from 0; for a model with several stacks, by the name of the stack. A `Decision` also
-            says what chose them. A function gets the depth of every stack by its name and decides.
+            says how they were chosen. A function is called with {stack name: depth} and returns one of these.
         adapters: PEFT folders made for the source; each is cut to `adapters/NAME` in the target.
         verify: `headers`; `full` also compares every byte written with the source; `logits` also runs both models,
-            which a cut beyond the census of architectures needs (docs/architectures.md).
-        trust_remote_code: run modelling code that the source brings.
-        root: the sentence-transformers folder that a located source is the transformer of, if it is.
+            which is required for architectures that the census does not cover (docs/architectures.md).
+        trust_remote_code: run the modelling code in the source.
+        root: the sentence-transformers folder around a located source, if there is one.
 
     Raises:
-        PlanError: the plan is for another depth, or names a stack that the model does not have.
-        CannotDropError: the shorter model is not what the kept tensors make, or nothing speaks for that beyond the
-            census of architectures; nothing is written.
-        OutputError: the target is taken, or there is no space.
-        LoadError: the source is broken.
-        UserError: there is no such level of verification.
+        PlanError: if the plan is for another depth, or names a stack that the model does not have.
+        CannotDropError: if the shorter model is not what the kept tensors make, or its architecture is not covered by
+            the census and was not verified; nothing is written.
+        OutputError: if the target exists already, or there is no space.
+        LoadError: if the source is broken.
+        UserError: if there is no such level of verification.
     """
     check_level(verify)
     target, folders = Path(target), [Path(adapter) for adapter in adapters]
     if not isinstance(source, ModelSource):
-        # A pickle of a folder is not loaded here, and refused below; of the Hub, it would be downloaded for nothing.
+        # A local pickle is not loaded here and is refused below; one on the Hub would be downloaded in vain.
         here = Path(source).expanduser().is_dir()
         source, root = locate_whole(source, allow_pickle=here, trust_remote_code=trust_remote_code)
     if source.weights[0].suffix != ".safetensors":
@@ -148,10 +149,10 @@ def drop_checkpoint(
 
 
 def check_level(verify: str) -> None:
-    """Refuse a level of verification that does not exist.
+    """Check that a level of verification exists.
 
     Raises:
-        UserError: with those that do.
+        UserError: if there is no such level; the message lists those that exist.
     """
     if verify not in LEVELS:
         raise UserError(f"there is no --verify '{verify}'; it is one of {', '.join(LEVELS)}")
@@ -160,7 +161,7 @@ def check_level(verify: str) -> None:
 def locate_whole(
     model: str | Path, *, allow_pickle: bool = False, trust_remote_code: bool = False
 ) -> tuple[ModelSource, Path | None]:
-    """Find a model, and the sentence-transformers folder around it where it is the transformer of one.
+    """Find a model and, if it is the transformer of a sentence-transformers folder, that folder.
 
     Raises:
         LoadError: see `sources.locate`.
@@ -174,7 +175,8 @@ def locate_whole(
 
 @contextmanager
 def planned(source: ModelSource, plan: Any, *, modules: bool = False) -> Iterator[tuple[Opened, Cut, Decision]]:
-    """Read the headers of a checkpoint, decide, and work out the cut; writes nothing. The child lives meanwhile.
+    """Read the headers of a checkpoint and plan the cut; writes nothing. The child process runs while the context
+    lasts.
 
     Args:
         source: the model.
@@ -191,14 +193,14 @@ def planned(source: ModelSource, plan: Any, *, modules: bool = False) -> Iterato
 
 
 def proof_of(answer: Mapping[str, Any], verify: str, logits: str = "") -> str:
-    """Return how a cut was proved, as a sentence without its full stop."""
+    """Return how a cut was proved, as a sentence without a full stop."""
     how = LOADED if answer["how"] == "loaded" else f"the headers agree with the source's; {answer['how']}"
     more = {"headers": "", "full": "; every byte compared with the source", "logits": f"; {logits}"}
     return how + more[verify]
 
 
 def _all_stacks(given: Opened, cut: Cut) -> dict[Stack[str], LayerPlan]:
-    """Return every stack under the paths of its tensors and of its modules, those that lose nothing too."""
+    """Return every stack, including those that lose no layer, by the paths of its tensors and of its modules."""
     plans = {stack.name: plan for stack, plan in cut.plans.items()}
     found = {}
     for name, stack in given.stacks.items():
@@ -209,7 +211,7 @@ def _all_stacks(given: Opened, cut: Cut) -> dict[Stack[str], LayerPlan]:
 
 
 def command_for(source: ModelSource, plans: Plans) -> str | None:
-    """Return a command that makes this cut again, without the paths of this machine; none where nothing was dropped."""
+    """Return a command that repeats this cut, without local paths; None if nothing was dropped."""
     name = source.name if source.commit is not None else source.path.resolve().name
     layers = {stack: format_layers(plan.dropped) for stack, plan in plans.items() if plan.dropped}
     options = [

@@ -1,9 +1,9 @@
-"""The header of one safetensors file, and nothing in it believed. No torch.
+"""Read and check the header of one safetensors file; nothing in it is trusted. No torch.
 
-A file is eight bytes that hold the length of the header, the header (JSON: name → dtype, shape, offsets), then the
-data (https://github.com/huggingface/safetensors). What `read_file` returns lies inside the file, without gap or
-overlap, in sizes that are dtype × shape. It refuses all that the format's own reader refuses, and also what that
-reader lets pass although half of it would be lost: a key that stands twice, an entry with fields of its own.
+A file is eight bytes that hold the length of the header, the header (JSON: name → dtype, shape, offsets), then the data
+(https://github.com/huggingface/safetensors). The tensors that `read_file` returns lie inside the file, without gap or
+overlap, and their sizes are dtype × shape. It refuses whatever safetensors refuses, and also what safetensors accepts
+although a part would be lost: a duplicate key, an entry with unknown fields.
 """
 
 import json
@@ -19,11 +19,11 @@ from depthprune.errors import LoadError
 from depthprune.sources import what_is_odd
 
 LENGTH_BYTES = 8
-LARGEST_HEADER = 100_000_000  # bytes, as the format's own reader has it
+LARGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 LARGEST_COUNT = (1 << 64) - 1  # elements, likewise
 LFS_POINTER = b"version https://git-lfs"
 
-# Bits of an element. Elements of 4 and 6 bits are packed, and a tensor of them still ends at a whole byte.
+# Bits of an element. Elements of 4 and 6 bits are packed; their tensors still end on a byte boundary.
 DTYPE_BITS = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -37,10 +37,10 @@ FIELDS = {"dtype", "shape", "data_offsets"}
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor's bytes lie.
+    """A tensor's position in its file.
 
     Args:
-        name: as the file has it.
+        name: as in the file.
         file: the file.
         dtype: the format's name, such as `BF16`.
         shape: of the tensor.
@@ -60,7 +60,7 @@ def read_file(file: Path) -> tuple[list[StoredTensor], dict[str, str]]:
     """Return the tensors of a file, in the order of their bytes, and its metadata.
 
     Raises:
-        LoadError: it cannot be read, is cut short or broken.
+        LoadError: if the file cannot be read, is truncated or broken.
     """
     with readable(file), file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -69,32 +69,32 @@ def read_file(file: Path) -> tuple[list[StoredTensor], dict[str, str]]:
         if start == LFS_POINTER:
             raise LoadError(f"'{file}' is a pointer of Git LFS and not the weights; run 'git lfs pull' in its folder")
         if size < LENGTH_BYTES or length < 2:
-            raise LoadError(f"'{file}' is {'empty' if not size else 'not a safetensors file'}; fetch it again")
+            raise LoadError(f"'{file}' is {'empty' if not size else 'not a safetensors file'}; download it again")
         if length > size - LENGTH_BYTES:
             raise LoadError(
                 f"'{file}' has {size} bytes and would have a header of {length}: it is not a safetensors file, or cut "
-                "short; fetch it again"
+                "short; download it again"
             )
         if length > LARGEST_HEADER:
-            raise LoadError(f"the header of '{file}' has {length} bytes, over {LARGEST_HEADER}; fetch it again")
+            raise LoadError(f"the header of '{file}' has {length} bytes, over {LARGEST_HEADER}; download it again")
         stream.seek(LENGTH_BYTES)
         header = parse_json(stream.read(length), f"the header of '{file}'")
     if not isinstance(header, dict):
-        raise LoadError(f"the header of '{file}' is not an object; fetch it again")
+        raise LoadError(f"the header of '{file}' is not an object; download it again")
     metadata = header.pop("__metadata__", None)
     if metadata is None:
         metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise LoadError(f"the __metadata__ of '{file}' is not from text to text; fetch it again")
+        raise LoadError(f"the __metadata__ of '{file}' does not map text to text; download it again")
     at = LENGTH_BYTES + length
     found = [_stored(name, file, entry, at, size) for name, entry in header.items()]
     found.sort(key=lambda tensor: (tensor.start, tensor.num_bytes))
-    for tensor in found:  # the format has no gaps: the tensors follow each other and end with the file
+    for tensor in found:  # the format allows no gaps: tensors are contiguous up to the end of the file
         if tensor.start != at:
             _refuse(file, tensor.name, "overlaps another" if tensor.start < at else "leaves a gap before it")
         at += tensor.num_bytes
     if at != size:
-        raise LoadError(f"'{file}' has {size} bytes and its header speaks of {at}; fetch it again")
+        raise LoadError(f"'{file}' has {size} bytes and its header speaks of {at}; download it again")
     return found, metadata
 
 
@@ -104,7 +104,7 @@ def _stored(name: str, file: Path, entry: Any, data_start: int, size: int) -> St
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         raise LoadError(
-            f"{shown(name)} in '{file}' is of the unknown dtype {shown(dtype)}; fetch it again, or, if it is new to "
+            f"{shown(name)} in '{file}' is of the unknown dtype {shown(dtype)}; download it again, or, if it is new to "
             "the format, use a depthprune that knows it"
         )
     count = _count(shape)
@@ -118,7 +118,8 @@ def _stored(name: str, file: Path, entry: Any, data_start: int, size: int) -> St
         _refuse(file, name, f"has the impossible data_offsets {shown(offsets)}")
     if end > size - data_start:
         raise LoadError(
-            f"{shown(name)} ends beyond the {size} bytes of '{file}': the file is broken or cut short; fetch it again"
+            f"{shown(name)} ends beyond the {size} bytes of '{file}': the file is broken or truncated; "
+            "download it again"
         )
     if (end - begin) * 8 != count * DTYPE_BITS[dtype]:
         _refuse(file, name, f"has {end - begin} bytes, which is not {dtype} × {shown(shape)}")
@@ -126,7 +127,7 @@ def _stored(name: str, file: Path, entry: Any, data_start: int, size: int) -> St
 
 
 def _count(shape: Any) -> int | None:
-    """Return the number of elements, or None for what is no shape; stops before a product grows without bound."""
+    """Return the number of elements, or None if this is not a shape; stops before the product grows without bound."""
     if not isinstance(shape, list):
         return None
     count = 1
@@ -140,22 +141,22 @@ def _count(shape: Any) -> int | None:
 
 
 def parse_json(text: bytes, what: str) -> Any:
-    """Read JSON as the format's own reader does: UTF-8, no NaN; and no key twice, of which Python takes the last."""
+    """Read JSON as safetensors does: UTF-8, no NaN. Duplicate keys, of which Python takes the last, are refused."""
     try:
         value = json.loads(text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_constant)
-        if b"\\u" in text:  # an escape can spell half a character, which nothing can write again
+        if b"\\u" in text:  # an escape can encode half a surrogate pair, which cannot be written again
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{what} cannot be read ({error}); fetch it again") from None
+        raise LoadError(f"{what} cannot be read ({error}); download it again") from None
     return value
 
 
 def parse_config(text: bytes, what: str) -> Any:
-    """Read JSON that is to be walked through, and not a header: nothing nested deeper than a configuration is."""
+    """Read JSON that is not a header and will be traversed: deeper nesting than in a configuration is refused."""
     value = parse_json(text, what)
     odd = what_is_odd(value)
     if odd is not None:
-        raise LoadError(f"{what} cannot be used: {odd}; fetch it again")
+        raise LoadError(f"{what} cannot be used: {odd}; download it again")
     return value
 
 
@@ -164,7 +165,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"{shown(twice)} stands in it twice")
+        raise ValueError(f"{shown(twice)} occurs twice")
     return value
 
 
@@ -174,19 +175,19 @@ def _no_constant(name: str) -> NoReturn:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say in one line that the system does not let `path` be read."""
+    """Turn an OSError while reading `path` into one line."""
     try:
         yield
     except OSError as error:
-        raise LoadError(f"'{path}' cannot be read ({error.strerror or error}); mend that or give another") from None
+        raise LoadError(f"'{path}' cannot be read ({error.strerror or error}); fix that or give another") from None
 
 
 def _refuse(file: Path, name: str, what: str) -> NoReturn:
-    raise LoadError(f"the header of '{file}' is broken: {shown(name)} {what}; fetch it again")
+    raise LoadError(f"the header of '{file}' is broken: {shown(name)} {what}; download it again")
 
 
 def shown(value: Any) -> str:
-    """Return what a file says for a message: on one line, and not longer than a reader wants."""
+    """Return a value from a file for a message: on one line, shortened."""
     return _SHORT.repr(value)
 
 

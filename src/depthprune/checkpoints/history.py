@@ -6,9 +6,9 @@
                "strategy": "top", "scores": {"encoder": […]}}],
      "packages": {"depthprune": "…"}}
 
-`depth`, `dropped` and `scores` count the model that was given to that cut; what begins with `original_` counts the
-first model in the list. The first version of the format had `depth` and `dropped` of the only stack beside `source`;
-such files are still read. No torch.
+`depth`, `dropped` and `scores` are numbered in the model that was given to that cut; what begins with `original_`, in
+the first model of the list. The first version of the format had `depth` and `dropped` of the only stack beside
+`source`; such files are still read. No torch.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from depthprune.plan import LayerPlan, Plans, format_layers
 from depthprune.sources import ModelSource
 
 PROVENANCE_FILE = "depthprune.json"
-ONLY_STACK = "layers"  # what the stack of a model that has one is called
+ONLY_STACK = "layers"  # name of the stack if there is only one
 PACKAGES = (
     "depthprune",
     "torch",
@@ -41,7 +41,7 @@ Cut = dict[str, Any]
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages a result depends on, those that are installed."""
+    """Return the versions of the installed packages that a result depends on."""
     found = {}
     for package in PACKAGES:
         try:
@@ -52,10 +52,10 @@ def versions() -> dict[str, str]:
 
 
 def read_history(folder: Path) -> tuple[Cut, ...]:
-    """Return the cuts that made the checkpoint in `folder`, oldest first; none for a model that was never cut.
+    """Return the cuts that led to the checkpoint in `folder`, oldest first; an empty list if it was never cut.
 
     Raises:
-        LoadError: its depthprune.json cannot be read, or is not what depthprune writes.
+        LoadError: if its depthprune.json cannot be read, or was not written by depthprune.
     """
     file = folder / PROVENANCE_FILE
     if not file.is_file():
@@ -71,16 +71,16 @@ def read_history(folder: Path) -> tuple[Cut, ...]:
         try:
             _plans(cut)
         except (KeyError, TypeError, AttributeError, PlanError) as error:
-            raise LoadError(_broken(file, f"cut {number} is no plan ({error})")) from None
+            raise LoadError(_broken(file, f"cut {number} is not a plan ({error})")) from None
     return tuple(cuts)
 
 
 def _broken(file: Path, what: str) -> str:
-    return f"'{file}' is not what depthprune writes: {what}; fetch it again, or remove it and with it the history"
+    return f"'{file}' was not written by depthprune: {what}; download it again, or remove it and with it the history"
 
 
 def _plans(cut: Cut) -> dict[str, LayerPlan]:
-    """Return stack name → plan of one cut, in the numbering of the model that it was given."""
+    """Return stack name → plan of one cut, numbered in the model that it was given."""
     stacks = cut.get("stacks", {ONLY_STACK: cut})
     plans = {}
     for name, entry in stacks.items():
@@ -92,7 +92,7 @@ def original_kept(history: Iterable[Cut], stack: str, depth: int) -> tuple[int, 
     """Return which layer of the first model each present layer of a stack is.
 
     Args:
-        history: what `read_history` gave.
+        history: from `read_history`.
         stack: name of the stack.
         depth: its present depth.
 
@@ -100,7 +100,7 @@ def original_kept(history: Iterable[Cut], stack: str, depth: int) -> tuple[int, 
     (1, 3, 4)
 
     Raises:
-        LoadError: the history ends with another depth, so it is that of another model.
+        LoadError: if the history ends with another depth, so that it is the history of another model.
     """
     kept = _trace(history, stack, depth)[1]
     if len(kept) != depth:
@@ -112,7 +112,7 @@ def original_kept(history: Iterable[Cut], stack: str, depth: int) -> tuple[int, 
 
 
 def _trace(history: Iterable[Cut], stack: str, depth: int) -> tuple[int, tuple[int, ...]]:
-    """Return the depth of the first model and which of its layers are left; all of `depth` where there was no cut."""
+    """Return the depth of the first model and which of its layers are left: all `depth` layers if there was no cut."""
     original_depth, kept = depth, None
     for cut in history:
         plan = _plan_of(cut, stack)
@@ -130,7 +130,7 @@ def _trace(history: Iterable[Cut], stack: str, depth: int) -> tuple[int, tuple[i
 
 
 def _plan_of(cut: Cut, stack: str) -> LayerPlan | None:
-    """Return what a cut did to a stack. The only stack of a model has gone by several names."""
+    """Return what a cut did to a stack. The only stack of a model has had several names over time."""
     plans = _plans(cut)
     if stack not in plans and len(plans) == 1 and ONLY_STACK in (stack, *plans):
         return next(iter(plans.values()))
@@ -141,11 +141,11 @@ def present_layers(history: Sequence[Cut]) -> dict[str, tuple[int, tuple[int, ..
     """Return stack name → (depth of the first model, which of its layers are left), after all cuts.
 
     Raises:
-        LoadError: the cuts contradict each other.
+        LoadError: if the recorded cuts contradict each other.
     """
     names = dict.fromkeys(name for cut in history for name in _plans(cut))
     if len(names) > 1:
-        names.pop(ONLY_STACK, None)  # the older name of one of the others
+        names.pop(ONLY_STACK, None)  # an older name of one of the others
     return {name: _trace(history, name, 0) for name in names}
 
 
@@ -157,10 +157,10 @@ def plan_from_original(
     dropped: Iterable[int] | None = None,
     kept: Iterable[int] | None = None,
 ) -> LayerPlan:
-    """Turn layers in the numbering of the first model into a plan for the present one.
+    """Convert layers of the first model into a plan for the present model.
 
     Args:
-        history: what `read_history` gave.
+        history: from `read_history`.
         stack: name of the stack.
         depth: its present depth.
         dropped: layers of the first model to drop, or
@@ -170,8 +170,8 @@ def plan_from_original(
     (0, 4)
 
     Raises:
-        PlanError: a layer that the first model did not have, or that is already gone.
-        LoadError: the history is that of another model.
+        PlanError: if the first model did not have such a layer, or an earlier cut dropped it.
+        LoadError: if the history is that of another model.
     """
     assert (dropped is None) != (kept is None), "either dropped or kept"
     present = original_kept(history, stack, depth)
@@ -181,7 +181,7 @@ def plan_from_original(
     gone = sorted(set(named) - set(present))
     if gone:
         raise PlanError(
-            f"layers {gone} of the original are already gone from '{stack}', which has {format_layers(present)} of "
+            f"layers {gone} of the original were already dropped from '{stack}', which has {format_layers(present)} of "
             f"its {original_depth}; name only those"
         )
     indices = tuple(present.index(layer) for layer in named)
@@ -191,12 +191,12 @@ def plan_from_original(
 def plans_from_original(
     folder: Path, depths: Mapping[str, int], choose: Callable[[Mapping[str, int]], Plans]
 ) -> dict[str, LayerPlan]:
-    """Let a person choose in the numbering of the first model, and turn the choice into plans for the present one.
+    """Let the user choose layers of the first model, and convert the choice into plans for the present model.
 
     Args:
         folder: the present model.
         depths: its stacks: name → number of layers.
-        choose: from the depths of the first model to plans in its numbering.
+        choose: called with the depths of the first model; returns plans for it.
 
     Raises:
         PlanError, LoadError: see `plan_from_original`.
@@ -205,7 +205,7 @@ def plans_from_original(
     plans = {}
     for name, plan in choose({name: _trace(history, name, depth)[0] for name, depth in depths.items()}).items():
         present = set(original_kept(history, name, depths[name]))
-        # What is kept says it as well where everything that is gone is among the dropped.
+        # If all layers that were dropped earlier are named too, the kept ones give the same plan.
         if set(range(plan.depth)) - present <= set(plan.dropped):
             plans[name] = plan_from_original(history, name, depths[name], kept=plan.kept)
         else:
@@ -223,18 +223,18 @@ def provenance(
 ) -> dict[str, Any]:
     """Return the content of `depthprune.json` for a checkpoint cut from `source`.
 
-    A source that was cut before brings its own history. A plan that drops nothing adds no cut. The weights are not
+    The history of a source that was cut before is included. A plan that drops nothing adds no cut. The weights are not
     read: `identity`, which hashes them, is recorded where it is known already, and `header_hash` always.
 
     Args:
         source: the model that was cut.
         plans: stack name → plan; `ONLY_STACK` where the model has one.
-        strategy: name of what chose the layers.
+        strategy: name of the strategy.
         scores: stack name → score of every layer that was given, where there are any.
-        more: further entries beside the cuts.
+        more: further entries of the file.
 
     Raises:
-        LoadError: the source's own history is broken or does not fit.
+        LoadError: if the source's own history is broken or does not fit.
     """
     history = read_history(source.path)
     cuts = list(history)
@@ -263,8 +263,8 @@ def _stack_entry(history: Sequence[Cut], name: str, plan: LayerPlan) -> dict[str
 def header_hash(source: ModelSource) -> str:
     """Return the hash of the configuration and of the headers and sizes of the weights: cheap, whatever the size.
 
-    It tells architectures, names, dtypes, shapes and sizes apart, not values; `ModelSource.identity` does. A pickle
-    has no header and is hashed whole.
+    It distinguishes architectures, names, dtypes, shapes and sizes, but not values, which `ModelSource.identity` does.
+    A pickle has no header and is hashed completely.
     """
     digest = hashlib.sha256()
     for file in (source.path / "config.json", *source.weights):

@@ -1,7 +1,7 @@
-"""A checkpoint as names and byte ranges: one safetensors file, or several with an index. No tensor is ever read.
+"""A checkpoint as names and byte ranges: one safetensors file, or several with an index. Tensors are not read.
 
-Neither index nor headers (`header.py`) are believed: files that are missing, broken, elsewhere or at odds with each
-other are refused before anything is done with them. No torch.
+Neither index nor headers (`header.py`) are trusted: missing, broken or contradictory files and files outside the folder
+are refused before anything is done with them. No torch.
 """
 
 import os
@@ -19,7 +19,7 @@ from depthprune.surgery.stacks import LAYER_INDEX, TensorPrefix
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-DEEP = 200  # layers; building a model of more takes long
+DEEP = 200  # layers; building a model with more would take long
 # As a module list writes it. "00" and the digits of other scripts are part of a name: int() would make them one of
 # these, and two tensors would get one name.
 
@@ -29,11 +29,11 @@ class Checkpoint:
     """All tensors of a folder, in the order of the files.
 
     Args:
-        tensors: name → where it lies.
+        tensors: name → its position.
         metadata: of the first file's header, such as `{"format": "pt"}`.
         shard_bytes: data bytes of the largest file, the source's own shard size.
         sharded: whether there is an index.
-        stamps: file → what tells whether it was changed since: which file, size, time of the last change.
+        stamps: file → inode, size and modification time, by which a later change is noticed.
     """
 
     tensors: dict[str, StoredTensor]
@@ -52,8 +52,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read the headers of a folder's safetensors files.
 
     Raises:
-        LoadError: a file is missing, unreadable, cut short or outside the folder, a header or the index is broken, or
-            they disagree.
+        LoadError: if a file is missing, unreadable, truncated or outside the folder, if a header or the index is
+            broken, or if they contradict each other.
     """
     files, weight_map = _files(folder)
     tensors: dict[str, StoredTensor] = {}
@@ -70,7 +70,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
                 other = tensors[tensor.name].file.name
                 raise LoadError(
                     f"{shown(tensor.name)} lies both in '{other}' and in '{file.name}' of '{folder}'; "
-                    "fetch the model again"
+                    "download the model again"
                 )
             tensors[tensor.name] = tensor
     if weight_map is not None:
@@ -78,16 +78,16 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         odd = sorted(set(weight_map) ^ set(tensors) | elsewhere)
         if odd:
             raise LoadError(
-                f"the index of '{folder}' and its files disagree about {shown(odd[0])}; fetch the model again"
+                f"the index of '{folder}' and its files disagree about {shown(odd[0])}; download the model again"
             )
     return Checkpoint(tensors, metadata, shard_bytes, weight_map is not None, stamps)
 
 
 def check_unchanged(checkpoint: Checkpoint) -> None:
-    """Refuse files that somebody wrote to since their headers were read: what was copied is of two checkpoints.
+    """Check that no file has changed since its header was read: the copy would mix two checkpoints.
 
     Raises:
-        LoadError: with the file.
+        LoadError: if one did; the message names the file.
     """
     for file, stamp in checkpoint.stamps.items():
         if _stamp(file) != stamp:
@@ -95,8 +95,8 @@ def check_unchanged(checkpoint: Checkpoint) -> None:
 
 
 def changed(file: Path) -> LoadError:
-    """Return the error for a file of weights that changed under a cut."""
-    return LoadError(f"'{file}' was changed while it was copied; wait until it is left alone and run again")
+    """Return the error for a weights file that changed during a cut."""
+    return LoadError(f"'{file}' was changed while it was copied; run again when nothing writes to it")
 
 
 def _stamp(file: Path) -> tuple[int, ...]:
@@ -106,29 +106,30 @@ def _stamp(file: Path) -> tuple[int, ...]:
 
 
 def file_inside(folder: Path, name: str) -> Path:
-    """Return the file `name` of a folder, after a look at where it really lies.
+    """Return the file `name` of a folder, after resolving symbolic links.
 
-    A link may lead to another file of the folder or, from a snapshot in the Hub's cache, to that cache's blobs.
+    A symbolic link may point to another file of the folder or, from a snapshot in the Hub's cache, to that cache's
+    blobs.
 
     Raises:
-        LoadError: it is missing, no plain file, or outside.
+        LoadError: if the file is missing, is not a regular file, or lies outside.
     """
     file = folder / name
     with readable(file):
         try:
             real = Path(os.path.realpath(file, strict=True))
         except FileNotFoundError:
-            raise LoadError(f"'{file}' is missing, or a link to a file that is; fetch the model again") from None
+            raise LoadError(f"'{file}' is missing, or a link to a file that is; download the model again") from None
         if not stat.S_ISREG(real.stat().st_mode):
             raise LoadError(f"'{file}' is not a file; give the complete folder of a model")
     home = Path(os.path.realpath(folder))
     if not any(real.is_relative_to(place) for place in (home, *_hub_blobs(home))):
-        raise LoadError(f"'{file}' is a link that leaves its folder, to '{real}'; put the file itself there")
+        raise LoadError(f"'{file}' is a symbolic link that points out of its folder, to '{real}'; copy the file there")
     return file
 
 
 def _hub_blobs(folder: Path) -> tuple[Path, ...]:
-    """Return where the links of a Hub snapshot, `models--ORG--NAME/snapshots/COMMIT`, may lead.
+    """Return where the symbolic links of a Hub snapshot, `models--ORG--NAME/snapshots/COMMIT`, may point.
 
     That is the model's own blobs or, since huggingface_hub 2, those that all models of the cache share.
     """
@@ -149,24 +150,24 @@ def _files(folder: Path) -> tuple[list[Path], dict[str, str] | None]:
     index = file_inside(folder, INDEX_FILE)
     with readable(index):
         if index.stat().st_size > LARGEST_HEADER:
-            raise LoadError(f"the index '{index}' has over {LARGEST_HEADER} bytes; fetch the model again")
+            raise LoadError(f"the index '{index}' has over {LARGEST_HEADER} bytes; download the model again")
         content = parse_json(index.read_bytes(), f"the index '{index}'")
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     names_files = isinstance(weight_map, dict) and all(isinstance(name, str) for name in weight_map.values())
     if not names_files or not weight_map:
-        raise LoadError(f"the index '{index}' has no weight_map from tensors to files; fetch the model again")
+        raise LoadError(f"the index '{index}' has no weight_map from tensors to files; download the model again")
     needed = sorted(set(weight_map.values()))
     for name in needed:
-        # By the rules of Windows, too: a checkpoint is not to mean one thing here and another there.
+        # By the rules of Windows too: a checkpoint must mean the same on every system.
         if name in ("", ".", "..") or PureWindowsPath(name).name != name or not name.isprintable():
-            raise LoadError(f"the index '{index}' names {shown(name)}, which is no file of its folder; do not use it")
+            raise LoadError(f"the index '{index}' names {shown(name)}, not a file of its folder; do not use it")
         if name not in names:
-            raise LoadError(f"'{folder}' lacks the shard {shown(name)} that its index names; fetch the model again")
+            raise LoadError(f"'{folder}' lacks the shard {shown(name)} that its index names; download the model again")
     return [file_inside(folder, name) for name in needed], weight_map
 
 
 def split_name(name: str) -> tuple[str, int, str] | None:
-    """Split a tensor's name at its outermost index: what stands before it, the index, what follows; None without one.
+    """Split a tensor's name at its outermost index into prefix, index and rest; None if there is no index.
 
     >>> split_name("model.layers.3.experts.0.weight")
     ('model.layers', 3, 'experts.0.weight')
@@ -177,7 +178,7 @@ def split_name(name: str) -> tuple[str, int, str] | None:
 
 
 def find_prefix(names: Iterable[str], depth: int) -> TensorPrefix:
-    """Return what stands before the layer index in the names of a checkpoint's tensors.
+    """Return the prefix before the layer index in the names of a checkpoint's tensors.
 
     A stack is a group of names `PREFIX.0.…` to `PREFIX.(depth - 1).…` that is not inside another.
 
@@ -185,7 +186,7 @@ def find_prefix(names: Iterable[str], depth: int) -> TensorPrefix:
     'h'
 
     Raises:
-        CannotDropError: there is none, or more than one.
+        CannotDropError: if there is no such prefix, or more than one.
     """
     indices: dict[str, set[int]] = defaultdict(set)
     for name in names:
@@ -202,21 +203,21 @@ def find_prefix(names: Iterable[str], depth: int) -> TensorPrefix:
     counts = ", ".join(shown(prefix).strip("'") + f" {len(seen)}" for prefix, seen in first)
     raise CannotDropError(
         f"the configuration says {depth} layers and the weights have no stack of that depth ({counts or 'no stack'}); "
-        "fetch the model again"
+        "download the model again"
     )
 
 
 def check_depths(depths: Mapping[str, int], names: Iterable[str]) -> None:
-    """Refuse a configuration whose depth no list of the weights comes near, before a model of that depth is built.
+    """Check that the weights have about as many layers as the configuration, before a model of that depth is built.
 
-    Shallower ones may be right: layers can share their weights, and some entries that look like depths are none.
+    Fewer may be right: layers can share their weights, and some entries look like a depth and are not.
 
     Args:
         depths: entry of the configuration → depth.
         names: of the tensors.
 
     Raises:
-        LoadError: with the entry.
+        LoadError: if they do not; the message names the entry.
     """
     deep = {key: depth for key, depth in depths.items() if depth > DEEP}
     if not deep:
@@ -229,12 +230,12 @@ def check_depths(depths: Mapping[str, int], names: Iterable[str]) -> None:
         if depth > longest:
             raise LoadError(
                 f"config.json says {key} = {depth}, and no list of layers in the weights has more than {longest}; "
-                "fetch the model again"
+                "download the model again"
             )
 
 
 def shards(sizes: dict[str, int], shard_bytes: int) -> Iterator[list[str]]:
-    """Fill shards in order, none larger than `shard_bytes` unless one tensor is.
+    """Distribute tensors over shards in order, none larger than `shard_bytes` unless a single tensor is.
 
     >>> list(shards({"a": 3, "b": 2, "c": 4}, shard_bytes=5))
     [['a', 'b'], ['c']]

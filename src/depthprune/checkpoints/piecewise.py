@@ -1,8 +1,8 @@
 """Load a model one layer at a time, for models larger than memory.
 
 Everything outside the stack is loaded once; a layer is loaded when it is asked for and freed with its last reference.
-transformers does the loading, its renaming and fusing of tensors included: it is given a class whose other layers are
-empty, and only the tensors that are left.
+transformers does the loading, including renamed and fused tensors: it is given a class whose other layers are empty,
+and only the remaining tensors.
 """
 
 import os
@@ -36,9 +36,8 @@ class PiecewiseModel:
         stack: the stack.
 
     Raises:
-        LoadError: the weights are not safetensors, or do not fit the class.
-        CannotDropError: the layers cannot be told apart by the names of their tensors.
-        PlanError: see `plan.choose_stack`.
+        LoadError: if the weights are not in safetensors files, or do not fit the class.
+        CannotDropError: if the tensor names do not show which layer they belong to.
     """
 
     def __init__(self, source: ModelSource, stack: str | None = None, *, dtype: str = "auto"):
@@ -76,7 +75,7 @@ class PiecewiseModel:
         return [name for name in self._checkpoint.tensors if (self._layers.layer_of(name) or (-1,))[0] == index]
 
     def _advise(self, index: int, advice: str) -> None:
-        """Tell the system which layer's bytes come next, so that it reads them while this one computes."""
+        """Advise the system which layer is needed next, so that it is read from disk while this one computes."""
         if not hasattr(os, "posix_fadvise"):
             return
         for name in self._names(index):
@@ -113,7 +112,7 @@ class PiecewiseModel:
 
 
 def _with_empty_layers(base: type[PreTrainedModel], stack: ModuleStack, keep: int | None) -> type[PreTrainedModel]:
-    """Return `base` with empty modules for the layers of a stack, save one."""
+    """Return `base` with empty modules for all layers of a stack but one."""
 
     def __init__(self: Any, config: Any, *args: Any, **kwargs: Any) -> None:
         base.__init__(self, config, *args, **kwargs)
@@ -122,7 +121,7 @@ def _with_empty_layers(base: type[PreTrainedModel], stack: ModuleStack, keep: in
             if i != keep:
                 layers[i] = nn.Identity()
 
-    # The name and module of the original: transformers looks up its renaming rules by them.
+    # The original's __name__ and __module__: transformers looks up its renaming rules by them.
     return type(base.__name__, (base,), {"__init__": __init__, "__module__": base.__module__})
 
 

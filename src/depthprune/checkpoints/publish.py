@@ -1,7 +1,7 @@
-"""The one writer of what lies beside the weights of a checkpoint, cut as bytes or saved from memory. No torch.
+"""Write what accompanies the weights of a checkpoint, whether it was cut as bytes or saved from memory. No torch.
 
-That is every file of the source that travels (`companions.py`), `depthprune.json` with the history, and the card. The
-card is last: it says how the checkpoint was proved, so there is none before there is a proof.
+These are the files copied from the source (`companions.py`), `depthprune.json` with the history, and the model card.
+The card is written last, since it says how the checkpoint was proved.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,29 +30,29 @@ def write_beside_weights(
     task_kept: bool = False,
     library: str = "transformers",
 ) -> str:
-    """Write companions, history and card into a folder that has its weights and its config.json already.
+    """Write companion files, history and card into a folder that already has weights and config.json.
 
     Args:
-        folder: not yet under its final name.
+        folder: before it is renamed to its target.
         source: what the checkpoint was made from.
         history: content of `depthprune.json`.
         name: what the card calls the checkpoint.
         config: its config.json.
-        prove: proves the folder, complete but for the card, and says how, as a sentence without its full stop.
-        root: the sentence-transformers folder that `source` is the transformer of, if it is.
+        prove: proves the folder, complete but for the card, and says how, as a sentence without a full stop.
+        root: the sentence-transformers folder around `source`, if there is one.
         parameters, command, training, task_kept, library: see `card.model_card`.
 
     Returns:
         What `prove` said.
 
     Raises:
-        LoadError: a file beside the weights is a link that leaves the source's folder.
+        LoadError: if a file beside the weights is a symbolic link that points out of the source's folder.
     """
     whole, python = root or source.path, source.trust_remote_code
     inside = folder / source.path.relative_to(whole)
     if root is not None:
         copy_others(root, folder, transformer=source.path, python=python)
-    if root != source.path:  # else these are among the others
+    if root != source.path:  # otherwise the companions include them
         copy_files(source.path, inside, beside(source.path, python=python))
     replace_json(inside / PROVENANCE_FILE, history)
     source_card = card_of(whole)

@@ -1,7 +1,7 @@
-"""Write a cut model as a plain checkpoint, and prove the files before they get their name.
+"""Save a cut model as a plain checkpoint, and prove the files before the folder gets its name.
 
-The proof reads what was written back with plain `from_pretrained` and compares it, tensor for tensor, with the model
-in memory. Only then is the folder renamed to the target, so a folder with that name is always complete.
+The saved files are loaded with plain `from_pretrained` and compared, tensor for tensor, with the model in memory. Only
+then is the folder renamed to the target, so that a folder of that name is always complete.
 """
 
 import shutil
@@ -44,8 +44,8 @@ def save_checkpoint(
         The folder.
 
     Raises:
-        OutputError: the target is taken, or there is no space.
-        CannotDropError: what was written does not load back as the same model; nothing is left behind.
+        OutputError: if the target exists already, or there is no space.
+        CannotDropError: if the saved files do not load back as the same model; nothing is left behind.
     """
     target = Path(target)
     with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
@@ -72,12 +72,12 @@ def save_made(
     task_kept: bool = False,
     root: Path | None = None,
 ) -> Path:
-    """Save a model that was made from `source` with what `drop` would bring along: files beside it, card, history.
+    """Save a model that was made from `source`, with the files that `drop` would write: companions, card, history.
 
     Args:
-        model: what was made of it.
+        model: the model to save.
         target: a folder that does not exist or is empty.
-        source: where it comes from.
+        source: what it was made from.
         provenance: content of `depthprune.json`.
         name: what the card calls it; the target's name by default.
         parameters, command, training, task_kept: see `card.model_card`.
@@ -86,7 +86,7 @@ def save_made(
 
     Raises:
         OutputError, CannotDropError: see `save_checkpoint`.
-        LoadError: a file beside the weights is a link that leaves the folder.
+        LoadError: if a file beside the weights is a symbolic link that points out of the folder.
     """
     target = Path(target)
     library = "transformers" if root is None else "sentence-transformers"
@@ -119,17 +119,17 @@ def prove_reload(model: PreTrainedModel, folder: Path) -> str:
     """Load `folder` with plain `from_pretrained` and compare it with `model`, tensor for tensor.
 
     Returns:
-        How it was proved, as a sentence without its full stop.
+        How it was proved, as a sentence without a full stop.
 
     Raises:
-        CannotDropError: a tensor is missing, left over, or another.
+        CannotDropError: if a tensor is missing, unexpected or different.
     """
-    chosen: Any = type(model)  # with output_loading_info it returns a pair, which its annotation does not say
+    chosen: Any = type(model)  # with output_loading_info it returns a pair, unlike its annotation
     try:
         again, info = chosen.from_pretrained(folder, dtype="auto", output_loading_info=True)
     except (OSError, *REFUSALS) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not the model's
+            raise  # an error of the disk, not of the model
         raise CannotDropError(
             f"the checkpoint written for '{model.config.model_type}' does not load back ({first_line(error)}); "
             "nothing was saved"
@@ -156,7 +156,7 @@ def prove_reload(model: PreTrainedModel, folder: Path) -> str:
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Compare bits, not values: a NaN of a diverged training is to come back as it was."""
+    """Compare bits, not values: NaN weights of a diverged training have to be preserved too."""
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
     return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))

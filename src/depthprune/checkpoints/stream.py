@@ -1,11 +1,11 @@
-"""Drop layers of a checkpoint by copying bytes: no model is loaded, so memory does not grow with the model.
+"""Drop layers of a checkpoint by copying bytes: no model is loaded, so memory use does not depend on the model size.
 
 The kept tensors of every shard are copied as byte ranges under their new names, whatever their dtype, and everything
 outside the stacks is copied as it is. The new configuration is the old JSON, edited by the rules of `surgery.config`.
 
-The proof (`proof/child.py`) runs in a child process beside the copy. It gets the new headers over files that have the
-right length and no content, loads them on the meta device through the model's own class, and checks the two
-configurations against each other. Only when it agrees does `TARGET.partial` become `TARGET`. No torch here.
+The proof (`proof/child.py`) runs in a child process during the copy. It gets the new headers on sparse files of the
+right length, loads them on the meta device through the model's own class, and checks the two configurations against
+each other. Only when it agrees does `TARGET.partial` become `TARGET`. No torch here.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,13 +42,13 @@ GENERATION = "generation_config.json"
 
 @dataclass(frozen=True)
 class Opened:
-    """A checkpoint whose headers were read and whose stacks are known, with the child that will prove the cut.
+    """A checkpoint whose headers were read and whose stacks are known, with the child process that will prove the cut.
 
     Args:
         source: the model.
         checkpoint: its tensors.
         stacks: by name.
-        modules: name → paths of the same stack's module lists; empty where nobody had to ask.
+        modules: name → paths of the same stack's module lists; empty if the child process was not asked.
         prover: the child process.
     """
 
@@ -61,15 +61,15 @@ class Opened:
 
 @contextmanager
 def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
-    """Read the headers of a checkpoint and find its stacks; the child that proves lives as long as the context.
+    """Read the headers of a checkpoint and find its stacks; the child process runs while the context lasts.
 
     Args:
         source: the model.
-        modules: ask for the paths of the modules too, which costs the child's imports.
+        modules: ask the child process for the module paths too, which takes the seconds of its imports.
 
     Raises:
-        LoadError: the files are broken.
-        CannotDropError: there is no stack, or its tensors cannot be told apart by their names.
+        LoadError: if the files are broken.
+        CannotDropError: if there is no stack, or the tensor names do not show which layer they belong to.
     """
     with Prover() as prover:
         file_inside(source.path, "config.json")
@@ -95,15 +95,16 @@ def opened(source: ModelSource, *, modules: bool = False) -> Iterator[Opened]:
 def proving(
     given: Opened, cut: Cut, *, scratch_in: Path | None = None, cache: bool = False
 ) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Start the proof of a cut and give the function that waits for its verdict.
+    """Start the proof of a cut and return the function that waits for its result.
 
-    The headers to prove lie in a folder of their own in `scratch_in`, so that it goes with what a killed command left.
+    The headers to prove are in a temporary folder inside `scratch_in`, so that it is removed with what a killed command
+    left.
 
-    The verdict adds to `cut.config` the entries that the new config.json has to spell out; with `cache` it has the
-    bytes by which the cache grows with a token, before and after.
+    The result adds to `cut.config` the entries that the new config.json has to spell out; with `cache` it has the bytes
+    that the cache grows by per token, before and after.
 
     Raises:
-        CannotDropError: (of the function) the proof refuses.
+        CannotDropError: raised by the returned function if the proof fails.
     """
     with scratch_folder("proof", within=scratch_in) as scratch:
         files = layout(cut)
@@ -112,7 +113,7 @@ def proving(
         write_index(scratch, cut, files)
         write_configs(given.source, cut, scratch)
         copy_files(given.source.path, scratch, beside(given.source.path, python=given.source.trust_remote_code))
-        # In a file, since a pipe holds less and the copy would wait until the child has read it.
+        # In a file: a pipe has a small buffer, and the copy would wait until the child has read it.
         replace_json(scratch / SOURCES_FILE, {name: piece.tensor.name for name, piece in cut.kept.items()})
         request = {"do": "prove", **_named(given.source), "new": str(scratch), "plans": _asked(cut), "cache": cache}
         given.prover.ask(request)
@@ -125,7 +126,7 @@ def proving(
                 replace_json(scratch / "config.json", cut.config)
                 given.prover.ask(request)
                 answer = given.prover.answer()
-                if answer.get("say"):  # an alias of the same entry goes before it
+                if answer.get("say"):  # an alias of the same entry takes precedence
                     raise CannotDropError(
                         f"config.json says {next(iter(answer['say']))} under another name, which no rule edits; save "
                         "the model again with save_pretrained"
@@ -140,19 +141,19 @@ def fill(given: Opened, cut: Cut, folder: Path, *, compare_bytes: bool = False) 
 
     Args:
         given: the source.
-        cut: of `plan_cut`.
-        folder: an empty folder, not yet under its final name.
+        cut: from `plan_cut`.
+        folder: an empty folder, before it is renamed to its target.
         compare_bytes: compare every byte written with the source.
 
     Returns:
-        What the proof found; `how` says against what the new headers were checked.
+        The result of the proof; `how` says what the new headers were checked against.
 
     Raises:
         UserError: see `drop.drop_checkpoint`.
     """
     with proving(given, cut, scratch_in=folder) as verdict:
         files = layout(cut)
-        # The disk is at work on one file while the next is copied; sync_folder finds little left to wait for.
+        # The disk writes one file while the next is copied, so that sync_folder has little left to wait for.
         with ThreadPoolExecutor(max_workers=1) as disk:
             syncing = []
             for name, names in files.items():
@@ -169,7 +170,7 @@ def fill(given: Opened, cut: Cut, folder: Path, *, compare_bytes: bool = False) 
         assert {n: (t.dtype, t.shape) for n, t in reread.tensors.items()} == {
             n: (p.tensor.dtype, p.shape) for n, p in cut.kept.items()
         }, "what was written is not what was planned"
-        sync_folder(folder)  # while the proof is at work
+        sync_folder(folder)  # while the proof runs
         answer = verdict()
         write_configs(given.source, cut, folder)
     return answer
@@ -182,8 +183,8 @@ def compare_logits(given: Opened, cut: Cut, folder: Path) -> str:
         What was compared, for the card.
 
     Raises:
-        CannotDropError: they differ, or cannot be run.
-        LoadError: the source changed meanwhile.
+        CannotDropError: if the outputs differ, or a model cannot be run.
+        LoadError: if the source has changed in the meantime.
     """
     given.prover.ask({"do": "logits", **_named(given.source), "new": str(folder), "plans": _asked(cut)})
     found = given.prover.answer()["logits"]
@@ -192,7 +193,7 @@ def compare_logits(given: Opened, cut: Cut, folder: Path) -> str:
 
 
 def beyond(given: Opened, cut: Cut) -> Beyond | None:
-    """Return why the census of architectures does not speak for a cut, or None where it does."""
+    """Return why the census of architectures does not cover a cut, or None if it does."""
     return source_beyond_census(given.source, [stack.depth_key for stack, plan in cut.plans.items() if plan.dropped])
 
 
@@ -212,7 +213,7 @@ def write_configs(source: ModelSource, cut: Cut, folder: Path) -> None:
         with readable(file):
             generation = parse_config(file.read_bytes(), f"'{file}'")
         if not isinstance(generation, dict):
-            raise LoadError(f"'{file}' is not an object; fetch the model again")
+            raise LoadError(f"'{file}' is not an object; download the model again")
         replace_json(folder / GENERATION, edited_generation(generation, cut.plans))
 
 

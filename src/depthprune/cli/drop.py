@@ -32,11 +32,14 @@ Verify = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, prove it, and write nothing.")]
 Original = Annotated[
-    bool, typer.Option("--original-indices", help="Layers count the first ancestor of a model that was cut before.")
+    bool,
+    typer.Option(
+        "--original-indices", help="Layer indices refer to the first ancestor of a model that was cut before."
+    ),
 ]
 Adapters = Annotated[
     list[Path] | None,
-    typer.Option("--adapter", help="A PEFT folder made for the model, to be cut along with it. Can be given again."),
+    typer.Option("--adapter", help="A PEFT adapter of the model, to be cut with it. Can be given again."),
 ]
 ScoreFile = Annotated[
     Path | None,
@@ -46,7 +49,7 @@ SearchFile = Annotated[
     Path | None, typer.Option("--search", help="Drop what this search found (depthprune search), with --count.")
 ]
 Select = Annotated[
-    str | None, typer.Option("--select", help="With --scores: lowest layers, or window; what the method's paper does.")
+    str | None, typer.Option("--select", help="With --scores: lowest or window; by default as in the method's paper.")
 ]
 
 
@@ -69,7 +72,7 @@ def drop(
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
 ) -> None:
-    """Drop layers and save what is left as a plain checkpoint, with the head it has and without training."""
+    """Drop layers and save the rest as a plain checkpoint, with its head and without training."""
     from depthprune.checkpoints.drop import Decision, check_level, locate_whole
     from depthprune.checkpoints.history import plans_from_original
     from depthprune.errors import OutputError, PlanError, UserError
@@ -90,10 +93,10 @@ def drop(
         check_strategy(strategy)
     elif not layers and not keep:
         raise PlanError(
-            f"say which layers go: --strategy {' | '.join(registry.names())} with --count, --layers or --keep"
+            f"say which layers to drop: --strategy {' | '.join(registry.names())} with --count, --layers or --keep"
         )
     if original_indices and strategy is not None:
-        raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
+        raise PlanError("--original-indices applies to named layers only; give --layers or --keep")
 
     source, root = locate_whole(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
 
@@ -140,7 +143,7 @@ def _stream(
 
 
 def _preview(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Decision]") -> None:
-    """Say what would be done, and prove it."""
+    """Show what would be done, and prove it."""
     from depthprune.checkpoints.drop import planned, proof_of
     from depthprune.checkpoints.stream import beyond, proving
 
@@ -173,7 +176,7 @@ def _in_memory(source: "ModelSource", decide: "Callable[[Mapping[str, int]], Dec
     decision = decide(depths_of(find_stacks(whole)))
     plans = decision.plans
     cut = drop_layers(whole, plans)
-    _ = source.identity  # a pickle is hashed whole in any case
+    _ = source.identity  # a pickle is hashed completely in any case
     parameters = (before, num_parameters(cut))
     command = command_for(source, plans)
     save_made(
@@ -198,13 +201,13 @@ def _show_plans(plans: Plans) -> None:
 def _show_sizes(plans: Plans, parameters: tuple[int, int], num_bytes: tuple[int, int] | None = None) -> None:
     before, after = parameters
     if before == after and any(plan.dropped for plan in plans.values()):
-        print("one layer's weights serve every pass: the number of passes falls, and no parameter goes")
+        print("all passes share one layer: the number of passes falls, and no parameters are dropped")
     more = "" if num_bytes is None else f", {num_bytes[0] / 1e6:,.1f} → {num_bytes[1] / 1e6:,.1f} MB"
     print(f"{before:,} → {after:,} parameters ({100 * (after / before - 1):+.1f} %){more}")
 
 
 def _show_tensors(cut: "Cut") -> None:
-    """Print what happens to the tensors, a line for each layer."""
+    """Print what happens to the tensors, one line per layer."""
     staying = {piece.tensor.name: new for new, piece in cut.kept.items()}
     outside = set(cut.checkpoint.tensors)
     for stack, plan in cut.plans.items():

@@ -14,7 +14,7 @@ SHADES = "·░▒▓█"
 
 
 def scores_table(scores: Scores) -> Table:
-    """Return the scores of every method in the file, a layer a row."""
+    """Return the scores of every method in the file, one layer per row."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
     table.title = f"{scores.model['name']} ({scores.model['weights']}): higher means keep"
     table.add_column("layer", justify="right")
@@ -31,7 +31,7 @@ def scores_table(scores: Scores) -> Table:
 def windows_table(name: str, scores: LayerScores) -> Table:
     """Return the best window of each length."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("layers in a row", "best window", name):
+    for heading in ("consecutive layers", "best window", name):
         table.add_column(heading, justify="right")
     for n, values in scores.windows.items():
         if n < len(scores.layers):
@@ -41,7 +41,7 @@ def windows_table(name: str, scores: LayerScores) -> Table:
 
 
 def bars_picture(name: str, scores: LayerScores) -> str:
-    """Draw the scores as bars, a line a layer, from 0 to the highest."""
+    """Draw the scores as bars, one line per layer, from 0 to the highest."""
     top = max(max(scores.layers), 0.0) or 1.0
     width = len(str(len(scores.layers) - 1))
     lines = [f"{i:>{width}} {bar(value / top, BAR)} {value:.4g}" for i, value in enumerate(scores.layers)]
@@ -49,7 +49,7 @@ def bars_picture(name: str, scores: LayerScores) -> str:
 
 
 def triangle_picture(scores: LayerScores, *, colours: bool) -> Text:
-    """Draw the score of every window, longer ones higher up, one column a first layer; the best is marked.
+    """Draw the score of every window: longer windows higher up, one column per first layer; the lowest is marked.
 
     Args:
         colours: paint cells; else shades of text, dark for low.
@@ -57,7 +57,7 @@ def triangle_picture(scores: LayerScores, *, colours: bool) -> Text:
     windows = scores.windows
     values = [value for row in windows.values() for value in row]
     low, span = min(values), (max(values) - min(values)) or 1.0
-    picture = Text("windows: layers in a row upwards, first layer to the right; ◆ the lowest of each length\n")
+    picture = Text("windows: number of layers upwards, first layer to the right; ◆ the lowest of each length\n")
     for n in sorted(windows, reverse=True):
         best = scores.best_window(n)
         picture.append(f"{n:>3} ")

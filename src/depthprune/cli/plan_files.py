@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from depthprune.errors import PlanError
 from depthprune.plan import LayerPlan, list_stacks
+from depthprune.registry import unknown
 
 if TYPE_CHECKING:
     from depthprune.checkpoints.drop import Decision
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def check_strategy(name: str) -> None:
-    """Refuse a strategy that does not exist, or that needs scores.
+    """Check that a strategy exists and needs neither scores nor a search.
 
     Raises:
-        UserError: it is so.
+        UserError: if there is no such strategy, or it needs a file of scores or of a search.
     """
     from depthprune.scores import registry as scoring_methods
     from depthprune.strategies import registry
@@ -32,14 +33,17 @@ def check_strategy(name: str) -> None:
             f"--strategy {name} is a search: run depthprune search MODEL --method {name} --output found.json, "
             "then add --search found.json"
         )
+    searched = (registry, scoring_methods, methods)
+    if name not in registry.names():
+        raise unknown("strategy", name, sorted(known for each in searched for known in each.names()), among=searched)
     registry.get(name)
 
 
 def check_alone(scores: Path | None, search: Path | None, *, layers, keep, original_indices: bool) -> None:
-    """Refuse a file beside another way to choose.
+    """Check that a file of scores or of a search is not combined with another way to choose.
 
     Raises:
-        PlanError: there is one.
+        PlanError: if it is.
     """
     given = [
         flag
@@ -49,7 +53,7 @@ def check_alone(scores: Path | None, search: Path | None, *, layers, keep, origi
     if len(given) > 1:
         raise PlanError(f"{' and '.join(given)} exclude each other; give one")
     if original_indices:
-        raise PlanError("--original-indices is about layers that are named; give --layers or --keep")
+        raise PlanError("--original-indices applies to named layers only; give --layers or --keep")
 
 
 def decision_from_file(
@@ -67,7 +71,7 @@ def decision_from_file(
     """Choose layers by scores or by what a search found.
 
     Raises:
-        UserError: the file is of another model, or has no such plan.
+        UserError: if the file is of another model, or has no such plan.
     """
     from depthprune.checkpoints.drop import Decision
     from depthprune.scores import read_scores

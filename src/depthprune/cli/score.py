@@ -18,7 +18,7 @@ Objective = Annotated[
 Token = Annotated[
     str | None,
     typer.Option(
-        "--token", help="first or last: where methods that look at one token look; the sentence's token if left out."
+        "--token", help="first or last: the token that methods of one token use; the sentence's token by default."
     ),
 ]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw the scores in the terminal.")]
@@ -28,7 +28,7 @@ ScoresFile = Annotated[
 
 
 def sample_lines(sampled: dict[str, Any], token: str) -> list[str]:
-    """Say what scores were taken on."""
+    """Describe what scores were computed on."""
     split = f", split {sampled['split']}" if sampled.get("split") else ""
     what = f"{sampled['samples']} {sampled['kind']}, {sampled['tokens']:,} tokens of {sampled['data']}{split}"
     return [*sampled.get("notes", ()), f"{what} ({sampled['fingerprint'][:19]}…), {token} token"]
@@ -66,7 +66,7 @@ def score(
 ) -> None:
     """Score the layers of a model on calibration data; `depthprune drop --scores FILE` then chooses by them.
 
-    One pass gives all scores of similarity, so the file has them all.
+    One forward pass gives all similarity scores, so the file has them all.
     """
     from depthprune.result_file import check_file, write_json
     from depthprune.scores import registry

@@ -95,7 +95,7 @@ def compare(
         on_progress: called with the stage's name (the run's first) and how far it is.
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     from depthprune.experiments.choosing.choose import (  # which score layers, which needs this module
         Choice,

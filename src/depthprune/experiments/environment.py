@@ -1,4 +1,4 @@
-"""Where a record or a checkpoint comes from: versions, commit, machine."""
+"""The environment of a record or a checkpoint: versions, commit, machine."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from depthprune.sources import ModelSource
 
 
 def source_commit() -> str | None:
-    """Return the git commit of depthprune's own source, or None where it was installed without git."""
+    """Return the git commit of depthprune's source, or None if it was not installed from git."""
     here = Path(__file__).resolve().parent
     command = ["git", "-C", str(here), "log", "-1", "--format=%H", "--", "."]
     try:
@@ -23,7 +23,7 @@ def source_commit() -> str | None:
 
 
 def environment(device: str, threads: int) -> dict[str, Any]:
-    """Return what a record says about where it was made."""
+    """Return the environment entries of a record."""
     return {
         "packages": versions(),
         "python": platform.python_version(),
@@ -39,13 +39,12 @@ def environment(device: str, threads: int) -> dict[str, Any]:
 def checkpoint_provenance(source: ModelSource, plan: LayerPlan, **more: Any) -> dict[str, Any]:
     """Return the content of `depthprune.json` for a checkpoint cut from `source`, whose weights are hashed for it.
 
-    A source that was cut before brings its own history, which stays, oldest first
-    (`checkpoints.history.provenance`).
+    The history of a source that was cut before is kept, oldest first (`checkpoints.history.provenance`).
 
     Raises:
-        LoadError: the source's own history is broken or does not fit.
+        LoadError: if the source's own history is broken or does not fit.
     """
-    _ = source.identity  # what is known is recorded
+    _ = source.identity  # computed here, so that it is recorded
     return provenance(source, {ONLY_STACK: plan}, more=more)
 
 

@@ -1,4 +1,4 @@
-"""What a strategy is, and the one place that turns a strategy's answer into a plan."""
+"""The strategies by position, and how their choice becomes a plan."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,7 @@ class Strategy:
 
     Args:
         name: what the command and the records call it.
-        function: `(depth, count)` to the dropped indices; raises PlanError for a count it cannot serve.
+        function: `(depth, count)` to the dropped indices; raises PlanError for a count that it does not support.
         paper: address of the publication it comes from.
     """
 
@@ -47,11 +47,11 @@ def strategy(name: str, *, paper: str) -> Callable[[StrategyFunction], StrategyF
 
 @checked("strategies.choose")
 def choose(name: str, depth: int, count: int) -> LayerPlan:
-    """Let the strategy `name` drop `count` of `depth` layers.
+    """Drop `count` of `depth` layers by the strategy `name`.
 
     Raises:
-        UserError: no such strategy.
-        PlanError: `count` is out of range, or one that the strategy cannot serve.
+        UserError: if there is no such strategy.
+        PlanError: if `count` is out of range, or the strategy cannot drop that many.
     """
     part = registry.get(name)
     if not 1 <= count < depth:
@@ -67,7 +67,7 @@ def choose(name: str, depth: int, count: int) -> LayerPlan:
 
 
 def possible_counts(name: str, depth: int) -> tuple[int, ...]:
-    """Return every count that strategy `name` can serve on a stack of `depth` layers.
+    """Return every count that the strategy `name` supports on a stack of `depth` layers.
 
     >>> possible_counts("symmetric", depth=6)
     (2, 4)
@@ -83,7 +83,7 @@ def possible_counts(name: str, depth: int) -> tuple[int, ...]:
 
 
 def choices(depth: int, count: int) -> dict[str, LayerPlan]:
-    """Return what each strategy by position drops, by name; those that cannot serve the count are left out.
+    """Return what each strategy by position drops, by name; those that do not support the count are left out.
 
     >>> {name: plan.dropped for name, plan in choices(depth=6, count=1).items() if "alternate" in name}
     {'even-alternate': (5,), 'odd-alternate': (4,)}
@@ -109,10 +109,10 @@ def same_choice(plan: LayerPlan) -> tuple[str, ...]:
 
 
 def removal_order(plan: LayerPlan, name: str | None = None) -> tuple[int, ...]:
-    """Return the layers of a plan in the order in which they go one by one: as the strategy's smaller counts drop them.
+    """Return the layers of a plan in the order of a gradual drop: as the strategy's smaller counts drop them.
 
-    Of layers that come in together, and where the layers were not chosen by position, the one nearest the output
-    goes first.
+    Of layers that the same count adds, and if the layers were not chosen by position, the one nearest the output is
+    dropped first.
 
     >>> removal_order(LayerPlan(6, (1, 2, 3, 4)), "symmetric"), removal_order(LayerPlan(6, (0, 1)), "bottom")
     ((3, 2, 4, 1), (0, 1))
@@ -134,7 +134,7 @@ def plan_layers(
     layers: str | Iterable[int] | None = None,
     keep: str | Iterable[int] | None = None,
 ) -> LayerPlan:
-    """Make a plan from what a person writes: a strategy and a count, or layers to drop, or layers to keep.
+    """Make a plan from a strategy and a count, or from layers to drop, or from layers to keep.
 
     Args:
         depth: layers of the stack.
@@ -144,10 +144,10 @@ def plan_layers(
         keep: layers to keep, in the same form.
 
     Returns:
-        The plan; with nothing given, the plan that drops nothing.
+        The plan; without arguments, one that drops nothing.
 
     Raises:
-        PlanError: the ways exclude each other, or the layers do not exist.
+        PlanError: if the options exclude each other, or the layers do not exist.
     """
     given = [
         flag for flag, value in (("--strategy", strategy), ("--layers", layers), ("--keep", keep)) if value is not None
@@ -161,7 +161,7 @@ def plan_layers(
     if keep is not None:
         return LayerPlan.from_kept(depth, _layers(keep))
     if strategy is not None:
-        registry.get(strategy)  # an unknown name is the more useful complaint
+        registry.get(strategy)  # an unknown name is the more useful message
         if count is None:
             raise PlanError(f"--strategy {strategy} needs --count, how many layers to drop (1 to {depth - 1})")
         return choose(strategy, depth, count)
@@ -180,11 +180,11 @@ def plan_stacks(
     layers: Iterable[str] = (),
     keep: Iterable[str] = (),
 ) -> dict[str, LayerPlan]:
-    """Make a plan for each stack that a person speaks of, as `3` or `8,9-11`, or `decoder=3` where there are several.
+    """Make a plan for each named stack: `3` or `8,9-11`, or `decoder=3` if there are several stacks.
 
     Args:
         depths: stack name → number of layers.
-        strategy: how to choose the layers of the stacks that `counts` names.
+        strategy: chooses the layers of the stacks in `counts`.
         counts: how many layers to drop.
         layers: layers to drop.
         keep: layers to keep.
@@ -193,7 +193,7 @@ def plan_stacks(
         Stack name → plan, for the stacks that are named.
 
     Raises:
-        PlanError: no stack is named where there are several, one is unknown or named twice, or see `plan_layers`.
+        PlanError: if there are several stacks and none is named, one is unknown or named twice; see also `plan_layers`.
     """
     asked: dict[str, dict[str, str]] = {}
     for flag, texts in (("count", counts), ("layers", layers), ("keep", keep)):

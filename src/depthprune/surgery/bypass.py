@@ -1,10 +1,11 @@
-"""Try a plan without changing the model: a bypassed layer hands on what it was given.
+"""Try a plan without changing the model: a bypassed layer passes its input through.
 
-It shares nothing with `drop_layers`, so that each tests the other.
+It shares no code with `drop_layers`, so that each tests the other.
 
-A layer is a function from states to states, with more beside. What stands in its output for something that stands in
-its input is replaced by that: the hidden states, the second stream of XLNet, the text beside the image. What a layer
-makes anew stays, since it still runs: T5's first layer makes the position bias that all layers use.
+A layer maps hidden states to hidden states, and may take and return more. Everything in its output that corresponds to
+an input is replaced by that input: the hidden states, XLNet's second stream, the text states beside those of the image.
+What only the output has is kept, since the layer still runs: T5's first layer computes the position bias that all
+layers use.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,21 +22,21 @@ from depthprune.plan import LayerPlan, choose_stack
 from depthprune.surgery.modules import find_stacks
 from depthprune.surgery.stacks import depths_of
 
-# What layers call the states that they are given and return, where these are not the first argument.
+# Names of the hidden states among a layer's arguments and outputs, if they are not the first argument.
 STATES = ("hidden_states", "hidden_state", "x", "input", "vision_features", "text_features")
 
-# Layers that return what is to be added to their states, and not the sum.
+# Layers that return the residual branch only, which the model adds to the hidden states.
 ADDENDS = ("SuperGlueAttentionalPropagation",)
-# What classes of layers' branches are called, where a model holds them in lists of their own.
+# Names of the classes of attention and feed-forward branches in models that keep them in lists of their own.
 BRANCHES = ("Attention", "FFN", "FeedForward", "MLP", "Mlp")
 
 
 @checked("bypassed")
 @contextmanager
 def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None = None) -> Iterator[PreTrainedModel]:
-    """Make `layers` of a stack hand on their input for as long as the context lasts.
+    """Make `layers` of a stack pass their input through while the context lasts.
 
-    The layers still run, and what they add is thrown away; no weight is copied.
+    The layers still run, and what they add is discarded; no weight is copied.
 
     Args:
         model: the model to try the plan on.
@@ -43,9 +44,9 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
         stack: which stack, for a model that has several; its only one by default.
 
     Raises:
-        PlanError: a layer or a stack that does not exist, or no stack named where there are several.
-        CannotDropError: while the model runs, a layer that changes the shape of its states; at the end, a layer of
-            which only parts ran, so that nothing was bypassed.
+        PlanError: if a layer or the stack does not exist, or the model has several stacks and none is named.
+        CannotDropError: during a forward pass, if a layer changes the shape of its hidden states; at the end, if the
+            model ran a layer only in parts, so that nothing was bypassed.
     """
     stacks = find_stacks(model)
     chosen = stacks[choose_stack(depths_of(stacks), stack, advice="say which one with stack=")]
@@ -56,11 +57,11 @@ def bypassed(model: PreTrainedModel, layers: Iterable[int], *, stack: str | None
 
 @contextmanager
 def bypass_lists(lists: list[nn.Module], layers: Iterable[int]) -> Iterator[None]:
-    """Make entries `layers` of parallel module lists hand on their input.
+    """Make entries `layers` of parallel module lists pass their input through.
 
-    Of parallel lists some hold parts of layers (XLM has one each for attention, feed-forward and the norms after
-    them; BLT one for cross attention), and what attention or feed-forward add is summed outside of them: they add
-    nothing, while everything else hands on its input.
+    Some models keep the parts of layers in parallel lists (XLM has one each for attention, feed-forward and the norms
+    after them; BLT one for cross attention), and add the outputs of attention and feed-forward outside of them: these
+    return zero, everything else passes its input through.
     """
     layers = tuple(layers)
     watches, handles = [], []
@@ -84,7 +85,7 @@ def bypass_lists(lists: list[nn.Module], layers: Iterable[int]) -> Iterator[None
 
 
 class _Watch:
-    """Sees whether a layer ran, as a whole or only in parts."""
+    """Observes whether a layer ran as a whole or only in parts."""
 
     def __init__(self, layer: int, module: nn.Module):
         self._layer, self._ran, self._parts_ran = layer, False, False
@@ -102,15 +103,15 @@ class _Watch:
     def check(self) -> None:
         if self._parts_ran and not self._ran:
             raise CannotDropError(
-                f"layer {self._layer} ({self._name}) cannot be bypassed: the model runs its parts one by one"
+                f"layer {self._layer} ({self._name}) cannot be bypassed: the model runs its parts separately"
             )
 
 
 def hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    """Replace what stands in a layer's output for its input; the rest stays."""
+    """Replace what corresponds to a layer's input in its output, and keep the rest."""
     given = given_states(args, kwargs)
     if not given:
-        raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given no states")
+        raise CannotDropError(f"a {type(module).__name__} cannot be bypassed: it is given no hidden states")
     if isinstance(output, Tensor):
         return _in_place_of(output, given, module)
     if isinstance(output, Mapping):
@@ -124,14 +125,14 @@ def hand_on(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], ou
 
 
 def given_states(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    """Return the floating-point tensors that a layer is given, the states first."""
+    """Return the floating-point tensors that a layer is given, the hidden states first."""
     named = sorted(kwargs.items(), key=lambda item: STATES.index(item[0]) if item[0] in STATES else len(STATES))
     values = [*args, *(value for _, value in named)]
     return [value for value in values if isinstance(value, Tensor) and value.is_floating_point()]
 
 
 def _replace(items: list[Any], given: list[Tensor], module: nn.Module) -> list[Any]:
-    """Give the first item the states, and each further one of the same kind as a further input that input."""
+    """Replace the first item by the hidden states, and each further item that matches a further input by that input."""
     first = _in_place_of(items[0], given, module)
     rest, left = [], [tensor for tensor in given if tensor is not first]
     for item in items[1:]:

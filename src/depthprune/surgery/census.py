@@ -1,7 +1,7 @@
-"""Which architectures the census has tried, and with which version of transformers. No torch.
+"""Which architectures the census covers, and with which version of transformers. No torch.
 
-`census.json` is written by `python -m tests.census --report docs/architectures.md`. A type counts as covered where
-the census cut it, or refused it with a reason; the page says what became of each.
+`census.json` is written by `python -m tests.census --report docs/architectures.md`. A model type counts as covered if
+the census cut it, or refused it with a reason; the page lists the outcome for each.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def covered_types() -> frozenset[str]:
-    """Return the model types that the census has tried.
+    """Return the model types that the census covers.
 
     >>> "bert" in covered_types()
     True
@@ -20,7 +20,7 @@ def covered_types() -> frozenset[str]:
 
 
 def covered_version() -> str:
-    """Return the version of transformers that the census was made with."""
+    """Return the version of transformers that the census was run with."""
     return _read()["transformers"]
 
 

@@ -1,9 +1,9 @@
-"""Whether the census speaks for a cut, and what is asked of one that it does not speak for. No torch.
+"""Whether the census covers a cut, and what is required of a cut that it does not cover. No torch.
 
-The comparison on the meta device cannot see a forward pass that computes with the depth or the index of a layer. What
-is known about that was found by running every architecture (`census.py`), so it holds for those architectures and that
-version of transformers. Beyond them a cut is made only after both models were run on made-up input: in memory
-`drop_layers` does it by itself, on a copy that shares the weights; a streamed cut needs `--verify logits`.
+The comparison on the meta device does not notice a forward pass that uses the depth or the index of a layer. These were
+found by running every architecture (`census.py`), so the knowledge is limited to those architectures and that version
+of transformers. Beyond them both models have to be run on random input and compared: in memory `drop_layers` does so on
+a copy that shares the weights; a streamed cut needs `--verify logits`.
 """
 
 import re
@@ -24,11 +24,11 @@ _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 @dataclass(frozen=True)
 class Beyond:
-    """Why the census does not speak for a cut.
+    """Why the census does not cover a cut.
 
     Args:
-        reason: a clause that begins with what the model is.
-        new_type: the type or its code is unknown, and not only the version of transformers newer.
+        reason: a clause that begins with the model.
+        new_type: whether the model type or its code is unknown; else only the version of transformers is newer.
     """
 
     reason: str
@@ -36,29 +36,29 @@ class Beyond:
 
     @property
     def other_way(self) -> str:
-        """What helps where no input can be made up; a clause."""
+        """What to do if no input can be generated, as a clause."""
         return "use another architecture" if self.new_type else f"install transformers {short(covered_version())}"
 
 
 def beyond_census(
     config: Mapping[str, Any], depth_keys: Iterable[str], *, own_code: bool = False, installed: str | None = None
 ) -> Beyond | None:
-    """Return why the census does not speak for a cut, or None where it does.
+    """Return why the census does not cover a cut, or None if it does.
 
     Args:
         config: the whole configuration, as config.json or `to_dict` gives it.
         depth_keys: of the stacks that lose layers.
-        own_code: whether the model is of a class that is not transformers' own.
-        installed: version of transformers; that of the installed one by default.
+        own_code: whether the model's class is not one of transformers.
+        installed: version of transformers; the installed one by default.
     """
     if _trusted.get():
         return None
     covered = short(covered_version())
     if own_code:
-        return Beyond("the model brings code of its own, which no census has tried", True)
+        return Beyond("the model brings its own code, which the census cannot cover", True)
     odd = next((kind for key in depth_keys for kind in _types(config, key)), None)
     if odd is not None:
-        return Beyond(f"the census of architectures (transformers {covered}) has not tried '{odd}'", True)
+        return Beyond(f"the census of architectures (transformers {covered}) does not cover '{odd}'", True)
     installed = installed or version("transformers")
     if _numbers(installed) > _numbers(covered):
         return Beyond(f"transformers {installed} is newer than the census of architectures ({covered})", False)
@@ -66,27 +66,27 @@ def beyond_census(
 
 
 def source_beyond_census(source: ModelSource, depth_keys: Iterable[str]) -> Beyond | None:
-    """Return why the census does not speak for a cut of a checkpoint; see `beyond_census`."""
+    """Return why the census does not cover a cut of a checkpoint; see `beyond_census`."""
     own_code = source.trust_remote_code and "auto_map" in source.config
     return beyond_census(source.config, depth_keys, own_code=own_code)
 
 
 def check_verified(beyond: Beyond | None, verify: str) -> None:
-    """Refuse a streamed cut for which nothing speaks but two runs that nobody has asked for.
+    """Refuse a streamed cut that the census does not cover, unless `--verify logits` is given.
 
     Raises:
-        CannotDropError: with the reason and what to do.
+        CannotDropError: if the cut is refused; the message says why and what to do.
     """
     if beyond is not None and verify != "logits":
         raise CannotDropError(
-            f"{beyond.reason}, so nothing shows yet that its layers can be dropped exactly; add --verify logits, which "
-            "runs the model before and after on made-up input" + ("" if beyond.new_type else f", or {beyond.other_way}")
+            f"{beyond.reason}, so it is not certain that its layers can be dropped; add --verify logits, which "
+            "runs the model before and after on random input" + ("" if beyond.new_type else f", or {beyond.other_way}")
         )
 
 
 @contextmanager
 def taken_as_covered() -> Iterator[None]:
-    """Take every type and version as covered: for the census, which is to see what a cut does without this check."""
+    """Treat every type and version as covered: for the census itself, which runs without this check."""
     token = _trusted.set(True)
     try:
         yield
@@ -95,14 +95,14 @@ def taken_as_covered() -> Iterator[None]:
 
 
 def is_own_code(model_class: type) -> bool:
-    """Tell whether a class is not transformers' own."""
+    """Return whether a class is not one of transformers."""
     return not model_class.__module__.startswith(OWN_MODULES)
 
 
 def _types(config: Mapping[str, Any], depth_key: str) -> Iterator[str]:
-    """Yield the types on the way to a stack that the census has not tried.
+    """Yield the model types from the outer configuration to that of a stack that the census does not cover.
 
-    A nested configuration may have a type of its own that is no model by itself: a part of the one around it.
+    A nested configuration may have a type that is not a model by itself, but a part of the outer one.
     """
     covered = covered_types()
     above = str(config.get("model_type") or "")

@@ -26,19 +26,19 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]) -> Model:
     """Remove layers from `model`, in place, and return it.
 
-    The output of the layer before a dropped one feeds the layer after it. Weights are neither copied nor changed,
-    heads stay as they are, and `model.save_pretrained` afterwards writes a plain checkpoint. The drop is checked
-    on the meta device first: where the shorter model cannot be expressed, nothing has been changed. Where the census
-    of architectures does not speak for the cut (`coverage.py`), it is also tried on a copy that shares the weights, and
-    both are run on made-up input.
+    The output of the layer before a dropped one feeds the layer after it. Weights are neither copied nor changed, heads
+    are left unchanged, and `model.save_pretrained` afterwards writes a plain checkpoint. The drop is checked on the
+    meta device first; if the shorter model cannot be expressed, nothing has been changed. If the census of
+    architectures does not cover the cut (`coverage.py`), it is also made on a copy that shares the weights, and both
+    models are run on random input and compared.
 
     Args:
         model: any Hugging Face model with a stack of layers.
         plan: the layers to drop, such as `[8, 9]`, or a plan; for a model with several stacks, stack name → either.
 
     Raises:
-        PlanError: the plan is for another depth, or names a stack that the model does not have.
-        CannotDropError: the architecture does not allow this plan; the message names the layer and the reason.
+        PlanError: if the plan is for another depth, or names a stack that the model does not have.
+        CannotDropError: if the architecture does not allow this plan; the message names the layer and the reason.
     """
     plans = match_plans(find_stacks(model), plan)
     if not any(p.dropped for p in plans.values()):
@@ -53,7 +53,7 @@ def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, Lay
 
 
 def _cut(model: PreTrainedModel, plans: ModulePlans) -> None:
-    """Do what `plans` say, in place."""
+    """Apply plans to a model, in place."""
     checked = check_drop(type(model), model.config, pruned_config(model.config, plans, type(model)), plans)
     sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
     owned_by_first = _owned_by_first(model, plans)
@@ -75,7 +75,7 @@ def _cut(model: PreTrainedModel, plans: ModulePlans) -> None:
 
 
 def _check_untouched(model: PreTrainedModel) -> None:
-    """Refuse a model that is no longer what its configuration builds: the proof would be about another one."""
+    """Check that a model is what its configuration builds: the proof would be about another model."""
     expected, actual = tensor_shapes(meta_model(type(model), model.config)), tensor_shapes(model)
     odd = sorted(set(expected) ^ set(actual)) or [n for n in expected if expected[n] != actual[n]]
     if odd:
@@ -90,7 +90,7 @@ def _part(model: nn.Module, name: str, plans: ModulePlans) -> Kept | None:
 
 
 def _owned_by_first(model: nn.Module, plans: ModulePlans) -> dict[str, nn.Module]:
-    """Return the outermost modules that move from a first layer that goes to the new first one."""
+    """Return the outermost modules that move from a dropped first layer to the new first one."""
     found: dict[str, nn.Module] = {}
     modules = dict(model.named_modules())
     for old, new in new_names(modules, plans).items():
@@ -111,7 +111,7 @@ def _replace_list(model: nn.Module, path: str, plan: LayerPlan) -> None:
 
 
 def _shrink(model: nn.Module, name: str, part: Kept) -> None:
-    """Leave of a parameter outside the stack what belongs to the kept layers."""
+    """Slice a parameter outside the stack to the part that belongs to the kept layers."""
     parent_path, _, attribute = name.rpartition(".")
     parent = model.get_submodule(parent_path)
     whole = getattr(parent, attribute)
@@ -128,7 +128,7 @@ def _shrink(model: nn.Module, name: str, part: Kept) -> None:
 
 
 def _set_configs(model: PreTrainedModel, proved: PreTrainedModel) -> None:
-    """Give every module the configuration of its counterpart: the old objects may be shared with other models."""
+    """Give every module the configuration of its counterpart; the old objects may be shared with other models."""
     for name, module in proved.named_modules():
         real = model.get_submodule(name)
         for attribute, value in vars(module).items():
@@ -137,7 +137,7 @@ def _set_configs(model: PreTrainedModel, proved: PreTrainedModel) -> None:
 
 
 def _set_ties(model: PreTrainedModel, proved: PreTrainedModel) -> None:
-    """Name anew the tensors that layers share (Zamba): saving writes the one that loading looks for."""
+    """Rename the tied tensors of layers (Zamba), so that saving writes the one that loading looks for."""
     for name, module in proved.named_modules():
         real = model.get_submodule(name)
         for attribute in ("_tied_weights_keys", "all_tied_weights_keys"):

@@ -25,9 +25,9 @@ from depthprune.plan import LayerPlan
 from depthprune.surgery.config.depth import SHARED_LAYERS, depth_keys, edited
 from depthprune.surgery.stacks import ModulePath, ModulePlans, ModuleStack, stack_names
 
-# What a configuration says about itself and not about the model.
+# Entries about the configuration itself, not about the model.
 UNCOMPARED = frozenset({"_name_or_path", "transformers_version"})
-# What a configuration class or a model's constructor raises for a configuration that makes no sense to it.
+# What a configuration class or a model's constructor raises for an invalid configuration.
 REFUSALS = (
     ValueError,
     TypeError,
@@ -44,7 +44,7 @@ REFUSALS = (
 
 def meta_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedModel:
     """Build `model_class` from a copy of `config` on the meta device: names, shapes and attributes, no weights."""
-    # What it would say was said when the real model was loaded.
+    # Its warnings were shown when the real model was loaded.
     with torch.device("meta"), warnings.catch_warnings(), _errors_only():
         warnings.simplefilter("ignore")
         return model_class(copy.deepcopy(config))
@@ -52,7 +52,7 @@ def meta_model(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> 
 
 @contextmanager
 def _errors_only() -> Iterator[None]:
-    """Let transformers say no less than an error in this thread; its verbosity, which is everybody's, stays."""
+    """Suppress transformers' messages below an error in this thread, without changing its global verbosity."""
     thread = threading.get_ident()
 
     def heard(record: logging.LogRecord) -> bool:
@@ -72,16 +72,16 @@ def pruned_config(config: PreTrainedConfig, plans: ModulePlans, model_class: typ
     """Return a copy of `config` for the model of `model_class` that the plans leave.
 
     Raises:
-        CannotDropError: the configuration cannot say it.
+        CannotDropError: if the configuration cannot express it.
     """
     before = config.to_dict()
-    # What an entry means can depend on the class, and `architectures` names the one that was saved last.
+    # The meaning of an entry can depend on the class; `architectures` names the class that was saved last.
     after = edited({**before, "architectures": [model_class.__name__]}, plans)
     after = {key: value for key, value in after.items() if key != "architectures"}
     new_config = copy.deepcopy(config)
     try:
         set_fields(new_config, before, after)
-        # What a class derives on every reading (CLAP's num_hidden_layers, a sum) is to be what a reading makes it.
+        # Entries that a class derives whenever it is loaded (CLAP's num_hidden_layers, a sum) get the derived value.
         edited_names = differences(before, after)
         told = new_config.to_dict()
         derived = type(config).from_dict(copy.deepcopy(told)).to_dict()
@@ -125,19 +125,19 @@ def find_stacks(model: PreTrainedModel) -> dict[str, ModuleStack]:
     """Return the stacks of `model` by name: `layers`, or `encoder` and `decoder` where there are two.
 
     Raises:
-        CannotDropError: the architecture has no stack whose layers can go.
+        CannotDropError: if the architecture has no stack of layers that can be dropped.
     """
     return probe_stacks(type(model), model.config)
 
 
 def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -> dict[str, ModuleStack]:
-    """Return the stacks that `model_class` builds from `config`, in the order of its modules. See `find_stacks`."""
+    """Return the stacks that `model_class` builds from `config`, in module order. See `find_stacks`."""
     fields = config.to_dict()
     full = _list_lengths(meta_model(model_class, config))
     found: dict[str, tuple[ModulePath, ...]] = {}
     for key, depth in depth_keys(fields).items():
         paths = _paths_that_shrink(model_class, config, key, depth, full)
-        if paths and paths not in found.values():  # an alias of an entry names the same lists
+        if paths and paths not in found.values():  # an alias of an entry sets the length of the same lists
             found[key] = paths
     if not found and fields.get("model_type") in SHARED_LAYERS:
         return {"layers": ModuleStack("layers", (), "num_hidden_layers", fields["num_hidden_layers"])}
@@ -156,12 +156,12 @@ def probe_stacks(model_class: type[PreTrainedModel], config: PreTrainedConfig) -
 def _paths_that_shrink(
     model_class, config, key: str, depth: int, full: Mapping[ModulePath, int]
 ) -> tuple[ModulePath, ...]:
-    """Return the outermost lists that a depth lower by one makes shorter by one."""
-    if depth == 1:  # cannot be lowered: go by the length, as long as there is no doubt
+    """Return the outermost module lists that get shorter by one when the depth is lowered by one."""
+    if depth == 1:  # cannot be lowered: use the length if it is unambiguous
         paths = tuple(path for path, length in full.items() if length == 1)
         return paths if len(paths) == 1 and "." not in key else ()
     stack = ModuleStack("", (), key, depth)
-    for layer in (depth - 1, 0, depth // 2):  # some configurations want a special last or first layer
+    for layer in (depth - 1, 0, depth // 2):  # some configurations require a special last or first layer
         try:
             smaller = pruned_config(config, {stack: LayerPlan(depth, (layer,))}, model_class)
             lengths = _list_lengths(meta_model(model_class, smaller))
@@ -179,7 +179,7 @@ def _list_lengths(model: nn.Module) -> dict[ModulePath, int]:
 
 
 def refused_by(config: PreTrainedConfig, error: BaseException) -> CannotDropError:
-    """Return the error for a configuration class that refuses what a plan makes of it."""
+    """Return the error for a configuration class that refuses the entries of a plan."""
     return CannotDropError(
         f"the configuration of '{config.model_type}' refuses this plan ({first_line(error)}); keep other layers"
     )

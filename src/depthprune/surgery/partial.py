@@ -1,10 +1,10 @@
-"""Run a model without some of its layers, from any layer on: what search and layer-wise scores stand on.
+"""Run a model without some of its layers, from any layer on. Search and layer-wise scores are built on this.
 
-A bypass (`bypass.py`) runs every layer and throws away what some add. Here the layers that are left out do not run,
-and neither do those before the first one that differs from an earlier run, whose states were kept. Both are learnt
-from one small batch and checked against the bypass, bit for bit, before they are trusted: a layer that makes something
-that others use (T5's first makes the position bias) goes on running, and a model that does something between its layers
-is run from its beginning.
+A bypass (`bypass.py`) runs every layer and discards the output of some. Here dropped layers do not run, and neither do
+the layers before the first difference from an earlier run, whose hidden states were cached. Whether this works is
+determined on one small batch and checked against the bypass, bit for bit: a layer that computes something for other
+layers (T5's first computes the position bias) still runs, and a model that computes something between its layers is
+always run from the start.
 
 Shapes: B sequences, T tokens, D hidden size.
 """
@@ -27,22 +27,22 @@ NOTHING: frozenset[int] = frozenset()
 
 
 class _Stop(Exception):
-    """Ends a forward pass once the layer that was asked for has run."""
+    """Ends a forward pass after the last layer that is needed."""
 
 
 class PartialModel:
-    """A model whose layers can be left out, or begun at, one call at a time.
+    """A model that can be run without some layers and from a given layer on.
 
-    Use it as a context; the model is as it was afterwards.
+    Use it as a context manager; afterwards the model is unchanged.
 
     Args:
         model: in evaluation mode; it is not copied.
-        stack: the stack whose layers are left out.
+        stack: the stack whose layers are dropped.
 
     Attributes:
-        layer_runs: how many layers ran, over all calls: the cost that a search saves.
-        resumes: whether a run can begin at a layer; known after `learn`.
-        skipped: layers that are not run when they are left out; the others run and are bypassed.
+        layer_runs: number of layers that ran, over all calls.
+        resumes: whether a run can start at a layer; set by `learn`.
+        skipped: layers that do not run when they are dropped; the others run and are bypassed.
     """
 
     def __init__(self, model: PreTrainedModel, stack: Stack):
@@ -67,20 +67,20 @@ class PartialModel:
             layer.__dict__.pop("forward", None)
 
     def layers(self) -> list[nn.Module] | None:
-        """Return the layers, or None where a layer is no module of its own (XLM) or one serves several times."""
+        """Return the layers, or None if a layer is not a single module (XLM) or runs several times."""
         if len(self.stack.paths) != 1:
             return None
         found = [self.model.get_submodule(f"{self.stack.path}.{i}") for i in range(self.depth)]
         return found if len(set(map(id, found))) == self.depth else None
 
     def replace(self, layer: int, module: nn.Module) -> None:
-        """Put another module in the place of a layer: one whose weights were just loaded."""
+        """Replace a layer by another module, such as one whose weights were just loaded."""
         self.model.get_submodule(self.stack.path)[layer] = module  # pyright: ignore[reportIndexIssue]
         self._patch(layer)
 
     @contextmanager
     def learning(self, *which: int) -> Iterator[None]:
-        """Learn, from the runs inside the context, how the outputs of some layers are put together."""
+        """Determine from the runs inside the context how the outputs of some layers are composed."""
         self._learning = frozenset(which)
         try:
             yield
@@ -88,14 +88,14 @@ class PartialModel:
             self._learning = NOTHING
 
     def knows(self, layer: int) -> bool:
-        """Tell whether a layer can be passed over: what it returns is made of what it is given."""
+        """Return whether a layer can be skipped: its output has no tensors but the hidden states and inputs."""
         return layer in self._layouts
 
     def learn(self, batch: Mapping[str, Tensor]) -> None:
-        """Find out, on a small batch, which layers can be skipped and whether a run can begin at a layer.
+        """Determine on a small batch which layers can be skipped and whether a run can start at a layer.
 
         Args:
-            batch: what the model takes; a row or two will do.
+            batch: the model's inputs; one or two rows are enough.
         """
         if self.layers() is None:
             return
@@ -103,7 +103,7 @@ class PartialModel:
         calls = self.layer_runs
         with self.learning(*range(self.depth)):
             full = self.run(batch, record=lambda i, state: states.update({i: state}))
-        if len(states) != self.depth:  # the layers do not run once each, in their order
+        if len(states) != self.depth:  # the layers do not run once each, in order
             self.layer_runs = calls
             return
         trusted = set()
@@ -131,15 +131,15 @@ class PartialModel:
         """Run the model on a batch without the layers `dropped`.
 
         Args:
-            batch: what the model takes.
-            dropped: layers to leave out.
-            start: the first layer to run; `state` is what enters it.
+            batch: the model's inputs.
+            dropped: layers to skip.
+            start: the first layer to run, on the hidden states `state`.
             state: [B, T, D].
             stop: end before this layer; nothing is returned then.
-            record: called with (i + 1, the state that leaves layer i) for every layer from `start` on.
+            record: called with (i + 1, output state of layer i) for every layer from `start` on.
 
         Returns:
-            The model's output, or None with `stop`.
+            The model's output; None if `stop` is given.
         """
         if self.layers() is None:
             assert start == 0 and stop is None and record is None
@@ -196,7 +196,7 @@ class PartialModel:
             self._layouts[i] = layout
 
     def _bypassed(self, batch: Mapping[str, Tensor], layer: int) -> Any:
-        """Run the plain bypass of one layer; None where there is no such thing."""
+        """Run the model with one layer bypassed; None if it cannot be bypassed."""
         try:
             with bypass_lists([self.model.get_submodule(self.stack.path)], (layer,)):
                 return self.run(batch)
@@ -204,7 +204,7 @@ class PartialModel:
             return None
 
     def _tried(self, batch: Mapping[str, Tensor], dropped: frozenset[int], start: int = 0, state=None) -> Any:
-        """Run, or return None where the model does not work so (a later layer may need what an earlier one left)."""
+        """Run, or return None if the model fails that way (a later layer may need a side effect of an earlier one)."""
         try:
             return self.run(batch, dropped, start=start, state=state)
         except REFUSALS:
@@ -212,7 +212,7 @@ class PartialModel:
 
 
 def leaving(output: Any) -> Tensor:
-    """Return the states in what a layer returns."""
+    """Return the hidden states in a layer's output."""
     if isinstance(output, Tensor):
         return output
     first = next(iter(output.values())) if isinstance(output, Mapping) else output[0]
@@ -226,7 +226,7 @@ def _with_state(output: Any, state: Tensor) -> Any:
 
 
 def _layout(handed: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any] | None:
-    """Return what makes a bypassed layer's output of the states it is given; None where more than those is in it."""
+    """Return a function from a layer's input states to its bypassed output; None if the output has other tensors."""
     if isinstance(handed, Tensor):
         return lambda now: now[0]
     if not isinstance(handed, tuple | list) or isinstance(handed, Mapping) or type(handed) not in (tuple, list):
@@ -247,13 +247,13 @@ def _layout(handed: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any] |
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """Compare the first tensor of two outputs, bit for bit; NaN equals nothing."""
+    """Compare the first tensor of two outputs, bit for bit; NaN differs from everything."""
     return one is not None and torch.equal(one[0], other[0])
 
 
 @contextmanager
 def partial_model(model: PreTrainedModel, stack: Stack, sample: Mapping[str, Tensor]) -> Iterator[PartialModel]:
-    """Make a `PartialModel` that has learnt from the first two rows of `sample`."""
+    """Return a `PartialModel` that has learnt from the first two rows of `sample`."""
     with PartialModel(model, stack) as runner, torch.inference_mode():
         runner.learn({name: value[:2] if isinstance(value, Tensor) else value for name, value in sample.items()})
         yield runner

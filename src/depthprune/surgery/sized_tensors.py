@@ -1,9 +1,9 @@
-"""Tensors outside the stack whose size goes with the depth, and which part of them a drop leaves. No torch.
+"""Tensors outside the stack whose size depends on the depth, and which part of them is kept. No torch.
 
-A rule names the end of a tensor's name, the dimension, and how it goes with the depth. `chunks` are equal parts, one
-a layer (Gemma-3n's per-layer embeddings). `logits` are one entry for the embeddings and one a layer, through a softmax
-the weights of a sum of hidden states (`use_weighted_layer_sum` of wav2vec 2.0 and its kin): after a drop, a state
-stands also for those of the dropped layers that follow it, which would have been the same, and has their weights too.
+A rule has the suffix of the tensor's name, the dimension, and how its size depends on the depth. `chunks`: equal parts,
+one per layer (Gemma-3n's per-layer embeddings). `logits`: one entry for the embeddings and one per layer; a softmax
+makes them the weights of a sum of hidden states (`use_weighted_layer_sum` of wav2vec 2.0 and similar models). After a
+drop, a hidden state also takes the weights of the dropped layers after it, whose states would be equal to it.
 """
 
 import struct
@@ -20,18 +20,18 @@ SIZED_BY_DEPTH = (
     ("contact_head.regression.weight", 1, "chunks"),
     ("layer_weights", 0, "logits"),
 )
-# What a module says of the size of its weight, as nn.Linear and nn.Embedding do.
+# Attributes with the size of a module's weight, as in nn.Linear and nn.Embedding.
 SIZE_ATTRIBUTES = ("in_features", "out_features", "num_embeddings", "embedding_dim")
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What stays of a tensor: ranges of indices along one dimension, in order.
+    """The kept part of a tensor: ranges of indices along one dimension, in order.
 
     Args:
         dimension: along which.
         ranges: first and last-plus-one index of each part.
-        merged: whether each part becomes one entry, the log-sum-exp of its own.
+        merged: whether each range becomes one entry, its log-sum-exp.
     """
 
     dimension: int
@@ -39,13 +39,13 @@ class Kept:
     merged: bool = False
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of what stays of a tensor of `shape`."""
+        """Return the shape of the kept part of a tensor of `shape`."""
         size = len(self.ranges) if self.merged else sum(stop - start for start, stop in self.ranges)
         return (*shape[: self.dimension], size, *shape[self.dimension + 1 :])
 
 
 def kept_part(name: str, shape: tuple[int, ...], plans: StackPlans) -> Kept | None:
-    """Return what stays of a tensor, or None where it stays whole.
+    """Return the kept part of a tensor, or None if all of it is kept.
 
     >>> from depthprune.plan import LayerPlan
     >>> from depthprune.surgery.stacks import Stack
@@ -58,7 +58,7 @@ def kept_part(name: str, shape: tuple[int, ...], plans: StackPlans) -> Kept | No
             continue
         size = shape[dimension]
         fitting = [s for s in plans if (size == s.depth + 1 if how == "logits" else size % s.depth == 0)]
-        # With several stacks, the one that lives beside the tensor.
+        # With several stacks, the one in the same module as the tensor.
         nearest = max(fitting, key=lambda stack: _shared(stack.path, name), default=None)
         if nearest is None or not plans[nearest].dropped:
             return None
@@ -71,9 +71,9 @@ def kept_part(name: str, shape: tuple[int, ...], plans: StackPlans) -> Kept | No
 
 
 def merged_logits(logits: Sequence[float], part: Kept) -> list[float]:
-    """Return the log-sum-exp of each part: after a softmax, its share of the whole.
+    """Return the log-sum-exp of each range: after a softmax, the sum of its weights.
 
-    One entry by itself stays as it is, to the last bit.
+    A single entry is unchanged, to the last bit.
 
     >>> merged_logits([0.5, 0.0, 0.0], Kept(0, ((0, 1), (1, 3)), merged=True))
     [0.5, 0.6931471805599453]
@@ -82,10 +82,10 @@ def merged_logits(logits: Sequence[float], part: Kept) -> list[float]:
 
 
 def merged_bytes(data: bytes, dtype: str, part: Kept, name: str) -> bytes:
-    """Do what `merged_logits` does with a tensor's bytes in a safetensors file: in float64, rounded to its dtype.
+    """Apply `merged_logits` to a tensor's bytes in a safetensors file: in float64, rounded to its dtype.
 
     Raises:
-        CannotDropError: the dtype is none of the common ones.
+        CannotDropError: if the dtype is not float64, float32, float16 or bfloat16.
     """
     if dtype == "BF16":
         halves = struct.unpack(f"<{len(data) // 2}H", data)

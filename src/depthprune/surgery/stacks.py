@@ -35,7 +35,7 @@ class Stack(Generic[Path]):
     """A list of layers in a model, or several parallel lists that hold the parts of the same layers (XLM).
 
     Args:
-        name: what a person calls it: `layers`, or `encoder` and `decoder` where there are two.
+        name: for users: `layers`, or `encoder` and `decoder` where there are two.
         paths: of its module lists in the model, or of its tensors in the checkpoint; none where one layer serves every
             pass (ALBERT).
         depth_key: dotted path of the entry of the configuration that holds its depth.
@@ -85,14 +85,14 @@ def depths_of(stacks: Mapping[str, Stack[Any]]) -> dict[str, int]:
 
 
 def join(path: str, layer: int, rest: str) -> str:
-    """Put together what `Stack.split` splits."""
+    """Join what `Stack.split` splits."""
     return f"{path}.{layer}" + (f".{rest}" if rest else "")
 
 
 def new_names(names: Iterable[str], plans: StackPlans) -> dict[str, str]:
-    """Return old name → name after the drop of every tensor or module that stays, in the order given.
+    """Return old name → new name of every tensor or module that is kept, in the given order.
 
-    What only the first layer owns and all use stays with whatever layer is first.
+    Modules that the first layer owns and all layers use are kept with the new first layer.
 
     >>> stack = Stack("layers", ("h",), "n_layer", 3)
     >>> new_names(["h.0.w", "h.1.w", "h.2.w", "norm.w"], {stack: LayerPlan(3, (1,))})
@@ -120,12 +120,12 @@ def new_names(names: Iterable[str], plans: StackPlans) -> dict[str, str]:
 def match_plans(
     stacks: Mapping[str, Stack[Path]], plan: LayerPlan | Iterable[int] | Mapping[str, LayerPlan | Iterable[int]]
 ) -> dict[Stack[Path], LayerPlan]:
-    """Give every plan its stack; a list of layers is the plan that drops them.
+    """Match plans with stacks; a list of layers is the plan that drops them.
 
     Here what a caller says of stacks by name becomes what surgery carries out.
 
     Raises:
-        PlanError: a bare plan for several stacks, an unknown stack, or a plan for another depth.
+        PlanError: if a single plan is given for several stacks, a stack is unknown, or a plan is for another depth.
     """
     depths = depths_of(stacks)
     named: dict[str, LayerPlan | Iterable[int]]

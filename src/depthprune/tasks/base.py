@@ -201,8 +201,8 @@ def load_task(name: str, options: TaskOptions | None = None) -> TaskData:
     """Load the task `name` and check its rows.
 
     Raises:
-        UserError: no task has that name.
-        LoadError: the data cannot be read, lacks a column, or has rows without a label.
+        UserError: if there is no such task.
+        LoadError: if the data cannot be read, lacks a column, or has rows without a label.
     """
     options = options or TaskOptions()
     data = registry.check_returned(name, registry.get(name).load(options), TaskData)
@@ -252,7 +252,7 @@ def check_texts(rows: "Dataset", split: str, columns: tuple[str, ...]) -> None:
     """Refuse rows that lack a text, naming the first.
 
     Raises:
-        LoadError: one does.
+        LoadError: if a row does.
     """
     for column in columns:
         bad = next((i for i, text in enumerate(rows[column][:]) if not isinstance(text, str)), None)

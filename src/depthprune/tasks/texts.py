@@ -1,4 +1,4 @@
-"""What can be said about a calibration sample, and the bare texts of one: of a file, a table, a data set, a pipe."""
+"""The options of a calibration sample, and its texts from a file, a table, a data set or a pipe."""
 
 import sys
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """What a person can say about the sample.
+    """The options of a calibration sample.
 
     Args:
         data: a task's name, a file (text, CSV, JSON lines, parquet), a folder or Hub id of `datasets`, or `-` for
             standard input.
-        dataset: where the data of a task lies.
+        dataset: where the data of a task is.
         config: name of a data set's configuration.
-        split: of a task or a data set; `train` by default, so that no layers are chosen on rows that score the choice.
+        split: of a task or a data set; `train` by default, so that layers are not chosen on the rows of the evaluation.
         text_column: of a table; `text`, or the only column with text, by default.
         samples: examples or blocks; 256 by default, or all rows where an evaluation split of a task is named.
         length: tokens of a block, or to which an example is cut; 128 by default, or what the model takes.
-        seed: of the choice.
+        seed: of the sample.
         text_columns: instead of `text_column`: one column, or two for pairs.
-        label_column: of a person's own data, whose rows are then those of the task `custom`.
+        label_column: of custom data, whose rows are then those of the task `custom`.
         kind: `classification` or `regression`, of these labels.
-        task_metric: the primary metric, where it is not the task's own.
+        task_metric: the primary metric, if it is not the task's default.
     """
 
     data: str
@@ -47,7 +47,7 @@ class CalibrationOptions:
 
 
 def read_texts(options: CalibrationOptions) -> list[tuple[str, ...]]:
-    """Return texts, one a row or a pair."""
+    """Return texts: one per row, or pairs."""
     if options.data == STANDARD_INPUT:
         return [(line,) for line in sys.stdin.read().splitlines()]
     path = Path(options.data).expanduser()

@@ -266,7 +266,7 @@ REFUSED = {
     "no method": ({"peft_type": ["LORA"]}, r"not of \['LORA'\]"),
     "layers repeated": ({"layer_replication": [[0, 3], [1, 4]]}, "repeats layers of its model"),
     "an unknown entry": ({"new_entry": {"model.layers.3": 1}}, r"'new_entry' names 'model\.layers\.3'"),
-    "a broken pattern": ({"rank_pattern": {"layers.1.(": 1}}, "is no pattern"),
+    "a broken pattern": ({"rank_pattern": {"layers.1.(": 1}}, "is not a valid pattern"),
     "a wrong type": ({"target_modules": 3}, "'target_modules' is 3"),
     "wrong items": ({"layers_to_transform": ["1"]}, r"'layers_to_transform' is \['1'\]"),
 }
@@ -350,7 +350,7 @@ def test_a_pickle_no_adapter_and_a_broken_one_are_refused(tmp_path):
 
     (tmp_path / "empty").mkdir()
 
-    for folder, message in (("adapter", "in a pickle"), ("broken", "fetch it again"), ("empty", "has no")):
+    for folder, message in (("adapter", "in a pickle"), ("broken", "download it again"), ("empty", "has no")):
         with pytest.raises(LoadError, match=message):
             cut_adapter(tmp_path / folder, tmp_path / "cut", plans={LLAMA: PLAN}, base_model="me/shorter")
     assert not (tmp_path / "cut").exists()

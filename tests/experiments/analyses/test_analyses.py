@@ -238,7 +238,7 @@ def test_other_tokens_or_another_depth_cannot_be_compared(here, tmp_path):
 
     for after, message in (
         (shorter, "has 3 layers and '.*bert' has 4, .* give the full fine-tuned model"),
-        (odd, r"row \d of 'held-out' becomes other tokens"),
+        (odd, r"row \d of 'held-out' has other tokens"),
         (tiny_checkpoint(tmp_path / "roberta", "roberta", num_layers=DEPTH), "is a roberta and '.*bert' a bert"),
     ):
         with pytest.raises(UserError, match=message):

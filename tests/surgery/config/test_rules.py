@@ -67,7 +67,7 @@ def test_what_an_entry_cannot_say_is_refused(entries, word):
 
 
 def test_a_tap_before_every_kept_layer_is_refused():
-    with pytest.raises(CannotDropError, match="no layer up to it stays"):
+    with pytest.raises(CannotDropError, match="no layer up to it is kept"):
         after({"insert_layer_id": 1}, LayerPlan(6, (0, 1)))
 
 
@@ -266,7 +266,7 @@ def test_the_states_that_beit_names_are_counted_as_its_class_counts_them(head, i
     ("config", "key", "words"),
     [
         ({"model_type": "whisper", "use_weighted_layer_sum": True}, "encoder_layers", "keep layer 5"),
-        ({"model_type": "xcodec"}, "semantic_model_config.num_hidden_layers", "the average of all hidden states"),
+        ({"model_type": "xcodec"}, "semantic_model_config.num_hidden_layers", "averages all hidden states"),
         ({"model_type": "inkling2_text", "n_layers_per_attn_res_block": 2}, "num_hidden_layers", "states before layer"),
         ({"model_type": "inkling2_loop_text", "loop_layer_index_end": 4}, "num_hidden_layers", "layer 2 .* in a loop"),
     ],

@@ -1,10 +1,10 @@
-"""What a drop does to an `adapter_config.json` of PEFT. No torch, no peft.
+"""Edit the `adapter_config.json` of a PEFT adapter for a drop. No torch, no peft.
 
-PEFT finds the modules of an adapter by the end of their names or by regular expressions, and most entries name no
-layer (`q_proj`); they stay. An entry that names a layer by number is spelled out: the modules that it meant, which the
-adapter's own tensors tell, are listed by their new names. So no regular expression has to be understood.
+PEFT finds the modules of an adapter by the end of their names or by regular expressions, and most entries name no layer
+(`q_proj`); they are kept. An entry that refers to a layer by number is replaced by the list of the modules that it
+matched, which the adapter's own tensors show, under their new names. So no regular expression has to be parsed.
 
-That rule holds for LoRA and what is like it. Every other method is refused: nearly all can be merged into the model.
+This holds for LoRA and similar methods. Other methods are refused: nearly all can be merged into the model.
 """
 
 import re
@@ -16,13 +16,13 @@ from depthprune.errors import CannotDropError
 # The LoRA-like methods: what they add to a module is made of that module's own tensors, whatever its index. Method →
 # what the names of those tensors begin with, after the name of the module.
 METHODS = {"LORA": "lora_", "LOHA": "hada_", "LOKR": "lokr_"}
-# Methods that add an input to the model instead of a change of its weights, so that there is nothing to merge.
+# Methods that add an input instead of changing weights, so that there is nothing to merge.
 WITH_INPUTS = (
     *("PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE"),
 )
 PATTERNS = ("rank_pattern", "alpha_pattern")
 SELECTIONS = ("target_modules", "exclude_modules")
-# Entry → what it may be, and what the items of a list are.
+# Entry → its allowed types, and the types of list items.
 TYPES: dict[str, tuple[tuple[type, ...], type]] = {
     "target_modules": ((str, list), str),
     "exclude_modules": ((str, list), str),
@@ -35,11 +35,11 @@ TYPES: dict[str, tuple[tuple[type, ...], type]] = {
 NOT_NAMES = ("base_model_name_or_path", "revision", "peft_version")
 NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d")  # as in layers.3 and (1|2), not as in fc1
 
-Names = Mapping[str, str | None]  # old name → new name, None where it goes
+Names = Mapping[str, str | None]  # old name → new name, None if it is dropped
 
 
 def module_of(tensor: str, method: str) -> str | None:
-    """Return the module that a tensor of an adapter belongs to, or None where it is no tensor of the method.
+    """Return the module that an adapter's tensor belongs to, or None if it is not a tensor of the method.
 
     >>> module_of("model.layers.3.self_attn.q_proj.lora_A.weight", "LORA")
     'model.layers.3.self_attn.q_proj'
@@ -50,15 +50,15 @@ def module_of(tensor: str, method: str) -> str | None:
 
 
 def cut_config(config: Mapping[str, Any], tensors: Names) -> dict[str, Any]:
-    """Return the adapter_config.json for what a drop leaves of an adapter.
+    """Return the adapter_config.json of an adapter after a drop.
 
     Args:
         config: the old one, of one of `METHODS`.
         tensors: old name of every tensor, without `base_model.model.` → its new name.
 
     Raises:
-        CannotDropError: an entry cannot be rewritten, or nothing is left.
-        re.error: an entry that is a pattern is none.
+        CannotDropError: if an entry cannot be rewritten, or no module of the adapter is left.
+        re.error: if an entry is used as a regular expression and is not a valid one.
     """
     method = config["peft_type"]
     _check_known(config)
@@ -67,7 +67,7 @@ def cut_config(config: Mapping[str, Any], tensors: Names) -> dict[str, Any]:
         if (module := module_of(old, method)) is not None:
             adapted[module] = None if new is None else module_of(new, method)
     if not any(adapted.values()):
-        raise CannotDropError("every layer that the adapter changes is dropped, so nothing is left of it")
+        raise CannotDropError("every layer that the adapter changes is dropped, so that nothing of it is left")
     new_config = dict(config)
     parameters = config.get("target_parameters") or []
     owners = {name.rpartition(".")[0] for name in parameters}
@@ -88,7 +88,7 @@ def cut_config(config: Mapping[str, Any], tensors: Names) -> dict[str, Any]:
 
 
 def _check_known(config: Mapping[str, Any]) -> None:
-    """Refuse what lays layers out anew, is made anew from the whole model, or names a layer where no rule looks."""
+    """Refuse adapters that repeat layers, depend on the whole model, or refer to a layer in an unknown entry."""
     if config.get("layer_replication"):
         raise CannotDropError("the adapter repeats layers of its model (layer_replication); merge it into the model")
     for key, value in config.items():
@@ -96,11 +96,11 @@ def _check_known(config: Mapping[str, Any]) -> None:
             kinds, items = TYPES[key]
             right = value is None or isinstance(value, kinds)
             if not right or (isinstance(value, list) and not all(type(item) is items for item in value)):
-                raise CannotDropError(f"'{key}' is {value!r} in its adapter_config.json; mend that")
+                raise CannotDropError(f"'{key}' is {value!r} in its adapter_config.json; fix that")
         elif key not in NOT_NAMES and not key.startswith("megatron"):
             text = next((text for text in _texts(value) if re.search(r"\w\.\d+(\.|$)", text)), None)
             if text is not None:
-                raise CannotDropError(f"'{key}' names '{text}', and no rule says what a drop makes of it; remove it")
+                raise CannotDropError(f"'{key}' names '{text}', and there is no rule for it; remove it")
 
 
 def _texts(value: Any) -> Iterable[str]:
@@ -112,7 +112,7 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _targets(config: Mapping[str, Any], modules: Names) -> dict[str, Any]:
-    """Return the entries that choose the modules: where a number chooses, all modules by name, else nothing changes."""
+    """Return the entries that select modules: all module names if a number selects, else nothing new."""
     texts = [text for key in SELECTIONS for text in _texts(config.get(key))]
     if config.get("layers_to_transform") in (None, []) and not any(map(NUMBER.search, texts)):
         return {}
@@ -122,7 +122,7 @@ def _targets(config: Mapping[str, Any], modules: Names) -> dict[str, Any]:
 
 
 def _parameters(entries: list[str], modules: Names) -> list[str]:
-    """Rewrite `target_parameters`: an entry that names a layer becomes those that it meant."""
+    """Rewrite `target_parameters`: an entry that refers to a layer becomes the list of those that it matched."""
     spelled: dict[str, None] = {}
     for entry in entries:
         if not NUMBER.search(entry):
@@ -135,7 +135,7 @@ def _parameters(entries: list[str], modules: Names) -> list[str]:
 
 
 def _saved(entries: list[str], tensors: Names) -> list[str]:
-    """Rewrite `modules_to_save`: whole modules, whose tensors lie below their names."""
+    """Rewrite `modules_to_save`: whole modules, whose names prefix those of their tensors."""
     saved: dict[str, None] = {}
     for entry in entries:
         if not NUMBER.search(entry):
@@ -151,7 +151,7 @@ def _saved(entries: list[str], tensors: Names) -> list[str]:
 
 
 def _pattern(pattern: Mapping[str, Any], modules: Names) -> dict[str, Any]:
-    """Spell out the entries of a pattern that name a layer; the first that matches counts, so the order stays."""
+    """Expand the entries of a pattern that refer to a layer; the first match counts, so that the order is kept."""
     meant: dict[str, list[str]] = {}
     for old, new in modules.items():
         first = next((entry for entry in pattern if entry == old or re.match(rf"(.*\.)?({entry})$", old)), None)

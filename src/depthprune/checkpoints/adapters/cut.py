@@ -1,4 +1,4 @@
-"""Cut PEFT adapters along with the model they were made for: the same layers go, the others are renumbered. No torch.
+"""Cut PEFT adapters together with their base model: the same layers are dropped, the others renumbered. No torch.
 
 An adapter's folder holds `adapter_config.json` and `adapter_model.safetensors`, whose tensors are named after the
 modules of the model: `base_model.model.` before, the adapter's own parameter behind. Further adapters may lie in
@@ -39,18 +39,19 @@ def cut_adapter(
     Args:
         folder: an adapter's folder, which may hold further adapters in subfolders.
         target: a folder that does not exist or is empty.
-        plans: all stacks of the model that the adapter was made for, also those that lose nothing. Their paths may be
-            those of the modules or of the checkpoint, with or without the head; where these differ, give both.
-        base_model: what the new adapter names as its model: the path or Hub id of the cut one.
-        provenance: what goes into `depthprune.json`, if anything.
+        plans: all stacks of the adapter's base model, including those that lose no layer. Their paths may be those of
+            the modules or of the checkpoint, with or without the head; if these differ, give both.
+        base_model: what the new adapter names as its model: the path or Hub id of the cut model.
+        provenance: content of `depthprune.json`, if any.
 
     Returns:
         Subfolder (empty for the folder itself) → what was cut.
 
     Raises:
-        CannotDropError: the method does not allow it, or a stack cannot be told in the names; nothing is written.
-        LoadError: the folder holds no adapter, or a broken one.
-        OutputError: the target is taken, or there is no space.
+        CannotDropError: if the adapter's method does not allow the cut, or the tensor names do not show which stack
+            they belong to; nothing is written.
+        LoadError: if the folder holds no adapter, or a broken one.
+        OutputError: if the target exists already, or there is no space.
     """
     cuts = {name: plan_adapter(folder / name, plans, base_model=base_model) for name in _adapters(folder)}
     check_outside(target, folder)
@@ -71,7 +72,7 @@ def cut_adapter(
 
 
 def _adapters(folder: Path) -> list[str]:
-    """Return the places of the adapters in a folder; what a training saved on its way is none of them."""
+    """Return where the adapters in a folder are, without the checkpoints of a training."""
     names = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
     found = [name for name in names if not TRAINER_FOLDER.fullmatch(name)]
     if (folder / CONFIG_FILE).is_file():
@@ -82,11 +83,11 @@ def _adapters(folder: Path) -> list[str]:
 
 
 def plan_adapter(folder: Path, plans: StackPlans, *, base_model: str) -> Cut:
-    """Work out what a drop leaves of one adapter; writes nothing.
+    """Plan the cut of one adapter; writes nothing.
 
     Raises:
         CannotDropError: see `cut_adapter`.
-        LoadError: the adapter is broken.
+        LoadError: if the adapter is broken.
     """
     config = _config(folder)
     if not (folder / WEIGHTS_FILE).exists():
@@ -95,7 +96,7 @@ def plan_adapter(folder: Path, plans: StackPlans, *, base_model: str) -> Cut:
                 f"'{folder}' has its weights in a pickle ({PICKLE_FILE}), which can run code when it is read; load it "
                 "with peft and save it again with save_pretrained"
             )
-        raise LoadError(f"'{folder}' lacks {WEIGHTS_FILE}; fetch the adapter again")
+        raise LoadError(f"'{folder}' lacks {WEIGHTS_FILE}; download the adapter again")
     tensors, metadata = read_file(file_inside(folder, WEIGHTS_FILE))
     checkpoint = Checkpoint({tensor.name: tensor for tensor in tensors}, metadata, 0, False)
     try:
@@ -105,7 +106,9 @@ def plan_adapter(folder: Path, plans: StackPlans, *, base_model: str) -> Cut:
         kept = {new: Piece(checkpoint.tensors[old]) for old, new in names.items()}
         new_config = cut_config(config, {_inside(old): _inside(names.get(old)) for old in checkpoint.tensors})
     except (CannotDropError, re.error) as error:
-        what = f"an entry of its {CONFIG_FILE} is no pattern ({error})" if isinstance(error, re.error) else error
+        what = (
+            f"an entry of its {CONFIG_FILE} is not a valid pattern ({error})" if isinstance(error, re.error) else error
+        )
         raise CannotDropError(f"the adapter '{folder}' cannot be cut along: {what}") from None
     new_config |= {"base_model_name_or_path": base_model, "revision": None}
     stay = {piece.tensor.name for piece in kept.values()}
@@ -114,10 +117,10 @@ def plan_adapter(folder: Path, plans: StackPlans, *, base_model: str) -> Cut:
 
 
 def _check_method(method: Any) -> None:
-    """Refuse an adapter that is not like LoRA.
+    """Check that an adapter's method is like LoRA.
 
     Raises:
-        CannotDropError: with what to do instead.
+        CannotDropError: if the method is another one; the message says what to do instead.
     """
     if isinstance(method, str) and method in METHODS:
         return
@@ -128,7 +131,7 @@ def _check_method(method: Any) -> None:
         )
     raise CannotDropError(
         f"only adapters of {known} are, not of {method!r}: merge it into the model first (merge_and_unload of peft), "
-        "then drop layers of that"
+        "then drop layers of the result"
     )
 
 
@@ -136,7 +139,7 @@ def _config(folder: Path) -> dict[str, Any]:
     file = file_inside(folder, CONFIG_FILE)
     config = parse_config(file.read_bytes(), f"'{file}'")
     if not isinstance(config, dict):
-        raise LoadError(f"'{file}' is not an object; fetch the adapter again")
+        raise LoadError(f"'{file}' is not an object; download the adapter again")
     return config
 
 
@@ -149,10 +152,11 @@ def _inside(name: str | None) -> str | None:
 
 
 def _placed(names: Iterable[str], plans: StackPlans) -> dict[TensorStack, LayerPlan]:
-    """Return the stacks under the paths that they have in the names of an adapter's tensors.
+    """Return the stacks by the paths that they have in the names of an adapter's tensors.
 
     Raises:
-        CannotDropError: a list of layers could be two stacks, two lists one stack, or one has layers beyond its depth.
+        CannotDropError: if a list of layers matches two stacks, two lists match one stack, or a list has layers beyond
+            the depth.
     """
     found: dict[tuple[Stack, str], str] = {}
     strangers: set[str] = set()
@@ -188,9 +192,9 @@ def _placed(names: Iterable[str], plans: StackPlans) -> dict[TensorStack, LayerP
 
 
 def _place(name: str, plans: StackPlans) -> tuple[Stack, str, str, int] | None:
-    """Return the stack, its path, the path in the adapter, and the layer of a tensor, or None outside the stacks.
+    """Return the stack, its path, the path in the adapter, and the layer of a tensor; None outside the stacks.
 
-    A path matches where the two agree as far as the shorter goes: models are saved with and without their heads.
+    A path matches if the shorter is a suffix of the longer: models are saved with and without their heads.
     """
     parts = name.split(".")
     listed = [(stack, path) for stack in plans for path in stack.paths]
@@ -203,7 +207,7 @@ def _place(name: str, plans: StackPlans) -> tuple[Stack, str, str, int] | None:
                 fitting.append((size, stack, path, ".".join(parts[:at]), int(parts[at])))
     if not fitting:
         return None
-    best = max(fitting, key=lambda fit: fit[0])  # of equal ones the first, the outermost list
+    best = max(fitting, key=lambda fit: fit[0])  # of equal ones the first, which is the outermost list
     rivals = {stack.name for size, stack, _, prefix, _ in fitting if (size, prefix) == (best[0], best[3])}
     if len(rivals) > 1:
         raise CannotDropError(f"'{best[3]}' could be any of the stacks {', '.join(sorted(rivals))}")

@@ -5,14 +5,14 @@ import sys
 import threading
 import time
 
-ALONE = 0.5  # seconds after which a child knows that its parent is gone
+ALONE = 0.5  # seconds between two checks that the parent still runs
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process when `parent` has ended, whatever it is doing; it would end when it next reads its input.
+    """End this process when its parent has ended, even in the middle of a request.
 
-    A thread looks, rather than Linux's PR_SET_PDEATHSIG, which kills when the thread that made the child has ended, and
-    needs code to run between fork and exec, which is not safe in a program with threads.
+    A thread polls. Linux's PR_SET_PDEATHSIG would fire when the thread that created the child ends, and needs code
+    between fork and exec, which is not safe in a program with threads.
     """
 
     def watch() -> None:

@@ -1,15 +1,15 @@
 """The proof of a streamed cut, run as a child process that `client.py` starts.
 
-It reads requests from standard input, a line of JSON each, and answers on standard output. Both configurations are
-read through their classes, which the copying process did not do, so that two readings must agree: the new
-configuration must be the old one after the plan, the model it builds must take exactly the kept tensors, and every
-tensor must arrive in the layer that the plan gives it, through whatever renaming transformers does while loading. The
-new folder has headers over files without content; loading it on the meta device reads no weights.
+It reads requests from standard input, a line of JSON each, and answers on standard output. Both configurations are read
+through their classes, which the copying process did not do, so that two independent readings must agree: the new
+configuration must be the old one with the plan applied, the model built from it must take exactly the kept tensors, and
+every tensor must be loaded into the layer that the plan says, whatever transformers renames while loading. The new
+folder has sparse files with headers; loading it on the meta device reads no weights.
 
-Requests: `describe` (the stacks, with the checkpoint's names for them), `prove`, `logits` (both models for real, with
-the dropped layers bypassed in the old one). Where a configuration class makes up an entry from a formula that no longer
-fits (ModernBERT's `layer_types` from `global_attn_every_n_layers`), the answer to `prove` has `say`: the entries that
-the new config.json has to spell out, and the rest was not checked.
+Requests: `describe` (the stacks, with the checkpoint's names for them), `prove`, `logits` (run both models, with the
+dropped layers bypassed in the old one). If a configuration class derives an entry from a formula that no longer fits
+(ModernBERT's `layer_types` from `global_attn_every_n_layers`), the answer to `prove` has `say`: the entries that the
+new config.json has to spell out; the rest was not checked.
 """
 
 import json
@@ -40,7 +40,7 @@ Answer = dict[str, Any]
 
 
 def describe(request: Mapping[str, Any]) -> Answer:
-    """Return the stacks of a model, with what stands before the layer index in its checkpoint's names."""
+    """Return the stacks of a model, with the prefix before the layer index in its checkpoint's names."""
     source = _source(Path(request["source"]), request)
     chosen, config = model_class(source)
     stacks = probe_stacks(chosen, config)
@@ -63,7 +63,7 @@ def prove(request: Mapping[str, Any]) -> Answer:
     """Check a cut; see the module's docstring.
 
     Raises:
-        UserError: the cut is not exact; the message says where.
+        UserError: if the cut is not exact; the message says where.
     """
     old, new = (_source(Path(request[key]), request) for key in ("source", "new"))
     chosen, config = model_class(old)
@@ -79,7 +79,7 @@ def prove(request: Mapping[str, Any]) -> Answer:
             f"the edited config.json says {odd[0]} = {_at(found, odd[0])!r} where the plan makes it "
             f"{_at(expected, odd[0])!r}; nothing was saved, please report it"
         )
-    new_config.name_or_path = config.name_or_path  # models remember where they came from
+    new_config.name_or_path = config.name_or_path  # configurations record the path that they were loaded from
     checked = check_drop(chosen, config, new_config, plans)
     whole = checked.whole
     _check_places(whole, checked.model, old, new, plans)
@@ -93,7 +93,7 @@ def logits(request: Mapping[str, Any]) -> Answer:
     """Run the written model and the old one with the dropped layers bypassed, on the same batch.
 
     Raises:
-        CannotDropError: their outputs differ, or no batch can be made.
+        CannotDropError: if the outputs differ, or no input can be generated.
     """
     old, new = (_source(Path(request[key]), request) for key in ("source", "new"))
     chosen, config = model_class(old)
@@ -108,7 +108,7 @@ def _source(folder: Path, request: Mapping[str, Any]) -> ModelSource:
 
 
 def _plans(stacks: Mapping[str, ModuleStack], asked: Mapping[str, Any], config: Any) -> dict[ModuleStack, LayerPlan]:
-    """Find the stack of each plan by its depth key, which config.json may call by another name than the class."""
+    """Find the stack of each plan by its depth key, which may have another name in config.json than in the class."""
     by_key = {stack.depth_key: stack for stack in stacks.values()}
     plans = {}
     for key, values in asked.items():
@@ -126,7 +126,7 @@ def _plans(stacks: Mapping[str, ModuleStack], asked: Mapping[str, Any], config: 
 
 
 def _prefixes(stack: ModuleStack, names: Mapping[str, str]) -> list[str]:
-    """Return, for each module list of a stack, what stands before the index in the checkpoint's names."""
+    """Return the prefix before the layer index in the checkpoint's names, for each module list of a stack."""
     found = []
     for path in stack.paths:
         shared: set[str] | None = None
@@ -139,7 +139,7 @@ def _prefixes(stack: ModuleStack, names: Mapping[str, str]) -> list[str]:
             shared = here if shared is None else shared & here
         if not shared:
             raise CannotDropError(
-                f"the weights have no tensor for the stack '{stack.name}'; fetch the model again"
+                f"the weights have no tensor for the stack '{stack.name}'; download the model again"
                 if shared is None
                 else f"the checkpoint's names do not show which tensors belong to the stack '{stack.name}'; "
                 "use drop_layers on the loaded model"
@@ -149,9 +149,9 @@ def _prefixes(stack: ModuleStack, names: Mapping[str, str]) -> list[str]:
 
 
 def _check_places(whole: Any, shorter: Any, old: ModelSource, new: ModelSource, plans: ModulePlans) -> None:
-    """Check that every kept tensor, and no other, is loaded where the plan puts it, whatever the files call it.
+    """Check that every kept tensor, and no other, is loaded into the right module, whatever its name in the file.
 
-    What is copied under each new name is told by the copying process; where it belongs is worked out here, from the
+    The copying process says which tensor is copied under each new name; where it belongs is derived here, from the
     names under which the two models load it.
     """
     sources = json.loads((new.path / SOURCES_FILE).read_text(encoding="utf-8"))
@@ -161,7 +161,7 @@ def _check_places(whole: Any, shorter: Any, old: ModelSource, new: ModelSource, 
     lost = {name for name, module in before.items() if module in expected} - set(sources.values())
     if lost or sources.keys() != written.keys() or len(set(sources.values())) < len(sources):
         odd = sorted(lost or sources.keys() ^ written.keys() or sources)[0]
-        raise CannotDropError(f"'{odd}' is not copied once; nothing was saved, please report it")
+        raise CannotDropError(f"'{odd}' is not copied exactly once; nothing was saved, please report it")
     for name, source in sources.items():
         module = before.get(source)
         target = expected.get(module) if module is not None else None
@@ -173,9 +173,9 @@ def _check_places(whole: Any, shorter: Any, old: ModelSource, new: ModelSource, 
 
 
 def _renamed(source: str, module: str, target: str, plans: ModulePlans) -> set[str]:
-    """Return a tensor's name with one number changed as that of its module's layer is; where that stays, the name.
+    """Return a tensor's name with the layer index changed as in its module's name, or unchanged if that is.
 
-    Tensors that are fused while loading share a module, so that the module alone does not tell them apart.
+    Tensors that are fused while loading share a module, so that the module alone does not identify them.
     """
     places = [(stack.split(module), stack.split(target)) for stack in plans]
     layer, index = next(((old[1], new[1]) for old, new in places if old is not None and new is not None), (0, 0))
@@ -187,7 +187,7 @@ def _renamed(source: str, module: str, target: str, plans: ModulePlans) -> set[s
 
 
 def _may_be_said(name: str, config: Mapping[str, Any]) -> bool:
-    """Tell an entry about layers that config.json leaves to its class."""
+    """Return whether an entry about layers may be left to the class by config.json."""
     parts = name.split(".")
     known = any(part in KNOWN or part in DEPTH_KEYS for part in parts)
     return known and _at(config, name) is None
@@ -200,7 +200,7 @@ def _at(config: Any, name: str) -> Any:
 
 
 def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
-    """Load the new one on the meta device: it may lack or leave over nothing that the old one did not."""
+    """Load the new checkpoint on the meta device: nothing may be missing or unexpected that was not in the old one."""
     try:
         after = _loading_info(chosen, new)
     except (ImportError, OSError, *REFUSALS) as error:
@@ -223,7 +223,7 @@ def _check_loading(chosen: Any, old: ModelSource, new: ModelSource) -> str:
 
 
 def _loading_info(chosen: Any, source: ModelSource) -> dict[str, Any]:
-    """Load with tensors that have a shape and a dtype only: from files, each would be read before it is forgotten."""
+    """Load from meta tensors with shape and dtype: from files, every tensor would be read."""
     how = {"device_map": "meta", "dtype": "auto", "output_loading_info": True}
     try:
         tensors = {
@@ -231,7 +231,7 @@ def _loading_info(chosen: Any, source: ModelSource) -> dict[str, Any]:
             for file in sorted({entry.file for entry in read_checkpoint(source.path).tensors.values()})
             for name, tensor in load_state_dict(file, map_location="meta").items()
         }
-    except ValueError:  # a dtype that transformers has no tensor for
+    except ValueError:  # a dtype that torch has no tensor for
         return chosen.from_pretrained(source.path, **how)[1]
     return chosen.from_pretrained(None, config=load_config(source), state_dict=tensors, **how)[1]
 
@@ -250,7 +250,7 @@ def _in_a_stack(names: Any) -> bool:
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # Only answers go to standard output: libraries print, too.
+    # Only answers go to standard output; whatever libraries print goes to standard error.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     from transformers.utils import logging

@@ -1,8 +1,9 @@
-"""The other end of the proof: ask the child process that has torch and transformers, which this one has not.
+"""The client of the proof: it asks the child process, which imports torch and transformers so that this process need
+not.
 
-The child (`python -m depthprune.checkpoints.proof`) starts at once, so that its imports run while the headers
-are read and the bytes are copied. It reads one request a line and answers each with a line of JSON. When this end
-closes, it ends.
+The child (`python -m depthprune.checkpoints.proof`) starts at once, so that its imports run while the headers are read
+and the bytes are copied. It reads one request per line and answers each with a line of JSON. It ends when its standard
+input is closed.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 from depthprune.errors import CannotDropError
 
-SOURCES_FILE = "depthprune-sources.json"  # beside the headers to prove: new name → name of the tensor that is copied
+SOURCES_FILE = "depthprune-sources.json"  # with the headers to prove: new name → name of the copied tensor
 
 
 class Prover:
@@ -23,7 +24,7 @@ class Prover:
 
     def __init__(self) -> None:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-        # A file, since a pipe that nobody reads could fill up.
+        # A file, since a pipe that is not read could fill up.
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._child = subprocess.Popen(
             [sys.executable, "-m", "depthprune.checkpoints.proof", str(os.getpid())],
@@ -49,13 +50,13 @@ class Prover:
             self._child.stdin.write(json.dumps(request) + "\n")
             self._child.stdin.flush()
         except BrokenPipeError:
-            pass  # `answer` says why
+            pass  # `answer` reports why
 
     def answer(self) -> dict[str, Any]:
         """Wait for the answer to the last request.
 
         Raises:
-            CannotDropError: the child refuses, or died; the message says why.
+            CannotDropError: if the child process refuses the cut or died; the message says why.
         """
         assert self._child.stdout is not None
         line = self._child.stdout.readline()
@@ -63,7 +64,7 @@ class Prover:
             self._child.wait()
             self._said.seek(0)
             said = [line for line in self._said.read().splitlines() if line.strip()]
-            reason = said[-1] if said else f"it ended with status {self._child.returncode} and without a word"
+            reason = said[-1] if said else f"it ended with status {self._child.returncode} without a message"
             raise CannotDropError(f"the proof failed: {reason}; nothing was saved")
         answer = json.loads(line)
         if "refused" in answer:

@@ -1,4 +1,4 @@
-"""What loading makes of a checkpoint: the module names of its tensors, and the size of the cache."""
+"""What transformers makes of a checkpoint: the module names of its tensors, and the size of the cache."""
 
 from collections.abc import Iterable
 
@@ -13,7 +13,7 @@ from depthprune.surgery.modules import REFUSALS
 def module_names(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]:
     """Return checkpoint name → the name under which `from_pretrained` would load it into `model`.
 
-    Tensors that are fused while loading share a name; names that the model has no place for are left out.
+    Tensors that are fused while loading share a name; names that the model does not have are left out.
     """
     transforms = get_model_conversion_mapping(model)
     renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
@@ -30,7 +30,8 @@ def module_names(model: PreTrainedModel, names: Iterable[str]) -> dict[str, str]
 
 
 def cache_bytes_per_token(model: PreTrainedModel) -> int | None:
-    """Return by how many bytes the cache of a generating model grows with a token, or None where it has none.
+    """Return the number of bytes by which the key-value cache of a generating model grows per token, or None if it has
+    none.
 
     Measured on the meta device: two prompts, one a token longer. State-space layers and sliding windows that are full
     do not grow.

@@ -1,4 +1,4 @@
-"""A model that an analysis looks at, as far as it is known before its weights are read."""
+"""A model to analyse, as far as it is known before its weights are read."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from depthprune.tasks.metrics.base import registry as metrics
 if TYPE_CHECKING:
     from datasets import Dataset
 
-CHECKPOINT = "model"  # what a store calls every checkpoint
+CHECKPOINT = "model"  # the folder name of every checkpoint in a store
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Analysed:
         source: where it is.
         tokenizer: the model's, with a padding token.
         depth: of its only stack.
-        hidden_size: None where the configuration does not say it.
-        token: `first` or `last`: where the representation of a sentence stands.
+        hidden_size: None if the configuration does not have it.
+        token: `first` or `last`: the token that represents a sentence.
     """
 
     source: ModelSource
@@ -43,7 +43,7 @@ class Analysed:
     token: str
 
     def describe(self) -> dict[str, Any]:
-        """Return what a record says about it."""
+        """Return the entries of a record about it."""
         return {
             "name": telling_name(self.source),
             "identity": self.source.identity,
@@ -56,7 +56,7 @@ def look_at(source: ModelSource) -> Analysed:
     """Read a model's configuration and tokenizer.
 
     Raises:
-        UserError: it has several stacks, or one of the two cannot be read.
+        UserError: if the model has several stacks, or one of the two models cannot be read.
     """
     from depthprune.scores.batches import sentence_token
     from depthprune.surgery.modules import probe_stacks
@@ -67,23 +67,25 @@ def look_at(source: ModelSource) -> Analysed:
     stack = stacks[choose_stack(depths_of(stacks), model=f"'{source.name}'", advice=advice)]
     tokenizer = load_tokenizer(source)
     config = load_config(source)
-    bare: Any = SimpleNamespace(config=config)  # the token is known from the configuration; the weights can wait
+    bare: Any = SimpleNamespace(config=config)  # the token is known from the configuration; no weights are needed yet
     token = sentence_token(bare, tokenizer, stack.name)
-    if tokenizer.pad_token is None:  # any will do, since padding is masked
+    if tokenizer.pad_token is None:  # any token will do, since padding is masked
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return Analysed(source, tokenizer, stack.depth, getattr(config, "hidden_size", None), token)
 
 
 def check_alike(before: Analysed, after: Analysed) -> None:
-    """Refuse two models whose layers do not pair up.
+    """Check that the layers of two models correspond.
 
     Raises:
-        UserError: another architecture, depth or hidden size.
+        UserError: if the architecture, depth or hidden size differs.
     """
     names = f"'{before.source.name}'", f"'{after.source.name}'"
     kinds = [one.source.config["model_type"] for one in (before, after)]
     if kinds[0] != kinds[1]:
-        raise UserError(f"{names[1]} is a {kinds[1]} and {names[0]} a {kinds[0]}; give a model and its fine-tuned self")
+        raise UserError(
+            f"{names[1]} is a {kinds[1]} and {names[0]} a {kinds[0]}; give a model and the same model after fine-tuning"
+        )
     if before.depth != after.depth:
         raise UserError(
             f"{names[1]} has {after.depth} layers and {names[0]} has {before.depth}, so they do not pair up; "
@@ -92,7 +94,7 @@ def check_alike(before: Analysed, after: Analysed) -> None:
     if before.hidden_size != after.hidden_size:
         raise UserError(
             f"{names[1]} has the hidden size {after.hidden_size} and {names[0]} {before.hidden_size}; "
-            "give a model and its fine-tuned self"
+            "give a model and the same model after fine-tuning"
         )
 
 
@@ -116,24 +118,24 @@ def check_task(data: TaskData, *, probed: bool = False) -> TaskData:
 
 
 def check_same_tokens(pair: list[Analysed], rows: list["Dataset"], split: str) -> None:
-    """Refuse rows that are not the same tokens for both models.
+    """Check that rows are the same tokens for both models.
 
     Raises:
-        UserError: the message names the first such row.
+        UserError: if they do not; the message names the first such row.
     """
     ids = [some["input_ids"][:] for some in rows]
     odd = next((i for i, (one, other) in enumerate(zip(*ids, strict=True)) if one != other), None)
     if odd is not None:
         raise UserError(
-            f"row {odd} of '{split}' becomes other tokens in '{pair[1].source.name}' than in '{pair[0].source.name}'; "
+            f"row {odd} of '{split}' has other tokens in '{pair[1].source.name}' than in '{pair[0].source.name}'; "
             "put the same tokenizer into both folders"
         )
 
 
 def telling_name(source: ModelSource) -> str:
-    """Return what a model is called in a record: its Hub id, or its folder's name, and never a path.
+    """Return a model's name for a record: its Hub id or its folder's name, never a path.
 
-    Checkpoints in a store are all called `model`; what depthprune wrote beside them says of what they were made.
+    Checkpoints in a store are all called `model`; the history beside them has their source.
     """
     folder = Path(os.path.abspath(source.path))
     if source.commit is not None or folder.name != CHECKPOINT or not (folder / PROVENANCE_FILE).is_file():

@@ -1,4 +1,4 @@
-"""A model with a calibration sample, as scores and searches take it."""
+"""A model with a calibration sample, ready for scoring and searching."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ class Prepared:
     """A model with a sample.
 
     Args:
-        pieces: the checkpoint, where layers are loaded one at a time.
-        pooling: how the model's folder makes one vector of a sequence.
+        pieces: the checkpoint, if layers are loaded one at a time.
+        pooling: the model's pooling modes.
     """
 
     source: ModelSource
@@ -44,10 +44,10 @@ class Prepared:
         self.head = head_of(self.model)
 
     def fit_labels(self) -> None:
-        """Bring the labels of the sample into the order of a trained head.
+        """Map the labels of the sample to the outputs of a trained head.
 
         Raises:
-            LoadError: they cannot be matched with its outputs.
+            LoadError: if the labels cannot be matched with the head's outputs.
         """
         task = self.calibration.task
         if self.head != "classes" or task is None or task.outputs:
@@ -65,7 +65,7 @@ class Prepared:
         return Batches(*given, predict=predict, pooling=self.pooling)
 
     def describe(self) -> dict[str, Any]:
-        """Return what a score file says about the model."""
+        """Return the entries of a score file about the model."""
         return {
             "name": Path(self.source.name).name if self.source.commit is None else self.source.name,
             "identity": self.source.identity,
@@ -82,10 +82,10 @@ def prepare(
     stack: str | None,
     task_data: TaskData | None = None,
 ) -> Prepared:
-    """Load a model and a sample, of a task's rows where these were read before.
+    """Load a model and a sample; of the rows in `task_data` if they are given.
 
     Raises:
-        UserError: anything a user can cause.
+        UserError: for anything that the user can fix.
     """
     from depthprune.scores.batches import is_decoder
     from depthprune.surgery.modules import find_stacks
@@ -118,7 +118,7 @@ def prepare(
     prepared = Prepared(source, model, tokenizer, chosen, calibration, engine, pieces, read_pooling(source.path))
     if fresh:
         prepared.notes.append(
-            f"'{fresh[0]}' is fresh: the checkpoint has no pooler ({len(fresh)} tensors), and no layer needs it"
+            f"'{fresh[0]}' is new: the checkpoint has no pooler ({len(fresh)} tensors), and no layer uses it"
         )
     return prepared
 

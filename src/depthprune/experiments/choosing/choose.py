@@ -1,4 +1,4 @@
-"""Choose the layers of a run: by position, by name, by scores on the task's data, or by a search on it."""
+"""Choose the layers of a run: by position, explicitly, by scores on the task's data, or by a search on it."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Choice:
-    """How layers are chosen, as a person says it.
+    """How layers are chosen, as given by the user.
 
     Args:
         strategy: by position (`top`, …), by a score (`contribution`, …) or by a search (`greedy`, …).
@@ -34,7 +34,7 @@ class Choice:
         layers: layers to drop, such as `8,9-11`.
         keep: layers to keep, in the same form.
         threshold: with a score: drop the layers whose mean cosine is above it.
-        protect: with a score or a search: layers that stay, such as `0,-1`.
+        protect: with a score or a search: layers that are kept, such as `0,-1`.
     """
 
     strategy: str | None = None
@@ -46,19 +46,19 @@ class Choice:
 
     @property
     def by_score(self) -> bool:
-        """Whether layers have to be scored first."""
+        """Whether the layers have to be scored first."""
         return self.strategy is not None and self.strategy in scoring_methods.names()
 
     @property
     def by_search(self) -> bool:
-        """Whether plans have to be tried first."""
+        """Whether a search has to run first."""
         return self.strategy is not None and self.strategy in methods.names()
 
     def check(self) -> None:
-        """Refuse what cannot be a choice, before anything is loaded.
+        """Check a choice before anything is loaded.
 
         Raises:
-            UserError: no such strategy, several of that name, or a threshold without a score.
+            UserError: if there is no such strategy, several have that name, or a threshold is given without a score.
         """
         searched = (registry, scoring_methods, methods)
         kinds = [each.kind for each in searched if self.strategy is not None and self.strategy in each.names()]
@@ -99,14 +99,14 @@ def choose_plan(
     device: str,
     on_progress: Progress,
 ) -> tuple[LayerPlan, tuple[int, ...]]:
-    """Return the plan of a choice, and the order in which its layers would go one by one.
+    """Return the plan of a choice, and the order of its layers for a gradual drop.
 
-    Scores are those of the model as it is given, on training rows: the development set scores the run.
+    Scores are computed with the original model on training rows, since the run is evaluated on the development set.
 
-    Scores are kept in the store, so another count needs no pass.
+    Scores are kept in the store, so that another count needs no forward pass.
 
     Raises:
-        UserError: there is no such plan, or the model cannot be scored so.
+        UserError: if there is no such plan, or the model cannot be scored.
     """
     if choice.by_search:
         assert choice.strategy is not None and choice.count is not None
@@ -119,7 +119,7 @@ def choose_plan(
         return plan, removal_order(plan, choice.strategy)
     assert choice.strategy is not None
     how = {"count": choice.count, "threshold": choice.threshold, "protect": choice.protect}
-    check_choice(choice.strategy, depth, **how)  # before the pass
+    check_choice(choice.strategy, depth, **how)  # before the forward pass
     scores = task_scores(
         source, choice.strategy, data, max_length=max_length, store=store, device=device, on_progress=on_progress
     )
@@ -137,7 +137,7 @@ def task_scores(
     device: str,
     on_progress: Progress,
 ) -> Scores:
-    """Return the scores of a model on a part of a task's training rows, from the store where it has them."""
+    """Return the scores of a model on a sample of a task's training rows, from the store if it has them."""
     from depthprune.experiments.choosing.score import score_layers
 
     file = score_file(store, source, method, data, max_length)
@@ -157,7 +157,7 @@ def task_scores(
 
 
 def score_file(store: Path, source: ModelSource, method: str, data: TaskData, max_length: int) -> Path:
-    """Return where a store keeps the scores of a model on a task; all methods of one pass share a file."""
+    """Return the file of a store for the scores of a model on a task; all methods of one forward pass share a file."""
     group = "pass" if scoring_methods.get(method).needs == "pass" else method
     sample = training_sample(data, max_length)
     key = json.dumps([source.identity, group, data.fingerprint, sample.split, sample.samples, max_length])

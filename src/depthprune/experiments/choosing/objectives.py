@@ -1,4 +1,5 @@
-"""What a search minimises, opened on a model: a cost on calibration data, a task's metric, or a fine-tuned score."""
+"""The objectives of a search on a model: a cost on calibration data, a task's metric, or the score after
+fine-tuning."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 METRIC, FINETUNED = "metric", "finetuned"
 OUTPUT = "output"
-SUMMARIES = {  # of the objectives that are no cost per batch, or stand for another
+SUMMARIES = {  # of the objectives that are not a cost per batch, or stand for another
     METRIC: "A task's primary metric without training, as a cost.",
     FINETUNED: "A task's primary metric after fine-tuning each plan, as a cost; the most expensive objective.",
     OUTPUT: "How far the output is from the full model's, without labels: kl, or embedding for a model without a head.",
@@ -45,7 +46,7 @@ class NamedObjective:
 
     Args:
         name: what the command calls it.
-        cost: its sum over batches; None for a metric, which is no mean over examples.
+        cost: the cost per batch; None for a metric, which is not a mean over examples.
         unit: of its value.
     """
 
@@ -62,10 +63,10 @@ def objective_names() -> list[str]:
 
 
 def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
-    """Return an objective that the model can have; what fits it where `name` is None.
+    """Return the objective `name`, or the one that fits the model best if None.
 
     Raises:
-        UserError: the model or the data cannot have it.
+        UserError: if the objective does not fit the model or the data.
     """
     from depthprune.scores.objectives.base import default_objective, registry
 
@@ -97,10 +98,10 @@ def choose_objective(prepared: Prepared, name: str | None) -> NamedObjective:
 
 @contextmanager
 def opened_objective(prepared: Prepared, chosen: NamedObjective, *, reuse: bool = True) -> Iterator[BatchObjective]:
-    """Open an objective on a model: it is run in part until the context ends.
+    """Open an objective on a model, which is run in part until the context ends.
 
     Args:
-        reuse: keep states and begin where plans differ; without it every plan is run from its beginning.
+        reuse: cache hidden states and start where plans differ; otherwise every plan is run from the start.
     """
     from depthprune.scores.leftout import LeftOut
     from depthprune.scores.objectives.base import registry
@@ -162,7 +163,7 @@ def finetuned_objective(
 ) -> FunctionObjective:
     """Return the objective of Greedy Layer Pruning (arXiv:2105.14839): the cost by the score after fine-tuning.
 
-    Every plan is a run of its own in the store, so nothing is trained twice.
+    Every plan is a run in the store, so that nothing is trained twice.
     """
     from depthprune.experiments.run import run
     from depthprune.experiments.specification import make_spec

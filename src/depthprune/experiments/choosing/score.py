@@ -1,4 +1,4 @@
-"""Score the layers of a model: load, sample, one pass or one loss a layer, and what a score file says about it all."""
+"""Score the layers of a model: load it, take a sample, compute the scores, and describe them for a score file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,20 +45,20 @@ def score_layers(
     Args:
         model: a local folder or a Hub id, or a model that was located before.
         method: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
-        data: the sample, or what to take it from.
+        data: the sample, or the name of the data to sample from.
         stack: which stack, for a model with several.
-        token: `first` or `last`, for the methods that look at a single token; the sentence's token by default.
-        objective: for the method `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; what fits the model by
-            default.
+        token: `first` or `last`, for methods of a single token; by default the token that represents a sentence.
+        objective: for the method `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; by default the one that
+            fits the model.
         engine: how the model is run.
-        task_data: the rows of the task that `data` names, where they were read before.
-        on_progress: called with the stage's name and how far it is.
+        task_data: the rows of the task in `data`, if they were read before.
+        on_progress: called with (name of the stage, steps done, steps in all).
 
     Returns:
-        The scores; for a method of similarity, those of all such methods, since one pass gives them all.
+        The scores; for a similarity method, those of all such methods, since one forward pass gives them all.
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     chosen = registry.get(method)
     if token is not None and token not in TOKENS:
@@ -124,10 +124,10 @@ def _similarity(prepared: Prepared, method: str, token: str, on_progress: Progre
 
 
 def _checked(part: ScoringMethod, scores: Any, depth: int) -> LayerScores:
-    """Return the scores of a method, if they are some.
+    """Check that a method returned scores for every layer.
 
     Raises:
-        ExtensionError: the method returned something else.
+        ExtensionError: if the method returned something else.
     """
     if len(registry.check_returned(part.name, scores, LayerScores).layers) != depth:
         raise registry.fault(part.name, f"returned {len(scores.layers)} scores for {depth} layers")
@@ -142,7 +142,9 @@ def _objective_scores(
     from depthprune.strategies.evaluator import Evaluator
 
     if name == FINETUNED:
-        raise UserError("the objective 'finetuned' trains a model a plan; run depthprune search --objective finetuned")
+        raise UserError(
+            "the objective 'finetuned' trains a model for each plan; run depthprune search --objective finetuned"
+        )
     objective = choose_objective(prepared, name)
     if prepared.pieces is not None:
         if objective.cost is None:
@@ -209,7 +211,7 @@ def layer_modules(model: Any, stack: "Stack") -> list[list[Any]]:
     """Return the modules of each layer of a stack.
 
     Raises:
-        CannotDropError: one layer's weights serve every pass.
+        CannotDropError: if all passes share the weights of one layer.
     """
     if not stack.paths:
         raise CannotDropError("one layer's weights serve every pass, so there are no layers to compare")

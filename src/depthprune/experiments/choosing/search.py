@@ -1,4 +1,4 @@
-"""Search for the layers of a model to drop: load, sample, open the objective, search, write down."""
+"""Search for the layers of a model to drop: load it, take a sample, open the objective, search."""
 
 import time
 from collections.abc import Callable
@@ -27,18 +27,18 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What is searched and how.
+    """The options of a search.
 
     Args:
-        counts: how many layers to drop; a greedy search passes through all smaller ones.
-        objective: what is minimised; what fits the model by default. `output` is the distance of the output from the
-            full model's: `kl` for a model with a head, `embedding` for one without.
-        protect: layers that stay, such as `0,-1`.
-        race: give candidates up that are clearly worse after a part of the sample.
-        reuse: begin a plan at the state that an earlier one shares; without it, at the embeddings.
-        width: plans that a beam keeps.
-        generations: of an evolution.
-        seed: of the evolution, and of fine-tuning.
+        counts: how many layers to drop; a greedy search finds all smaller counts on the way.
+        objective: what is minimised; by default the one that fits the model. `output` is the distance from the full
+            model's output: `kl` for a model with a head, `embedding` for one without.
+        protect: layers that are kept, such as `0,-1`.
+        race: stop evaluating candidates that are clearly worse on a part of the sample.
+        reuse: start a plan at the hidden state that it shares with an earlier one; otherwise at the embeddings.
+        width: number of plans in a beam.
+        generations: of the evolutionary search.
+        seed: of the evolutionary search, and of fine-tuning.
         heal: for the objective `finetuned`.
         store: the folder of runs, for `finetuned`.
     """
@@ -76,16 +76,16 @@ def search_layers(
     Args:
         model: a local folder or a Hub id, or a model that was located before.
         method: `greedy`, `beam`, `evolutionary` or `exhaustive`.
-        data: the sample, or what to take it from.
-        options: what is searched.
+        data: the sample, or the name of the data to sample from.
+        options: of the search.
         stack: which stack, for a model with several.
         engine: how the model is run.
-        trace: file with every plan that was evaluated; a search that was stopped goes on from it.
-        task_data: the rows of the task that `data` names, where they were read before.
-        on_progress: called with the stage's name and how far it is.
+        trace: file for every evaluated plan; an interrupted search is resumed from it.
+        task_data: the rows of the task in `data`, if they were read before.
+        on_progress: called with (name of the stage, steps done, steps in all).
 
     Raises:
-        UserError: anything a user can cause, in one line.
+        UserError: for anything that the user can fix; the message is one line.
     """
     chosen = methods.get(method)
     trace = Path(trace) if trace is not None else None
@@ -146,7 +146,7 @@ def search_layers(
 
 
 def _header(prepared: Prepared, method: str, objective: str, space: Space, options: SearchOptions) -> dict[str, Any]:
-    """Return what makes a search the same one: a trace is gone on with only if all of it agrees."""
+    """Return what identifies a search: it is resumed from a trace only if all of this agrees."""
     settings: dict[str, Any] = {"seed": space.seed, "protected": sorted(space.protected), "race": options.race}
     if method == "beam":
         settings["width"] = space.width
@@ -155,7 +155,7 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
     if objective == "embedding" and prepared.pooling != ("mean",):
         settings["pooling"] = list(prepared.pooling)
     if objective == "finetuned":
-        later = ("steps", "teacher")  # traces from before they existed go on
+        later = ("steps", "teacher")  # older traces, which do not have them, can still be resumed
         settings["heal"] = {name: v for name, v in asdict(options.heal).items() if v or name not in later}
     return {
         "model": prepared.source.identity,

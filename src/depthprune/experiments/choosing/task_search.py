@@ -1,8 +1,8 @@
-"""Plans that a search finds on a task's training rows, for runs whose strategy is a search. No torch until it searches.
+"""Search on a task's training rows, for runs whose strategy is a search. No torch until a search starts.
 
-What is minimised is the distance of the model's output from the full model's (objective `output`), so that no label is
-looked at, and no row on which the run is scored. A search of one layer at a time finds every smaller plan on its way;
-the store keeps what was found, and the trace of it, so that another count goes on from there.
+The objective is `output`, the distance from the full model's output, so that neither labels nor the rows of the
+evaluation are used. A stepwise search finds all smaller plans on its way; the store keeps its result and trace, so that
+a search for another count is resumed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from depthprune.tasks.calibration import training_sample
 
 SCORES_FOLDER = "scores"  # of a store
 OBJECTIVE = "output"
-STEPWISE = ("greedy", "beam")  # what they find for a count, smaller counts come with
+STEPWISE = ("greedy", "beam")  # for a count, these find all smaller counts too
 Progress = Callable[[str, int, int], None]
 
 
@@ -39,13 +39,13 @@ def task_search(
     take: bool = True,
     on_progress: Progress = no_progress,
 ) -> SearchResult | None:
-    """Return the plans that a search finds for some counts, from the store where it has them.
+    """Return the plans that a search finds for some counts, from the store if it has them.
 
     Args:
-        take: search where the store has no plans; otherwise the answer is None.
+        take: search if the store has no plans; otherwise return None.
 
     Raises:
-        UserError: the model cannot be searched, or a count is impossible.
+        UserError: if the model cannot be searched, or a count is impossible.
     """
     from depthprune.experiments.choosing.search import SearchOptions, search_layers
     from depthprune.experiments.specification import stack_depth
@@ -83,7 +83,7 @@ def task_search(
 def search_file(
     store: Path, source: ModelSource, method: str, data: TaskData, protect: str | None, max_length: int
 ) -> Path:
-    """Return where a store keeps what a search found for a model on a task."""
+    """Return the file of a store for the result of a search on a model and a task."""
     sample = training_sample(data, max_length)
     key = [source.identity, method, OBJECTIVE, data.fingerprint, sample.split, sample.samples, max_length]
     text = json.dumps([*key, protect] if protect else key)

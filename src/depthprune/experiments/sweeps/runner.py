@@ -34,7 +34,7 @@ class Work:
     """An item for an executor: a job, and how to do it.
 
     Args:
-        save: keep the checkpoint of a run that is done now.
+        save: keep the checkpoint of a run that is executed now.
         redo: run a recorded run again if its checkpoint was not kept.
         profile: measure latencies.
         teaches: keep the checkpoint for the runs that it teaches.
@@ -76,17 +76,17 @@ def do(work: Work) -> tuple[str, str, str]:
         return digest, BUSY, ""
     except Exception as error:  # the one place that records a failed run
         if disk_is_full(error):
-            raise  # there is no room to record it, and the next run would end like this one
+            raise  # there is no room to record it, and the next run would fail the same way
         said = str(error) if isinstance(error, UserError) else traceback.format_exc()
     with leased(folder, _watch) as ours:
         if not ours:
-            return digest, BUSY, ""  # whoever has it now may have better luck
+            return digest, BUSY, ""  # another worker has it now and may succeed
         replace_json(folder / "failure.json", {"spec": job.spec.to_dict(), "traceback": said})
     return digest, FAILED, failure_line(folder)
 
 
 def _known(store: Store, work: Work) -> tuple[str, str, str] | None:
-    """Return what the store says of a run; a record that is broken or another run's is left alone, and no result."""
+    """Return the store's record of a run; a file that is broken or of another run is left alone and does not count."""
     digest = work.job.spec.digest()
     try:
         record = store.record(digest)
@@ -138,10 +138,10 @@ def _located(job: Job, model: str, identity: str, stamps: str) -> ModelSource:
 
 
 def _check_unchanged(job: Job, source: ModelSource, teacher: ModelSource | None, data: TaskData) -> None:
-    """Refuse a run of files that are no longer those which the sweep was planned with, and its name stands for.
+    """Check that the model and data of a run are still those that the sweep was planned with.
 
     Raises:
-        UserError: the model or the data has changed.
+        UserError: if the model or the data has changed.
     """
     changed = [f"the model '{job.model}'"] if source.identity != job.spec.model else []
     changed += [f"the teacher '{job.teacher}'"] if teacher and teacher.identity != job.spec.heal.teacher else []
@@ -183,14 +183,14 @@ def run_jobs(
     A full model that teaches other runs is trained once: its checkpoint is kept until the last of them is done, and
     then removed unless somebody asked for it.
 
-    Runs that another worker has are waited for, and taken up when it dies. Who may be interrupted closes the generator
-    (`contextlib.closing`), which ends its workers.
+    Runs of another worker are waited for, and taken over if it dies. Callers that may be interrupted have to close the
+    generator (`contextlib.closing`), which ends the workers.
 
     Args:
-        resources: what the runs share; by default all of this machine, a GPU for each run where there are any.
-        save: keep the checkpoints of the runs that are done now.
+        resources: shared by the runs; by default all of this machine, with a GPU per run if there are any.
+        save: keep the checkpoints of the runs that are executed now.
         redo: run recorded runs again whose checkpoints were not kept.
-        profile: measure the latencies of the runs that are done now.
+        profile: measure the latencies of the runs that are executed now.
         dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
@@ -216,7 +216,7 @@ def run_jobs(
             else:
                 yield digest, state, line
         waiting = []
-        while busy and not waiting:  # watched here: a worker's process does not live long enough to see a death
+        while busy and not waiting:  # watched here: worker processes do not live long enough to notice a dead owner
             time.sleep(pause)
             waiting = [work for work in busy if not is_held(store.folder(work.job.spec.digest()), watch)]
         held = [work for work in busy if work not in waiting]

@@ -37,9 +37,9 @@ def check_figure(path: Path) -> None:
         UserError: matplotlib is not installed.
     """
     if path.suffix not in FORMATS:
-        raise OutputError(f"'{path}' is no picture this writes; end it in {' or '.join(FORMATS)}")
+        raise OutputError(f"'{path}' is not a supported picture format; end it in {' or '.join(FORMATS)}")
     if not path.parent.is_dir():
-        raise OutputError(f"there is no folder '{path.parent}' for the picture; make it first")
+        raise OutputError(f"there is no folder '{path.parent}' for the picture; create it first")
     matplotlib()
 
 

@@ -1,8 +1,8 @@
-"""What a configuration says about depth, as data: depth keys, and how a drop changes the configuration.
+"""The depth entries of a configuration, and how a drop changes the configuration.
 
-No torch, no transformers: everything works on plain dictionaries, as `config.json` or `config.to_dict()` give them.
-A depth key is a dotted path into the configuration: `num_hidden_layers`, `text_config.num_hidden_layers`, or
-`depths.2` for the third stage of a model that has stages.
+No torch, no transformers: everything works on plain dictionaries, as from `config.json` or `config.to_dict()`. A depth
+key is a dotted path into the configuration: `num_hidden_layers`, `text_config.num_hidden_layers`, or `depths.2` for the
+third stage of a model that has stages.
 """
 
 import copy
@@ -50,14 +50,14 @@ DEPTH_KEYS = (
 )
 LIST_KEYS = ("layers_block_type", "attn_layers", "gnn_layers_types")  # lists whose length is the depth
 
-# What a module calls the position of its layer, and what changes with depth only while training.
+# Names of a module's layer index, and of values that depend on the depth during training only.
 INDEX_ATTRIBUTES = frozenset({"layer_idx", "layer_id", "layer_number", "layer_index", "layer_num"})
 TRAINING_ONLY_ATTRIBUTES = frozenset({"drop_prob", "drop_path", "drop_path_rate", "layerdrop", "training"})
 
-# One layer's weights serve every pass: only the number of passes can fall.
+# All passes share the weights of one layer: only the number of passes can be reduced.
 SHARED_LAYERS = frozenset({"albert"})
 
-# Computation that depends on a layer's index or on the depth without showing in names, shapes or attributes.
+# Computations that depend on a layer's index or on the depth, and are not visible in names, shapes or attributes.
 _BRIDGE = "its cross-modal layers read the layers of its towers by position"
 _BYTES = "its cross-attention layers run beside its first or last layer"
 _SELF_CONDITIONING = "it feeds its own predictions back after the layer in the middle"
@@ -90,13 +90,13 @@ HIDDEN_DEPTH = {
 
 
 def check_supported(config: Mapping[str, Any]) -> None:
-    """Refuse an architecture known to compute with the depth in a way that no check here can see.
+    """Refuse an architecture that is known to use the depth in a way that no check here notices.
 
     Args:
         config: the configuration that holds the stack's depth.
 
     Raises:
-        CannotDropError: it is one of them; the message says how it uses the depth.
+        CannotDropError: if it is one of them; the message says how it uses the depth.
     """
     model_type = config.get("model_type")
     if model_type in HIDDEN_DEPTH:
@@ -107,7 +107,7 @@ def check_supported(config: Mapping[str, Any]) -> None:
 
 
 def depth_keys(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return every entry that looks like a depth, nested ones too: dotted path → depth.
+    """Return every entry that looks like a depth, including nested ones: dotted path → depth.
 
     >>> depth_keys({"hidden_size": 8, "text_config": {"num_hidden_layers": 4}, "depths": [2, 3]})
     {'text_config.num_hidden_layers': 4, 'depths.0': 2, 'depths.1': 3}
@@ -132,9 +132,9 @@ def _is_depth(value: Any) -> bool:
 
 
 def holder(config: dict[str, Any], depth_key: str) -> dict[str, Any]:
-    """Return the configuration, itself or one nested in it, that holds a depth key.
+    """Return the configuration that has a depth key: the given one or one nested in it.
 
-    A nested one that config.json leaves out, since it has all the defaults, is put in.
+    A nested configuration that config.json leaves out, since it has default values only, is added.
     """
     for part in depth_key.split(".")[:-1]:
         inner = config.get(part)
@@ -147,10 +147,10 @@ def holder(config: dict[str, Any], depth_key: str) -> dict[str, Any]:
 
 
 def edited(config: Mapping[str, Any], plans: StackPlans) -> dict[str, Any]:
-    """Return a copy of `config` for the model that the plans leave.
+    """Return a copy of `config` with the plans applied.
 
     Raises:
-        CannotDropError: an entry cannot say what a plan leaves.
+        CannotDropError: if an entry cannot express what a plan leaves.
     """
     new = copy.deepcopy(dict(config))
     for stack, plan in plans.items():
@@ -168,13 +168,13 @@ def edited(config: Mapping[str, Any], plans: StackPlans) -> dict[str, Any]:
 
 
 def _head(config: Mapping[str, Any]) -> str:
-    """Return the name of the class that a configuration is for."""
+    """Return the name of the model class of a configuration."""
     names = config.get("architectures")
     return str(names[0]) if isinstance(names, list | tuple) and names else ""
 
 
 def edited_generation(generation: Mapping[str, Any], plans: StackPlans) -> dict[str, Any]:
-    """Return a copy of a generation configuration for the model that the plans leave."""
+    """Return a copy of a generation configuration with the plans applied."""
     new = copy.deepcopy(dict(generation))
     for stack, plan in plans.items():
         if "decoder" in (*stack.path.split("."), stack.name):

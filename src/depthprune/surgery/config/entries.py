@@ -1,11 +1,11 @@
-"""What a drop does to the per-layer entries of a configuration: rules by name, on plain dictionaries, no torch.
+"""Edit the per-layer entries of a configuration for a drop: rules by name, on plain dictionaries. No torch.
 
-An entry that knows about layers is one of: a *list* with an entry a layer (sliced); a list of layer *indices*
-(renumbered); a *count* of first or last layers that are special (counted anew); a *period* (solved anew); a *tap*,
-the number of a layer or of a hidden state that something else reads (moved to what hands on the same values). Lists are
-told from others of the same length by name, never by length alone: unrelated entries can have the depth's length or
-value by chance. Where no rule applies, the entry stays, and the check on the meta device decides whether the kept
-layers still fit. Names and meanings are those of transformers 5 (`configuration_*.py`).
+An entry about layers is one of: a *list* with an item per layer (sliced); a list of layer *indices* (renumbered); a
+*count* of special first or last layers (recounted); a *period* (solved again); a *tap*, the index of a layer or hidden
+state that something else reads (moved to the layer that outputs the same values). Lists are recognised by name, never
+by length alone: unrelated entries can have the depth's length or value by chance. Entries without a rule are unchanged,
+and the check on the meta device decides whether the kept layers still fit. Names and meanings are those of transformers
+5 (`configuration_*.py`).
 """
 
 import re
@@ -36,7 +36,7 @@ PER_LAYER_LISTS = (
     "num_key_value_heads_per_layer",
     "sliding_windows",
 )
-LISTS_WITH_A_TAIL = ("swiglu_limits", "swiglu_limits_shared")  # entries of multi-token prediction layers follow
+LISTS_WITH_A_TAIL = ("swiglu_limits", "swiglu_limits_shared")  # items of multi-token prediction layers follow
 INDEX_LISTS = (
     "attn_layer_indices",
     "cross_attention_layers",
@@ -53,10 +53,10 @@ INDEX_LISTS = (
     "window_block_indexes",
     "window_block_indices",
 )
-WHOLE_INDEX_LISTS = ("subsample_layers", "merge_index")  # none of these layers may go
+WHOLE_INDEX_LISTS = ("subsample_layers", "merge_index")  # none of these layers may be dropped
 PREFIX_COUNTS = ("first_k_dense_replace", "max_window_layers", "num_dense_layers", "num_first_full_attention_layers")
 SUFFIX_COUNTS = ("num_kv_shared_layers", "num_last_full_attention_layers", "num_timestamp_prediction_layers")
-# The number of a layer whose output is read: it moves to the nearest kept layer before, which hands on the same.
+# The index of a layer whose output is read: moved to the nearest kept layer before it, which outputs the same.
 LAYER_TAPS = (
     "backbone_out_indices",
     "conditional_layer",
@@ -67,13 +67,13 @@ LAYER_TAPS = (
     "intermediate_hook_ids",
     "intermediate_layers_indices",
 )
-# The number of a hidden state that is read, 0 being the embeddings; negative numbers count from the end.
+# The index of a hidden state that is read, 0 for the embeddings; negative indices count from the end.
 STATE_TAPS = ("cat_hidden_layers", "feature_layer", "spatial_vision_layer", "vision_feature_layer")
 # (period, offset): layer i is special where i % period == offset.
 PERIODS = (("attn_layer_period", "attn_layer_offset"), ("expert_layer_period", "expert_layer_offset"))
-# Multi-token prediction layers lie beyond the stack; they were trained on the full depth and go with any drop.
+# Multi-token prediction layers follow the stack; they were trained on the full depth and are removed by any drop.
 BEYOND_THE_STACK = ("num_mtp_layers", "num_nextn_predict_layers")
-# Where a configuration holds several depths, the one that an entry is about.
+# If a configuration has several depths, the one that an entry is about.
 OWNERS = {"attention_window": "encoder_layers", "intermediate_layers_indices": "num_hidden_layers"}
 
 KNOWN = frozenset(
@@ -110,10 +110,10 @@ KNOWN = frozenset(
 
 
 def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
-    """Change the depth and every entry that a rule here knows, in place.
+    """Edit the depth and every entry that has a rule here, in place.
 
     Raises:
-        CannotDropError: an entry cannot say what the plan leaves; the message names the entry and the layer.
+        CannotDropError: if an entry cannot express what the plan leaves; the message names the entry and the layer.
     """
     before = dict(fields)
     if isinstance(before.get(depth_key), list | tuple):
@@ -127,15 +127,15 @@ def edit_entries(fields: Fields, depth_key: str, plan: LayerPlan) -> None:
 
 
 def edit_outside(fields: Fields, inner: str, plan: LayerPlan) -> None:
-    """Change what a configuration says about a stack whose depth a configuration inside it holds, in place.
+    """Edit the entries of a configuration about a stack whose depth is in a nested configuration, in place.
 
     Args:
         fields: the outer configuration.
-        inner: dotted path from it to the one that holds the depth.
-        plan: what goes.
+        inner: dotted path to the configuration with the depth.
+        plan: the layers to drop.
 
     Raises:
-        CannotDropError: an entry cannot say what the plan leaves.
+        CannotDropError: if an entry cannot express what the plan leaves.
     """
     for about, path, change in _OUTSIDE:
         *outer, name = path.split(".")
@@ -147,7 +147,7 @@ def edit_outside(fields: Fields, inner: str, plan: LayerPlan) -> None:
 
 
 def edit_generation(fields: Fields, plan: LayerPlan) -> None:
-    """Change what a generation configuration says about a decoder's layers, in place: Whisper's alignment heads."""
+    """Edit the entries of a generation configuration about decoder layers, in place: Whisper's alignment heads."""
     heads = fields.get("alignment_heads")
     if heads:
         fields["alignment_heads"] = [[plan.kept.index(layer), head] for layer, head in heads if layer in plan.kept]
@@ -172,7 +172,7 @@ def _remap_whole(name: str, value: Any, plan: LayerPlan) -> Any:
         return _remap_whole(name, [value], plan)[0]
     gone = [i for i in value if i in plan.dropped]
     if gone:
-        raise CannotDropError(f"layer {gone[0]} is one of {name} {list(value)}, which must all stay; keep it")
+        raise CannotDropError(f"layer {gone[0]} is one of {name} {list(value)}, which must all be kept; keep it")
     return _remap(name, value, plan)
 
 
@@ -189,7 +189,7 @@ def _layer_taps(name: str, value: Any, plan: LayerPlan) -> Any:
         layer = tap + plan.depth if tap < 0 else tap
         before = [i for i in plan.kept if i <= layer]
         if not before:
-            raise CannotDropError(f"{name} reads the output of layer {layer}, and no layer up to it stays; keep one")
+            raise CannotDropError(f"{name} reads the output of layer {layer}, and no layer up to it is kept; keep one")
         return plan.kept.index(before[-1]) - (len(plan.kept) if tap < 0 else 0)
 
     return _move_taps(name, value, move)
@@ -200,7 +200,7 @@ def state_taps(name: str, value: Any, plan: LayerPlan) -> Any:
         state = tap + plan.depth + 1 if tap < 0 else tap
         moved = sum(i < state for i in plan.kept)
         if moved == len(plan.kept) and state < plan.depth:
-            # The last hidden state can be normalised where the ones before are not.
+            # The last hidden state may be normalised while earlier ones are not.
             raise CannotDropError(
                 f"{name} {tap} reads hidden state {state}, which would become the last one; keep layer {plan.depth - 1}"
             )
@@ -221,7 +221,7 @@ def _move_taps(name: str, value: Any, move: Callable[[int], int]) -> Any:
 
 
 def _mapped_states(name: str, value: Any, plan: LayerPlan) -> Any:
-    """Pairs of a hidden state that is read and the layer of another stack that receives it (Granite 4 Vision)."""
+    """Edit pairs of a hidden state and the layer of another stack that receives it (Granite 4 Vision)."""
     if not isinstance(value, list | tuple):
         return value
     states = state_taps(name, [pair[0] for pair in value], plan)
@@ -245,7 +245,7 @@ def _kv_sources(name: str, value: Any, plan: LayerPlan) -> Any:
 
 
 def _ple_layers(name: str, value: Any, plan: LayerPlan) -> Any:
-    """Counted from one; the position in the list is the row of an embedding table."""
+    """Edit layer numbers that start at one; the position in the list is the row of an embedding table."""
     return [i + 1 for i in _remap_whole(name, [i - 1 for i in value], plan)]
 
 
@@ -267,7 +267,7 @@ _RULES: tuple[tuple[str, Callable[[str, Any, LayerPlan], Any]], ...] = (
     ("kv_source_layers", _kv_sources),
     ("ple_layer_ids", _ple_layers),
 )
-# What a configuration says about a stack of a configuration inside it: which one, the entry, and what becomes of it.
+# Entries of a configuration about a stack of a nested configuration: which one, the entry, and how it is edited.
 _VISION = r"(.*\.)?\w*vision\w*(\..*)?"
 _OUTSIDE: tuple[tuple[str, str, Callable[[str, Any, LayerPlan], Any]], ...] = (
     *((_VISION, name, state_taps) for name in ("vision_feature_layer", "vision_feature_layers")),
@@ -281,5 +281,5 @@ _OUTSIDE: tuple[tuple[str, str, Callable[[str, Any, LayerPlan], Any]], ...] = (
 
 
 def is_int(value: Any) -> bool:
-    """Tell a number from a flag."""
+    """Return whether a value is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)

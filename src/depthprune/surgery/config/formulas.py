@@ -1,7 +1,7 @@
-"""Entries of a configuration that are formulas over the layers, and what a drop makes of them. No torch.
+"""Edit entries of a configuration that are formulas over the layers for a drop. No torch.
 
-A formula is solved anew: the same kind of formula is looked for that says of the kept layers what the old one said.
-Where none does, the entry stays, and the check on the meta device refuses the plan.
+A formula is solved again: one of the same kind that gives the kept layers the same values as the old one. If there is
+none, the entry is unchanged, and the check on the meta device refuses the plan.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from depthprune.surgery.config.entries import PERIODS, Fields, edit_entries, is_
 
 
 def edit(fields: Fields, depth_key: str, plan: LayerPlan, *, head: str = "") -> None:
-    """Change what belongs to a stack in the configuration that holds its depth, in place.
+    """Edit the entries about a stack in the configuration with its depth, in place.
 
     Args:
         fields: the configuration.
         depth_key: the entry that holds the depth.
-        plan: what goes.
-        head: name of the class that the configuration is for; empty for a part of another model.
+        plan: the layers to drop.
+        head: name of the model class of the configuration; empty for a part of another model.
 
     Raises:
-        CannotDropError: an entry cannot say what the plan leaves; the message names the entry and the layer.
+        CannotDropError: if an entry cannot express what the plan leaves; the message names the entry and the layer.
     """
     before = dict(fields)
     edit_entries(fields, depth_key, plan)
@@ -32,7 +32,7 @@ def edit(fields: Fields, depth_key: str, plan: LayerPlan, *, head: str = "") -> 
 
 
 def _solve_periods(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """Find a period and an offset that say of the kept layers what the old ones said; leave both where none does."""
+    """Find a period and an offset that give the kept layers the same values; if there are none, change nothing."""
     for period_key, offset_key in PERIODS:
         period, offset = before.get(period_key), before.get(offset_key)
         if not (isinstance(period, int) and isinstance(offset, int) and period):
@@ -61,7 +61,7 @@ def _sparse_step(before: Fields, fields: Fields, plan: LayerPlan) -> None:
 
 
 def _types_of_gpt_neo(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """GPT-Neo recomputes its list from run lengths on every load."""
+    """GPT-Neo recomputes its list from run lengths whenever it is loaded."""
     if before.get("attention_types") is None:
         return
     kinds = [kind for types, repeat in before["attention_types"] for _ in range(repeat) for kind in types]
@@ -70,16 +70,16 @@ def _types_of_gpt_neo(before: Fields, fields: Fields, plan: LayerPlan) -> None:
 
 
 def _tiled_blocks(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """RecurrentGemma tiles its block types over the depth: a full-length list makes the tiling do nothing."""
+    """RecurrentGemma tiles its block types over the depth: a list of full length disables the tiling."""
     kinds = before.get("block_types")
     if isinstance(kinds, list | tuple) and kinds:
         fields["block_types"] = [kinds[i % len(kinds)] for i in plan.kept]
 
 
 def _scale_depth(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """MiniCPM-3 multiplies its residual branches by scale_depth / sqrt(depth): keep that number as it was.
+    """MiniCPM-3 multiplies its residual branches by scale_depth / sqrt(depth): keep that factor.
 
-    Exactly where a float64 can say it, else to the last bit of the float32 that a tensor is multiplied with.
+    Exactly if a float64 can represent it, else to the last bit of the float32 that tensors are multiplied with.
     """
     scale = before.get("scale_depth")
     if not isinstance(scale, int | float) or isinstance(scale, bool):
@@ -91,9 +91,10 @@ def _scale_depth(before: Fields, fields: Fields, plan: LayerPlan) -> None:
 
 
 def _features(before: Fields, fields: Fields, plan: LayerPlan, head: str) -> None:
-    """Name the hidden states that a backbone gives anew: `stem` enters the first layer, `stage3` leaves the third.
+    """Rename the hidden states that a backbone returns: `stem` is the input of the first layer, `stage3` the output of
+    the third.
 
-    BEiT and Data2Vec-Vision for semantic segmentation count them from one: their `out_indices` 3 reads state 2.
+    BEiT and Data2Vec-Vision for semantic segmentation number them from one: their `out_indices` 3 reads state 2.
     """
     names, taken = before.get("stage_names"), before.get("out_indices")
     first = int(before.get("model_type") in ("beit", "data2vec-vision") and head.endswith("ForSemanticSegmentation"))
@@ -122,18 +123,18 @@ def _regular_experts(before: Fields, fields: Fields, plan: LayerPlan) -> None:
 
 
 def _query_blocks(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """EoMT shows its queries to the last `num_blocks` layers; the same word is a depth elsewhere."""
+    """EoMT passes its queries to the last `num_blocks` layers; elsewhere the same entry is a depth."""
     if str(before.get("model_type")).startswith(("eomt", "videomt")) and is_int(before.get("num_blocks")):
         fields["num_blocks"] = suffix("num_blocks", before["num_blocks"], plan)
         if not fields["num_blocks"]:
-            raise CannotDropError(f"the last {before['num_blocks']} layers (num_blocks) see the queries; keep one")
+            raise CannotDropError(f"the last {before['num_blocks']} layers (num_blocks) receive the queries; keep one")
 
 
 def _cache_of_a_decoder(before: Fields, fields: Fields, plan: LayerPlan) -> None:
-    """Say how many layers the cache needs of a decoder that is T5's or its like, where the encoder has fewer.
+    """Add the number of cache layers for the decoder of T5 and similar models, if the encoder has fewer.
 
-    transformers takes the depth of the cache from the encoder's, unless there is an entry `decoder_layers`, which these
-    classes do not have themselves (`PreTrainedConfig.get_text_config`).
+    transformers takes the depth of the cache from the encoder, unless there is an entry `decoder_layers`, which these
+    classes do not define (`PreTrainedConfig.get_text_config`).
     """
     encoder, decoder = fields.get("num_layers"), fields.get("num_decoder_layers")
     if not before.get("is_encoder_decoder") or not isinstance(encoder, int) or not isinstance(decoder, int):

@@ -1,4 +1,4 @@
-"""What a drop does to the rules of quantisers in a configuration: which modules they name, by which numbers. No torch.
+"""Edit the module names in a configuration's quantisation rules for a drop. No torch.
 
 Names written out are renamed. A pattern, a list or a dictionary that names layers by number cannot be: of
 `.*\\.18\\..*` nobody can say whether 18 is a layer or an expert. Where the layers that stay keep their numbers, since
@@ -17,19 +17,19 @@ SENSES = re.compile("vision|audio")
 PLAIN_DTYPES = ("F64", "F32", "F16", "BF16")
 
 RULES = ("quantization_config", "compression_config")
-# An entry with numbers of layers, and not a size such as block_structure or weight_block_size.
+# An entry with layer numbers, and not a size such as block_structure or weight_block_size.
 ABOUT_LAYERS = re.compile(r"(^|_)(layers?|blocks?)(_(?!size|structure|shape)|$)")
 META = re.compile(r"[*?\[\](){}|\\^$]|^re:|^[+-]:")
 ANY_NUMBER = re.compile(r"(\[0-9\]|\\d)[+*]")
-# The word before a dot, and a number behind it, also as the first of a class or a group: layers.3, .[1-4], .(?:1|2).
+# A word before a dot and a number after it, also as the first of a class or a group: layers.3, .[1-4], .(?:1|2).
 NUMBER = re.compile(r"(\w*)\.(?:\(\?:|[\[(])*\d")
 
 
 def edit_rules(config: dict[str, Any], plans: StackPlans) -> None:
-    """Rename what the rules of a configuration, nested ones too, name; in place.
+    """Rename the modules in the rules of a configuration and of nested ones, in place.
 
     Raises:
-        CannotDropError: a rule names layers by number, and their numbers change.
+        CannotDropError: if a rule refers to layers by number, and their numbers change.
     """
     for key, value in config.items():
         if key in RULES and isinstance(value, Mapping):
@@ -39,18 +39,19 @@ def edit_rules(config: dict[str, Any], plans: StackPlans) -> None:
 
 
 def shifts(plans: StackPlans) -> bool:
-    """Tell whether a layer that stays gets another number."""
+    """Return whether a kept layer gets another number."""
     return any(plan.kept != tuple(range(len(plan.kept))) for plan in plans.values())
 
 
 def check_plain(dtypes: Mapping[str, str], plans: StackPlans) -> None:
-    """Refuse quantised tensors outside the stack of which a drop leaves a part: scales and packing go another way.
+    """Refuse quantised tensors outside the stack that have to be sliced: their scales and packing would not fit.
 
     Args:
         dtypes: of the tensors of the checkpoint by name, as safetensors writes them.
 
     Raises:
-        CannotDropError: with the tensor, such as the scales of Gemma-3n's per_layer_model_projection.
+        CannotDropError: if there is one, such as the scales of Gemma-3n's per_layer_model_projection; the message names
+            it.
     """
     if not any(plan.dropped and not SENSES.search(stack.depth_key) for stack, plan in plans.items()):
         return
@@ -84,20 +85,20 @@ def _entries(name: str, value: Any, plans: StackPlans) -> Any:
     if isinstance(value, str):
         renamed = renamed_module(value, plans)
         if renamed is None:
-            raise CannotDropError(f"{name} in the quantization_config is '{value}', which goes; keep that layer")
+            raise CannotDropError(f"{name} in the quantization_config is '{value}', which is dropped; keep that layer")
         return renamed
     return value
 
 
 def _by_number(name: str, number: str) -> CannotDropError:
     return CannotDropError(
-        f"{name} in the quantization_config names layers by number ({number}), and the numbers change; write the names "
+        f"{name} in the quantization_config refers to layers by number ({number}), and these change; write the names "
         "of the modules out, or drop the last layers only"
     )
 
 
 def _names_by_number(name: str, plans: StackPlans) -> bool:
-    """Tell a pattern, or a name that begins with a number, that could mean a layer of one of the stacks."""
+    """Return whether a pattern, or a name that begins with a number, could refer to a layer of one of the stacks."""
     if not META.search(name):
         return name.partition(".")[0].isdigit()
     text = ANY_NUMBER.sub("", name.replace("[.]", ".").replace("\\.", ".")).replace("\\d", "0")
@@ -106,7 +107,7 @@ def _names_by_number(name: str, plans: StackPlans) -> bool:
 
 
 def renamed_module(name: str, plans: StackPlans) -> str | None:
-    """Return the name after the drop of a module that a file names, with whatever prefix, or None where it goes.
+    """Return the new name of a module that a file refers to, with any prefix, or None if it is dropped.
 
     >>> from depthprune.plan import LayerPlan
     >>> stack = Stack("layers", ("model.layers",), "num_hidden_layers", 4)
@@ -114,7 +115,7 @@ def renamed_module(name: str, plans: StackPlans) -> str | None:
     'layers.2.mlp'
 
     Raises:
-        CannotDropError: it is a pattern that names layers by number, and their numbers change.
+        CannotDropError: if the name is a pattern that refers to layers by number, and their numbers change.
     """
     parts = name.split(".")
     best: tuple[int, int, Stack] | None = None

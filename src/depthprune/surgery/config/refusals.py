@@ -1,7 +1,8 @@
-"""What forward passes do with the position of a layer, and no comparison of modules shows: refused here. No torch.
+"""Refuse plans that change a layer's position where the forward pass uses it in a way that no comparison of modules
+shows. No torch.
 
-Every line rests on a line of a `modeling_*.py` of transformers 5.23 that compares the index of a layer with something.
-What an entry of the configuration says about positions is in `entries.py`; whole architectures in `depth.HIDDEN_DEPTH`.
+Every rule is based on a line of a `modeling_*.py` of transformers 5.23 that compares a layer's index with something.
+Entries about positions are in `entries.py`, whole architectures in `depth.HIDDEN_DEPTH`.
 """
 
 from collections.abc import Mapping
@@ -11,25 +12,31 @@ from depthprune.errors import CannotDropError
 from depthprune.plan import LayerPlan
 from depthprune.surgery.stacks import Stack, StackPlans
 
-# (type, word in the stack's path, layer 0 must stay, the last must stay, why)
+# (model type, word in the stack's path, keep layer 0, keep the last layer, reason)
 ENDS = (
     ("conditional_detr", "decoder", True, False, "scales the queries' positions in all layers but the first"),
-    ("d_fine", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
+    ("d_fine", "decoder", True, True, "predicts the first boxes in the first layer and the final ones in the last"),
     ("dab-detr", "decoder", True, True, "treats the queries' positions of the first and the last layer differently"),
-    ("deimv2", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
-    ("omdet-turbo", "decoder", True, True, "makes the first boxes in the first layer and the final ones in the last"),
+    ("deimv2", "decoder", True, True, "predicts the first boxes in the first layer and the final ones in the last"),
+    (
+        "omdet-turbo",
+        "decoder",
+        True,
+        True,
+        "predicts the first boxes in the first layer and the final ones in the last",
+    ),
 )
 
 
 def check_positions(config: Mapping[str, Any], plans: StackPlans) -> None:
-    """Refuse plans that change which layer a forward pass treats in a way of its own.
+    """Refuse plans that change which layer the forward pass treats differently.
 
     Args:
         config: the whole configuration, as `to_dict` gives it.
-        plans: what goes.
+        plans: the layers to drop.
 
     Raises:
-        CannotDropError: with the layer and the reason.
+        CannotDropError: if a plan does; the message names the layer and the reason.
     """
     for stack, plan in plans.items():
         above, own = _configs(config, stack)
@@ -43,7 +50,7 @@ def check_positions(config: Mapping[str, Any], plans: StackPlans) -> None:
 
 
 def _configs(config: Mapping[str, Any], stack: Stack) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the configuration above the one that holds a stack's depth, and that one."""
+    """Return the configuration with a stack's depth, preceded by the one around it."""
     above = config
     for part in stack.depth_key.split(".")[:-1]:
         inner = config.get(part)
@@ -69,11 +76,11 @@ def _check_ends(own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
     *_, stages, stage = ("", *stack.depth_key.split("."))
     if first and stages == "block_sizes" and stage != "0":
         raise CannotDropError(f"layer 0 of {stack.name} of '{kind}' is the one that pools the tokens; keep it")
-    # DeBERTa-v2 XL and SEW-D add a convolution of the embeddings to the output of whatever layer is first.
+    # DeBERTa-v2 XL and SEW-D add a convolution of the embeddings to the output of the first layer.
     if first and kind in ("deberta-v2", "sew-d") and own.get("conv_kernel_size"):
         raise CannotDropError(
             f"dropping layer 0 of '{kind}' makes layer {plan.kept[0]} the first, and the convolution "
-            f"(conv_kernel_size {own['conv_kernel_size']}) that follows the first layer would follow that; keep layer 0"
+            f"(conv_kernel_size {own['conv_kernel_size']}) after the first layer would follow that one; keep layer 0"
         )
     for name, word, keeps_first, keeps_last, why in ENDS:
         if kind == name and word in stack.path:
@@ -93,16 +100,16 @@ def _check_indices(own: Mapping[str, Any], plan: LayerPlan) -> None:
     kinds = own.get("indexer_types")
     if not isinstance(kinds, list | tuple) or len(kinds) != plan.depth:
         return
-    for layer in plan.kept:  # a shared layer takes the selection of the nearest full one before it
+    for layer in plan.kept:  # a "shared" layer uses the selection of the nearest "full" layer before it
         source = max((i for i in range(layer + 1) if kinds[i] == "full"), default=None)
         if source in plan.dropped:
             raise CannotDropError(
-                f"layer {layer} takes the selection of layer {source} (indexer_types); drop both or keep both"
+                f"layer {layer} uses the selection of layer {source} (indexer_types); drop both or keep both"
             )
 
 
 def _check_global_layers(above: Mapping[str, Any], own: Mapping[str, Any], plan: LayerPlan) -> None:
-    """SAM's layers with global attention, whose outputs others read as well."""
+    """Refuse to drop SAM's layers with global attention if others read their outputs."""
     layers = own.get("global_attn_indexes") or ()
     if above.get("model_type") == "deepseek_vl_hybrid":
         read, reader = layers[:1], "the projector"
@@ -117,7 +124,7 @@ def _check_global_layers(above: Mapping[str, Any], own: Mapping[str, Any], plan:
 
 
 def _check_visual_features(above: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
-    """Qwen3-VL and its kin add visual features to the outputs of the first layers of the language model."""
+    """Qwen3-VL and similar models add visual features to the outputs of the first layers of the language model."""
     vision = above.get("vision_config")
     taps = (vision.get("deepstack_visual_indexes") if isinstance(vision, Mapping) else None) or ()
     early = [i for i in plan.dropped if i < len(taps)]
@@ -129,11 +136,11 @@ def _check_visual_features(above: Mapping[str, Any], stack: Stack, plan: LayerPl
 
 
 def _check_sums(above: Mapping[str, Any], own: Mapping[str, Any], stack: Stack, plan: LayerPlan) -> None:
-    """Refuse where what is computed from all hidden states cannot be said by the kept ones. See `sized_tensors.py`."""
+    """Refuse if a function of all hidden states cannot be computed from the kept ones. See `sized_tensors.py`."""
     averages = above.get("model_type") in ("xcodec", "higgs_audio_v2_tokenizer")
     if averages and plan.dropped and "semantic_model_config" in stack.depth_key:
         raise CannotDropError(
-            f"'{above['model_type']}' takes the average of all hidden states of its semantic model, which any "
+            f"'{above['model_type']}' averages all hidden states of its semantic model, which any "
             "dropped layer changes; use a model of another architecture"
         )
     normalised = own.get("tie_last_hidden_states")
@@ -147,7 +154,7 @@ def _check_sums(above: Mapping[str, Any], own: Mapping[str, Any], stack: Stack, 
 
 
 def _check_blocks(own: Mapping[str, Any], plan: LayerPlan) -> None:
-    """Inkling 2 hands the states at the bounds of blocks of layers on to all later layers, and repeats some layers."""
+    """Inkling 2 passes the hidden states between blocks of layers to all later layers, and repeats some layers."""
     size, looped = own.get("n_layers_per_attn_res_block"), own.get("loop_layer_index_end")
     early = [layer for layer in plan.dropped if isinstance(looped, int) and layer < looped]
     if early:

@@ -1,1 +1,1 @@
-"""Prove a cut: compare on the meta device, run on made-up input, run with the default cache."""
+"""Prove a cut: compare on the meta device, run on random input, run with the default cache."""

@@ -1,9 +1,9 @@
-"""Whether a cut model still runs with the cache that transformers makes for it by default.
+"""Check that a cut model still runs with the cache that transformers creates by default.
 
-The cache of a model is made from its configuration, not from its layers. A hybrid that has attention layers is asked
-for the length of a sequence by the first of them, and fails where none is left (LFM2, Qwen3-Next, Bamba, Jamba, …).
-T5, ProphetNet and their like size it by the encoder's depth, and it is too short where the decoder is deeper (for T5
-`formulas.py` writes an entry that helps). Such a model would be proved, and dead: `forward` or `generate` fails.
+The cache is created from the configuration, not from the layers. A hybrid model takes the sequence length from the
+cache of its first attention layer, and fails if none is left (LFM2, Qwen3-Next, Bamba, Jamba, …). T5, ProphetNet and
+similar models size it by the encoder's depth, which is too small if the decoder is deeper (for T5 `formulas.py` adds an
+entry). Such a model would pass the comparison, but `forward` or `generate` would fail.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from depthprune.surgery.modules import REFUSALS
 
 
 def check_caches(old: PreTrainedModel, new: PreTrainedModel) -> None:
-    """Refuse a cut model for which transformers makes a cache that does not fit, where it did for the whole one.
+    """Refuse a cut model for which transformers creates a cache that does not fit, if it fitted the full model.
 
     Args:
-        old: the whole model; the meta device is enough.
-        new: the cut one.
+        old: the full model; the meta device is enough.
+        new: the cut model.
 
     Raises:
-        CannotDropError: it would not run; the message says what to keep.
+        CannotDropError: if the model would not run; the message says what to keep.
     """
     before, after = _layers(old.config), _layers(new.config)
     attention = [i for i, layer in enumerate(before) if isinstance(layer, CacheLayerMixin)]
@@ -44,7 +44,7 @@ def check_caches(old: PreTrainedModel, new: PreTrainedModel) -> None:
 def _layers(config: PreTrainedConfig) -> list[Any]:
     try:
         return list(DynamicCache(config=config).layers)
-    except REFUSALS:  # a model that has no such cache
+    except REFUSALS:  # the model has no such cache
         return []
 
 
@@ -57,6 +57,6 @@ def _sizes(model: PreTrainedModel) -> list[tuple[int, int]]:
     except REFUSALS:
         return []
     indices = [module.layer_idx for module in decoder.modules() if isinstance(getattr(module, "layer_idx", None), int)]
-    of_decoder = getattr(decoder, "config", model.config)  # FSMT's has none of its own
+    of_decoder = getattr(decoder, "config", model.config)  # FSMT's class has none
     configs = [of_decoder, *([model.config] if model.can_generate() else [])]
     return [(len(_layers(config)), max(indices, default=-1) + 1) for config in configs]

@@ -1,10 +1,10 @@
-"""Prove a drop on the meta device before a weight is touched.
+"""Prove a drop on the meta device before any weight is changed.
 
-Two models without weights are built, from the old configuration and from the new. Layer `kept[i]` of the first
-must be layer `i` of the second in the classes of its modules, the names and shapes of its tensors, and every plain
-attribute (numbers, flags, strings), and so must everything outside the stack. Positions and counters are the one
-thing that may differ; they are returned, to be written into the real model. The new configuration must also survive
-being written and read again by its class, which may have ideas of its own about the last layer.
+Two models without weights are built, from the old configuration and from the new. Layer `kept[i]` of the first must be
+layer `i` of the second in the classes of its modules, the names and shapes of its tensors, and every plain attribute
+(numbers, flags, strings), and so must everything outside the stack. Only positions and counters may differ; they are
+returned, to be written into the real model. The new configuration must also be unchanged after its class has saved and
+loaded it: some classes override the last layer.
 """
 
 import copy
@@ -26,9 +26,9 @@ from depthprune.surgery.stacks import FIRST_LAYER_ONLY, ModulePlans, new_names
 
 Shapes = dict[str, tuple[int, ...]]
 PLAIN = (bool, int, float, str, type(None))
-# Flags outside the stack that say which kinds of layers there are.
+# Flags outside the stack that record which kinds of layers there are.
 FLAGS_OF_KINDS = frozenset({"has_sliding_layers"})
-# Numbers outside the stack that follow from its depth and an entry that a rule changed.
+# Numbers outside the stack that depend on its depth and an edited entry.
 DERIVED_POSITIONS = frozenset({"first_kv_shared_layer_idx", "global_attn_index"})
 
 
@@ -43,12 +43,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Checked:
-    """A drop that was checked.
+    """The result of a check.
 
     Args:
-        whole: the model before the drop, on the meta device.
-        model: the shorter model on the meta device; its configurations are the ones to use.
-        settings: positions, counters and flags to write into a real model, under their names after the drop.
+        whole: the full model on the meta device.
+        model: the cut model on the meta device; its configurations are the ones to use.
+        settings: positions, counters and flags to write into a real model, by their names after the drop.
     """
 
     whole: PreTrainedModel
@@ -57,7 +57,7 @@ class Checked:
 
 
 def tensor_shapes(model: nn.Module) -> Shapes:
-    """Return name → shape of every tensor that saving the model would consider."""
+    """Return name → shape of every tensor that save_pretrained would write."""
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
@@ -67,7 +67,7 @@ def check_drop(
     """Check that `new_config` builds exactly what `plans` leave of `config`.
 
     Raises:
-        CannotDropError: they differ; the message names the layer, the difference, and what to keep instead.
+        CannotDropError: if they differ; the message names the layer, the difference, and what to keep instead.
     """
     fields = config.to_dict()
     for stack, plan in plans.items():
@@ -101,7 +101,7 @@ def check_drop(
 
 
 def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> None:
-    """Read the new configuration again as a file would be read: a class may change or refuse what it is told."""
+    """Load the new configuration as from a file: a class may change or refuse its entries."""
 
     def changes(given: PreTrainedConfig) -> list[str]:
         before = given.to_dict()
@@ -110,7 +110,7 @@ def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> No
     try:
         already = changes(config)
     except REFUSALS:
-        return  # a configuration that cannot be read as it was is judged by what is loaded
+        return  # a configuration that cannot be loaded unchanged is compared after loading
     try:
         odd = [name for name in changes(new_config) if name not in already]
     except REFUSALS as error:
@@ -123,7 +123,7 @@ def _check_reading(config: PreTrainedConfig, new_config: PreTrainedConfig) -> No
 
 
 def _kept_shapes(old: nn.Module, plans: ModulePlans) -> tuple[Shapes, set[str]]:
-    """Return new name → shape of what stays, and the names of the tensors of which a part stays."""
+    """Return new name → shape of every kept tensor, and the names of those that are sliced."""
     kept: Shapes = {}
     sized: set[str] = set()
     shapes = tensor_shapes(old)
@@ -138,9 +138,9 @@ def _kept_shapes(old: nn.Module, plans: ModulePlans) -> tuple[Shapes, set[str]]:
 def _compare_tensors(kept: Shapes, new: Shapes, plans: ModulePlans, config: PreTrainedConfig) -> None:
     for name in sorted(set(kept) | set(new), key=lambda n: (n.count("."), n)):
         if name not in new:
-            what = f"'{_inside(name, plans)}' has no place there"
+            what = f"'{_inside(name, plans)}' does not exist there"
         elif name not in kept:
-            what = f"'{_inside(name, plans)}' is needed there and it has none"
+            what = f"'{_inside(name, plans)}' is needed there and does not exist"
         elif kept[name] != new[name]:
             what = f"'{_inside(name, plans)}' needs shape {new[name]} there instead of {kept[name]}"
         else:
@@ -149,7 +149,7 @@ def _compare_tensors(kept: Shapes, new: Shapes, plans: ModulePlans, config: PreT
 
 
 def _same_class(one: nn.Module, other: nn.Module) -> bool:
-    """Compare classes by name: a module with a parametrised weight has a class of its own, made on the spot."""
+    """Compare classes by name: a module with a parametrised weight has a dynamically created class."""
     return (type(one).__module__, type(one).__qualname__) == (type(other).__module__, type(other).__qualname__)
 
 
@@ -184,13 +184,13 @@ def _compare_attributes(
 
 
 def _plain_attributes(module: nn.Module, in_stack: bool) -> dict[str, Any]:
-    """Numbers, flags and strings; inside a layer also lists of them, which outside may well go with the depth."""
+    """Return numbers, flags and strings; inside a layer also lists of them, which elsewhere may depend on the depth."""
     kinds = (*PLAIN, tuple, list) if in_stack else PLAIN
     return {k: v for k, v in vars(module).items() if not k.startswith("_") and isinstance(v, kinds) and _is_plain(v)}
 
 
 def _stale_collections(name: str, before: nn.Module, after: nn.Module) -> list[Setting]:
-    """Lists of layers and the like that a module outside the stack took from its configuration (Mllama)."""
+    """Return lists of layers that a module outside the stack took from its configuration (Mllama)."""
     old, new = ({k: v for k, v in vars(module).items() if _is_collection(v)} for module in (before, after))
     return [Setting(name, key, new[key]) for key in new if key in old and old[key] != new[key] and key[0] != "_"]
 
@@ -208,14 +208,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Compare values; numbers that are multiplied with tensors need to agree as float32."""
+    """Compare values; floats have to agree as float32, since they are multiplied with tensors."""
     if type(one) is float and type(other) is float:
         return struct.pack("f", one) == struct.pack("f", other) if max(abs(one), abs(other)) < 3e38 else one == other
     return one == other
 
 
 def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
-    """Tell a position in the stack, or the depth kept outside it, from a change of behaviour."""
+    """Return whether an attribute is a position in the stack or its depth, and not a change of behaviour."""
     if not (type(one) is int and type(other) is int):
         return False
     for stack, plan in plans.items():
@@ -228,7 +228,8 @@ def _is_counter(name: str, attribute: str, one: Any, other: Any, plans: ModulePl
 
 
 def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
-    """Tell a layer's copy of a list with an entry for each layer (GPT-Neo), of which the kept ones stay."""
+    """Return whether an attribute is a layer's copy of a list with an item per layer (GPT-Neo), sliced to the kept
+    ones."""
     if attribute not in PER_LAYER_LISTS or not isinstance(one, list | tuple) or not isinstance(other, list | tuple):
         return False
     found = [plan for stack, plan in plans.items() if stack.layer_of(name) is not None and len(one) == plan.depth]
@@ -236,7 +237,7 @@ def _is_sliced(name: str, attribute: str, one: Any, other: Any, plans: ModulePla
 
 
 def _is_first_flag(name: str, attribute: str, one: Any, other: Any, plans: ModulePlans) -> bool:
-    """Tell the flag of a new first layer that it owns what the old one owned."""
+    """Return whether an attribute is the flag by which a new first layer owns what the old one owned."""
     in_first = any((stack.layer_of(name) or (None,))[0] == 0 and 0 in plan.dropped for stack, plan in plans.items())
     return in_first and (one, other) == (False, True) and attribute in FIRST_LAYER_ONLY.values()
 
@@ -263,4 +264,4 @@ def _explain(name: str, plans: ModulePlans, config: PreTrainedConfig, what: str)
             f"this plan makes layer {layer} of {of} layer {new_index} ({stack.depth_key} "
             f"{plan.depth} → {len(plan.kept)}), and {what}; keep other layers"
         )
-    return f"'{config.model_type}' cannot be cut so: outside the stack, {what}; choose other layers"
+    return f"'{config.model_type}' cannot be cut this way: outside the stack, {what}; choose other layers"

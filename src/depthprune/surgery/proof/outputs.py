@@ -1,7 +1,8 @@
-"""Compare what a model computes before and after a cut, on made-up input: the dropped layers are bypassed before.
+"""Compare the outputs of a cut model with those of the old one with the dropped layers bypassed, on random input.
 
-The input is text, an image or a sound at random. A stack that it does not reach would agree whatever the cut did, so
-each stack that loses layers must show in the outputs; of a model that the census has not tried, every stack must.
+The input is random text, image or sound. A stack that does not influence the outputs would agree whatever the cut did,
+so bypassing each stack that loses layers must change the outputs; for a model that the census does not cover, every
+stack must.
 """
 
 import copy
@@ -23,7 +24,7 @@ from depthprune.surgery.stacks import ModulePlans
 
 BATCH = 2
 TOKENS = 12
-SAMPLES = 4000  # of a sound: enough for the convolutions of the speech models
+SAMPLES = 4000  # of a sound: long enough for the convolutions of speech models
 LEFT_OUT = ("past_key_values", "hidden_states", "attentions")  # one a layer
 
 Outputs = dict[str, Tensor]
@@ -32,13 +33,13 @@ Outputs = dict[str, Tensor]
 def same_logits(
     model_class: type[PreTrainedModel], old: Path, new: Path, plans: ModulePlans, beyond: Beyond | None = None
 ) -> str:
-    """Compare the outputs of a written model with those of the old one with the dropped layers bypassed.
+    """Compare the outputs of a saved model with those of the old one with the dropped layers bypassed.
 
     Returns:
         What was compared.
 
     Raises:
-        CannotDropError: they differ, or no input can be made up for the model that shows the cut.
+        CannotDropError: if they differ, or no input can be generated that the dropped layers act on.
     """
     chosen: Any = model_class
     whole = chosen.from_pretrained(old, dtype="auto").eval()
@@ -51,20 +52,20 @@ def same_logits(
 def check_in_memory(
     model: PreTrainedModel, plans: ModulePlans, cut: Callable[[PreTrainedModel], object], beyond: Beyond
 ) -> None:
-    """Try a cut on a copy of a model that shares its tensors, and compare what both compute.
+    """Make a cut on a copy of a model that shares its tensors, and compare the outputs.
 
     Args:
-        model: is left as it is.
-        plans: what goes.
-        cut: does it, in place.
-        beyond: why it is to be tried.
+        model: unchanged.
+        plans: the layers to drop.
+        cut: makes the cut, in place.
+        beyond: why the check is needed.
 
     Raises:
-        CannotDropError: the outputs differ, or no input can be made up for the model that shows the cut.
+        CannotDropError: if the outputs differ, or no input can be generated that the dropped layers act on.
     """
     tensors = (*model.parameters(), *model.buffers())
     if any(tensor.is_meta for tensor in tensors):
-        raise CannotDropError(f"{beyond.reason}, so it must be run, and its weights are not loaded; load them first")
+        raise CannotDropError(f"{beyond.reason}, so it has to be run, and its weights are not loaded; load them first")
     trial = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()
     batch = _batch(trial, beyond)
     before, rounding = _wanted(trial, batch, plans, beyond), _rounding(trial, plans)
@@ -73,7 +74,7 @@ def check_in_memory(
 
 
 def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: ModulePlans, beyond: Beyond | None) -> Outputs:
-    """Return the outputs with all that goes bypassed, once every stack was seen to show in them."""
+    """Return the outputs with all dropped layers bypassed, after checking that every stack influences them."""
     going = {stack.name: plan.dropped for stack, plan in plans.items() if plan.dropped}
     shown = dict(going)
     if beyond is not None and beyond.new_type:
@@ -82,17 +83,17 @@ def _wanted(model: PreTrainedModel, batch: Mapping[str, Tensor], plans: ModulePl
         full = _run(model, batch)
         for name, layers in shown.items():
             if _same(full, _bypassed(model, batch, {name: layers})):
-                raise CannotDropError(f"made-up input does not reach the stack '{name}', so {_advice(beyond)}")
+                raise CannotDropError(f"random input does not reach the stack '{name}', so {_advice(beyond)}")
         return _bypassed(model, batch, going)
     except REFUSALS as error:
         raise CannotDropError(
-            f"the model cannot be run on made-up input ({first_line(error)}), so {_advice(beyond)}"
+            f"the model cannot be run on random input ({first_line(error)}), so {_advice(beyond)}"
         ) from None
 
 
 def _advice(beyond: Beyond | None) -> str:
     if beyond is None:
-        return "--verify logits shows nothing; use --verify full"
+        return "--verify logits proves nothing; use --verify full"
     return f"the cut cannot be checked, and {beyond.reason}; {beyond.other_way}"
 
 
@@ -104,7 +105,7 @@ def _bypassed(model: PreTrainedModel, batch: Mapping[str, Tensor], layers: Mappi
 
 
 def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
-    """Return every tensor that the model gives, those aside that have one a layer. What it draws is drawn again."""
+    """Return every output tensor except those with one per layer. Random numbers are the same in each run."""
     device = next(model.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(0)
@@ -115,9 +116,9 @@ def _run(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Outputs:
 
 
 def _rounding(model: PreTrainedModel, plans: ModulePlans) -> float:
-    """Return by how much of the largest number outputs may differ.
+    """Return the tolerance, relative to the largest output.
 
-    Not at all, unless weights of a sum are merged, which adds in another order: a hundred times their precision.
+    Zero, unless weights of a sum were merged, which changes the order of additions: a hundred times their precision.
     """
     parts = (kept_part(name, tuple(tensor.shape), plans) for name, tensor in model.state_dict().items())
     return 100 * torch.finfo(model.dtype).eps if any(part is not None and part.merged for part in parts) else 0.0
@@ -125,10 +126,10 @@ def _rounding(model: PreTrainedModel, plans: ModulePlans) -> float:
 
 def _compare(before: Outputs, after: Outputs, beyond: Beyond | None, rounding: float) -> str:
     if not before or not _same(before, after, rounding):
-        what = "the cut model does not compute what the old one does with these layers bypassed"
+        what = "the cut model's outputs differ from those of the old one with these layers bypassed"
         then = "nothing was saved, please report it" if beyond is None else f"{beyond.reason}; {beyond.other_way}"
         raise CannotDropError(f"{what}; {then}")
-    how = "to within rounding, for weights were merged" if rounding else "bit for bit"
+    how = "to within rounding, since weights were merged" if rounding else "bit for bit"
     return f"{tuple(next(iter(after.values())).shape)} outputs are equal, {how}"
 
 
@@ -161,6 +162,6 @@ def _batch(model: PreTrainedModel, beyond: Beyond | None) -> dict[str, Tensor]:
         shape = (BATCH, SAMPLES)
     if shape is None:
         raise CannotDropError(
-            f"no input can be made up for a model that reads {model.main_input_name}, so {_advice(beyond)}"
+            f"no input can be generated for a model that reads {model.main_input_name}, so {_advice(beyond)}"
         )
     return {model.main_input_name: torch.randn(shape, generator=generator).to(first.device, first.dtype)}
