@@ -119,7 +119,9 @@ def test_a_metric_of_another_package_is_one_of_those_that_a_task_can_have(error_
     assert chosen.metrics == ("error_rate", "accuracy", "f1") and chosen.chosen_metric == "error_rate"
     assert score(chosen, [0, 1, 1, 0], [0, 1, 0, 0])["error_rate"] == 0.25
     assert "error_rate" not in possible_metrics("regression") and "f1" not in possible_metrics("classification", 3)
-    with pytest.raises(UserError, match="'pearson' is no metric of 't', a task with 2 classes; it can have accuracy, "):
+    with pytest.raises(
+        UserError, match="'pearson' is not a metric of 't', a task with 2 classes; it can have accuracy, "
+    ):
         with_metric(task, "pearson")
 
 

@@ -222,7 +222,7 @@ def with_metric(task: Task, metric: str) -> Task:
     if metric not in possible:
         what = {CLASSIFICATION: f"a task with {len(task.labels)} classes", REGRESSION: "a regression"}
         what = what.get(task.kind, f"a task of the kind {task.kind}")
-        raise UserError(f"'{metric}' is no metric of '{task.name}', {what}; it can have {', '.join(possible)}")
+        raise UserError(f"'{metric}' is not a metric of '{task.name}', {what}; it can have {', '.join(possible)}")
     if metric == task.metrics[0]:
         return task
     others = tuple(name for name in task.metrics if name != metric)

@@ -98,4 +98,4 @@ def text_columns(rows: Any, data: str, said: tuple[str, ...] = ()) -> tuple[str,
     if "text" in texts or len(texts) == 1:
         return ("text" if "text" in texts else texts[0],)
     known = ", ".join(map(repr, rows.column_names))
-    raise LoadError(f"say which column of '{data}' has the text: --text-columns; it has {known}")
+    raise LoadError(f"name the column of '{data}' has the text: --text-columns; it has {known}")
