@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset, load_dataset
+from scipy.stats import spearmanr
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from depthprune.errors import UserError
-from depthprune.evaluation.classification import METRICS
 from depthprune.healing.base import Cut, Schedule, TrainingData
 from depthprune.healing.recipe import parse_recipe, resolve
 from depthprune.plan import LayerPlan, parse_layers
@@ -103,7 +103,8 @@ class Encoder:
                 embedded[part] = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
         one, other = embedded.chunk(2)
         cosines = torch.nn.functional.cosine_similarity(one, other).tolist()
-        return 100 * METRICS["spearman"](list(self._rows["label"]), cosines)
+        found: Any = spearmanr(list(self._rows["label"]), cosines)
+        return 100 * float(found.statistic)
 
 
 class Decoder:
