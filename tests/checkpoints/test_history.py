@@ -148,7 +148,7 @@ def test_a_layer_that_is_gone_is_named(how):
     [
         ("dropped", (7,), r"layers \[7\] do not exist: the stack has layers 0 to 5"),
         ("kept", (-1,), "negative"),
-        ("kept", (1, 1), "named twice"),
+        ("kept", (1, 1), "given twice"),
         ("dropped", (1, 2, 3), "leaves no model"),
     ],
 )

@@ -267,7 +267,7 @@ def test_broken_files_are_refused(kind, tmp_path):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
     broken(kind, folder)
 
-    with pytest.raises(LoadError, match="fetch"):
+    with pytest.raises(LoadError, match="download"):
         drop_checkpoint(folder, tmp_path / "out", PLAN)
     assert not (tmp_path / "out").exists()
 

@@ -18,7 +18,7 @@ def test_what_cannot_be_exported_is_told_in_one_line(command, tmp_path):
     (tmp_path / "small").mkdir()
     for arguments, message in (
         (("small", "--format", "onxx"), "no exporter is named 'onxx'"),
-        (("small", "--format", "sentence-transformers", "--option", "pooling"), "--option pooling is no NAME=VALUE"),
+        (("small", "--format", "sentence-transformers", "--option", "pooling"), "--option pooling is not NAME=VALUE"),
         (("small", "--format", "sentence-transformers"), "'small' has no config.json"),
         (("nowhere", "--format", "sentence-transformers"), "there is no folder 'nowhere'"),
     ):

@@ -100,7 +100,7 @@ def test_a_broken_or_foreign_file_is_named_left_alone_and_counted(change, tmp_pa
     assert bad.read_text() == before
     text = page(results, tmp_path)
     assert f"2 files were ignored, since they are not analyses: analyses/notes.txt, analyses/{bad.name}" in text
-    assert "left alone, which are no runs" not in text and "left alone, which is no run" not in text
+    assert "since they are not runs" not in text and "since it is not a run" not in text
 
 
 def test_the_page_has_a_section_with_charts_in_words(tmp_path):

@@ -129,7 +129,7 @@ def test_the_page_is_one_file_with_headings_headers_and_words_for_pictures(tmp_p
     assert tags.count("h1") == 1 and tags.count("h2") >= 5 and tags.count("svg") == 3
     assert sum(tag == "th" and given.get("scope") == "col" for tag, given in parsed.tags) > 10
     assert ("html", {"lang": "en"}) in parsed.tags and "prefers-color-scheme: dark" in text
-    assert "1 folder was left alone" in text
+    assert "1 folder was ignored" in text
     assert "<script" not in text
 
 

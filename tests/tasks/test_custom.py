@@ -162,7 +162,7 @@ def test_what_the_label_is_can_be_said(tmp_path):
     looks, said = load(file, "age"), load(file, "age", kind="regression")
     assert len(looks.task.labels) == 40 and any("give --regression" in note for note in looks.notes)
     assert said.task.regression and set(said.splits["train"]["age"][:]) <= {float(row["age"]) for row in rows}
-    with pytest.raises(LoadError, match=r"row 0 of 'train' has the label 'x' in 'word', which is not a finite number"):
+    with pytest.raises(LoadError, match=r"row 0 of 'train' has the label 'x' in 'word', not a finite number"):
         load(file, "word", kind="regression")
 
 

@@ -16,18 +16,18 @@ from depthprune.reporting.tables.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
 from depthprune.tasks.metrics.base import LOWER
 
-SHORT = 6  # answers that are said in words
-FEW = 10  # runs; with no more, a drawing of a single count is better than none
+SHORT = 6  # answers that are written as text
+FEW = 10  # runs; with so few, a chart of a single count is better than none
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing with its words.
+    """A drawing with its texts.
 
     Args:
         svg: the drawing.
-        alt: what it shows, for those who do not see it.
-        caption: under it.
+        alt: description for screen readers.
+        caption: below it.
     """
 
     svg: str
@@ -40,10 +40,10 @@ class Section:
     """A part of the page.
 
     Args:
-        anchor, heading: its name in links, and for people.
+        anchor, heading: its name in links and on the page.
         tables, figures: what it shows.
-        notes: under it.
-        lead: paragraphs before all else, each a headline and what follows it.
+        notes: below it.
+        lead: paragraphs at the beginning, each a headline and its text.
     """
 
     anchor: str
@@ -58,8 +58,8 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
     """Return the report as HTML.
 
     Args:
-        claims: also the paper's claims that no runs are about.
-        chosen: the digest of the run that is the answer; the smallest that loses little if left out.
+        claims: include the paper's claims that no runs are about.
+        chosen: the digest of the run that is the answer; by default the smallest that loses little.
     """
     jinja2 = require("jinja2", extra="report", purpose="writing a report")
     from importlib.metadata import version
@@ -76,7 +76,7 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
         else f"{len(results.analyses)} analyses of layers; no runs."
     )
     return template.render(
-        title="What is left when layers go",
+        title="What is left when layers are dropped",
         lead=lead,
         sections=sections(results, store, claims=claims, chosen=chosen),
         store=store.name,
@@ -85,18 +85,18 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
 
 
 def sections(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> list[Section]:
-    """Return the parts of the page that there is something for, the answer first."""
+    """Return the sections of the page that have content, the answer first."""
     tables = {table.name: table for table in all_tables(results, claims=claims, chosen=chosen)}
     found = [
         _answer(results, tables, chosen),
         Section("scores", "Score against depth", _starting(tables, "scores-"), tuple(_depth_charts(results))),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
-        Section("within", "How many layers can go", _some(tables, "within", "robustness")),
+        Section("within", "How many layers can be dropped", _some(tables, "within", "robustness")),
         Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines")),
         Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
         Section(
             "analyses",
-            "What each layer knows, and what fine-tuning changed",
+            "What each layer encodes, and what fine-tuning changed",
             _some(tables, "probes", "similarities"),
             tuple(_analyses(results)),
         ),
@@ -108,7 +108,7 @@ def sections(results: Results, store: Path, *, claims: bool = False, chosen: str
 
 
 def _answer(results: Results, tables: dict[str, Table], chosen: str | None) -> Section:
-    """Return the answer: in words for a few models and tasks, as a table for many."""
+    """Return the answer: as text for a few models and tasks, as a table for many."""
     lead = tuple(sentences(each) for each in answers(results, chosen=chosen))
     if len(lead) > SHORT:
         return Section("answer", "The answer", _some(tables, "answer"))
@@ -124,7 +124,7 @@ def _starting(tables: dict[str, Table], start: str) -> tuple[Table, ...]:
 
 
 def _depth_charts(results: Results) -> list[Picture]:
-    """Draw a line a strategy for every group; one with a single count has no line to draw."""
+    """Draw one line per strategy for every group; groups with a single count are left out."""
     pictures = []
     for group in groups(results):
         if len({run.count for run in group.runs if run.dropped}) > 1 or len(results.runs) < FEW:
@@ -161,7 +161,7 @@ def _layer_scores(store: Path) -> list[Picture]:
         try:
             scores: Scores = read_scores(file)
         except LoadError:
-            continue  # a foreign file is left alone
+            continue  # other files are left alone
         words = ", ".join(f"layer {i} {value:.3f}" for i, value in enumerate(scores.of().layers))
         caption = f"{scores.method} of {scores.model['name']} on {scores.calibration['data']}; higher means keep"
         pictures.append(Picture(charts.scores_chart(scores), f"{caption}: {words}", caption))
@@ -185,8 +185,8 @@ def _notes(results: Results) -> tuple[str, ...]:
     files = [name for name in results.foreign if name.startswith(f"{FOLDER}/")]
     folders = [name for name in results.foreign if name not in files]
     for names, one, many in (
-        (folders, "folder was left alone, which is no run", "folders were left alone, which are no runs"),
-        (files, "file was left alone, which is no analysis", "files were left alone, which are no analyses"),
+        (folders, "folder was ignored, since it is not a run", "folders were ignored, since they are not runs"),
+        (files, "file was ignored, since it is not an analysis", "files were ignored, since they are not analyses"),
     ):
         left = f"{len(names)} {many if len(names) > 1 else one}"
         notes = [*notes, f"{left}: {', '.join(names[:10])}"] if names else notes

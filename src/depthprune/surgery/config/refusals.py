@@ -159,8 +159,8 @@ def _check_blocks(own: Mapping[str, Any], plan: LayerPlan) -> None:
     early = [layer for layer in plan.dropped if isinstance(looped, int) and layer < looped]
     if early:
         raise CannotDropError(
-            f"layer {early[0]} of '{own.get('model_type')}' is one of those that run in a loop or before it, which are "
-            f"told by their index (loop_layer_index_end {looped}); drop later layers only"
+            f"layer {early[0]} of '{own.get('model_type')}' runs in a loop or before it, which depends on its index "
+            f"(loop_layer_index_end {looped}); drop later layers only"
         )
     if not isinstance(size, int) or not size or not plan.dropped:
         return
