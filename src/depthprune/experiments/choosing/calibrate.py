@@ -118,8 +118,8 @@ def prepare(
     prepared = Prepared(source, model, tokenizer, chosen, calibration, engine, pieces, read_pooling(source.path))
     if fresh:
         prepared.notes.append(
-            f"'{fresh[0]}' is newly initialised: the checkpoint has no pooler ({len(fresh)} tensors), and no layer uses "
-            "it"
+            f"'{fresh[0]}' is newly initialised: the checkpoint has no pooler ({len(fresh)} tensors), and no "
+            "layer uses it"
         )
     return prepared
 
