@@ -7,7 +7,7 @@ from typing import Any
 
 from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.store import Store, readable_record
-from depthprune.specs import heal_of
+from depthprune.specs import canonical_json, heal_of
 
 
 def records(store: Store) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -51,4 +51,4 @@ def without_empty(values: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)  # thousands of records share a few recipes
 def _full_recipe(heal: str) -> str:
-    return repr(heal_of(json.loads(heal)).for_full())
+    return canonical_json(heal_of(json.loads(heal)).for_full())

@@ -10,4 +10,5 @@ from depthprune.specs.healing import heal_of as heal_of
 from depthprune.specs.run import DropSpec as DropSpec
 from depthprune.specs.run import EvalSpec as EvalSpec
 from depthprune.specs.run import RunSpec as RunSpec
+from depthprune.specs.run import canonical_json as canonical_json
 from depthprune.specs.run import run_spec_of as run_spec_of

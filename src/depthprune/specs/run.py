@@ -64,8 +64,7 @@ class RunSpec:
 
     def digest(self) -> str:
         """Return the run's name: twelve hex digits of SHA-256 over the canonical JSON of the spec."""
-        text = json.dumps(_canonical(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole spec as JSON values."""
@@ -82,6 +81,14 @@ def run_spec_of(values: Mapping[str, Any]) -> RunSpec:
     said: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values["evaluation"].items()}
     evaluation = EvalSpec(**said)
     return RunSpec(values["model"], evaluation, DropSpec(**drop), heal_of(values["heal"]), values["seed"])
+
+
+def canonical_json(spec: Any) -> str:
+    """Return a spec, or a part of one, as JSON: equal ones give the same text, 3 and 3.0 epochs too.
+
+    A field that was added later is left out at its default.
+    """
+    return json.dumps(_canonical(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _canonical(spec: Any) -> dict[str, Any]:

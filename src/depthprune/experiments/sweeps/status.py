@@ -11,7 +11,7 @@ from depthprune.experiments.leases import Watch, running
 from depthprune.experiments.records import group_of, measured, without_empty
 from depthprune.experiments.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.rows import stored_rows
-from depthprune.specs import heal_of
+from depthprune.specs import canonical_json, heal_of
 
 OTHER_FOLDERS = ("sweeps", "scores", "analyses", MEASURED)  # in a store, beside its runs
 
@@ -89,7 +89,11 @@ def best_plans(found: list[dict[str, Any]]) -> list[Best]:
     for record in found:
         if record["spec"]["drop"]["dropped"]:
             spec = record["spec"]
-            parts = (without_empty(spec["evaluation"]), without_empty(spec["drop"]), repr(heal_of(spec["heal"])))
+            parts = (
+                without_empty(spec["evaluation"]),
+                without_empty(spec["drop"]),
+                canonical_json(heal_of(spec["heal"])),
+            )
             one = json.dumps([spec["model"], *parts], sort_keys=True)
             of_task = same.setdefault((spec["evaluation"]["task"], record["outcome"]["primary"]), {})
             of_task.setdefault(one, []).append(record)
