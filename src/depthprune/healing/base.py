@@ -157,7 +157,7 @@ class Healed:
     notes: tuple[str, ...] = ()
 
 
-# (model, data, options, *, schedule, seed, cut, teacher, on_step) to what came of it
+# (model, data, options, *, schedule, seed, cut, teacher, on_step) → Healed
 Method = Callable[..., Healed]
 
 

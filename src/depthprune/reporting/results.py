@@ -134,7 +134,7 @@ def _hardware(environment: Mapping[str, Any]) -> str:
 def _one_plan_a_name(runs: Sequence[Run]) -> list[Run]:
     """Give a strategy that chose different layers at one count a name for each choice, so that none is averaged.
 
-    A strategy by scores may do so on other data; what nobody knows the strategy of always says its layers.
+    A strategy by scores may do so on other data; a run whose strategy is unknown always states its layers.
     """
     plans: dict[tuple, Counter[tuple]] = defaultdict(Counter)
     for run in runs:

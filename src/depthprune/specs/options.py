@@ -49,7 +49,7 @@ class About:
         usual: common values, in a sentence that follows a complaint.
         switches: flags for single values in place of one flag that takes the value.
         as_steps: a recipe of steps in which the value is written as a step.
-        for_full: whether it applies where no layer is dropped: what is about dropping has its default there.
+        for_full: whether it applies where no layer is dropped; otherwise the full model has its default.
         for_step: whether a step of a recipe can have a value of its own.
     """
 

@@ -57,7 +57,7 @@ def make_bounds(
     *,
     timed: bool = True,
 ) -> Bounds:
-    """Read bounds as a person writes them.
+    """Parse bounds as they are typed.
 
     >>> make_bounds("1%", "80M", None, None)
     Bounds(max_loss=0.01, relative=True, max_parameters=80000000, max_latency_ms=None, speedup=None)

@@ -126,7 +126,7 @@ def plan_sweep(
 def run_sweep(
     expansion: Expansion, store: Store, *, on_end: Callable[[str, str, str], None] = no_news, **how: Any
 ) -> SweepResult:
-    """Carry out the runs of a sweep, and return what came of them. An interrupt ends its workers.
+    """Carry out the runs of a sweep, and return their outcomes. An interrupt ends its workers.
 
     Args:
         on_end: see `sweep`.

@@ -117,7 +117,7 @@ def nothing_to_repair(name: str, cut: Cut, teacher: Teacher | None) -> bool:
     """Tell whether no layer is missing.
 
     Raises:
-        UserError: layers are missing, and nobody knows which.
+        UserError: if layers are missing and the history does not say which.
     """
     if cut.plan.dropped:
         return False

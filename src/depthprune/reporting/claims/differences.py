@@ -6,7 +6,7 @@ compared with runs of the same seed, task and recipe. Its mean over tasks is unc
 - *Training* varies: a t interval over the differences of single seeds, within each task, with Satterthwaite's degrees
   of freedom over the tasks. Where a task has a single seed, the variance over the seeds of the model's other plans on
   this task stands in, pooled; where there is none, the spread over the tasks, which holds the seeds' and more. With
-  neither nobody can tell, and nothing is decided.
+  neither the interval is unknown, and nothing is decided.
 - *Rows* vary: a normal interval, by the bootstrap over rows where predictions are recorded (`rows.py`).
 
 The half-widths of the two are added in squares (Zou and Donner's MOVER), so that a spread over two or three seeds that
@@ -37,7 +37,7 @@ class Difference:
 
     Args:
         mean: over seeds, then over tasks, in the unit of the metric.
-        low, high: ends of its 95 % interval; None where nobody can tell.
+        low, high: ends of its 95 % interval; None if it is unknown.
         above, below: one-sided p-values of the difference being above and below 0.
         basis: what it is known from, in words.
         scale: what it is multiplied by where it is shown: 100 for fractions.

@@ -21,7 +21,7 @@ POINT = 0.01
 EARLY, LATE = 8 / 12, 10 / 12
 MARGIN = 0.05  # of a cosine: by less, parts of a model are alike
 CUT = " without layers "  # in the name of an analysed model
-FEWEST = 6  # layers that have thirds to speak of
+FEWEST = 6  # layers, below which thirds of a model mean little
 
 
 def analyses_of(results: Results, kind: str, wanted: str) -> list[Analysis]:
@@ -59,7 +59,7 @@ def both(*answers: bool | None) -> bool | None:
 
 
 def beyond(gap: float, band: float) -> bool | None:
-    """Tell whether a difference is above 0 by more than a margin; None where nobody can tell."""
+    """Tell whether a difference is above 0 by more than a margin; None if it is within it."""
     return True if gap > band else False if gap < -band else None
 
 
