@@ -75,6 +75,16 @@ def test_every_record_is_a_finished_run_of_its_store_and_a_row_of_the_report(sto
         assert set(outcome["plan"]["strategies"]) <= set(row.strategies)
 
 
+def test_the_store_of_the_twelve_layer_model_is_read_and_keeps_its_digests():
+    store = Store(RESULTS / "e5-small-12")
+    found = [file.parent.name for file in sorted(store.root.glob("*/record.json"))]
+    assert len(found) == 112
+    assert [run_spec_of(store.record(digest)["spec"]).digest() for digest in found] == found
+    results = read_results(store.root)
+    assert results.foreign == () and sorted(run.digest for run in results.runs) == found
+    assert {len(run.dropped) for run in results.runs} == {0, 2, 4, 6, 8, 9}
+
+
 def test_every_analysis_is_read(store):
     files = sorted(file.name.partition("-")[0] for file in (RESULTS / "analyses").iterdir())
     assert sorted(each.kind for each in read_results(store.root).analyses) == files == ["probe", "similarity"]
