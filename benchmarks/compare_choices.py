@@ -21,7 +21,7 @@ from depthprune.strategies import choose, registry
 from depthprune.strategies.evaluator import read_trace
 from depthprune.strategies.scored import plan_scored
 from depthprune.strategies.searched import methods
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 
 def plans(arguments: argparse.Namespace, sample: CalibrationOptions, counts: tuple[int, ...], depth: int):

@@ -28,7 +28,7 @@ from depthprune.healing.training import train
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.sources import locate
 from depthprune.tasks import TaskOptions, load_task
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 
 sys.path.insert(0, str(Path(__file__).parent))
 import plain_loop

@@ -102,7 +102,7 @@ def forward_seconds(model: Path, data: str, samples: int, length: int, batch_siz
     from depthprune.experiments.choosing.engine import Engine
     from depthprune.experiments.choosing.score import prepare
     from depthprune.sources import locate
-    from depthprune.tasks.calibration import CalibrationOptions
+    from depthprune.tasks.data.calibration import CalibrationOptions
 
     sample = CalibrationOptions(data, samples=samples, length=length)
     prepared = prepare(locate(str(model)), sample, Engine(batch_size=batch_size, device="cpu"), None)

@@ -27,8 +27,8 @@ from typing import Any
 
 import yaml
 
-from depthprune.experiments.records import measured, records
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.records import measured, records
+from depthprune.experiments.store.store import Store
 
 TASKS = ("sst2", "cola", "stsb", "mrpc", "rte")  # the longest runs first, so that no worker waits for one in the end
 RATES = (1e-4, 5e-5, 2e-4, 2e-5)

@@ -22,7 +22,7 @@ from depthprune.experiments.choosing.score import prepare
 from depthprune.scores.batches import sentence_token
 from depthprune.scores.capture import similarity_pass
 from depthprune.sources import locate
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 
 def plain(model, stack, batches, token):

@@ -22,7 +22,7 @@ from depthprune.sources import locate
 from depthprune.strategies.evaluator import Evaluator
 from depthprune.strategies.searched import Space, methods
 from depthprune.surgery.modules import find_stacks
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 WAYS = {"from the beginning": (False, False), "states used again": (True, False), "and racing": (True, True)}
 

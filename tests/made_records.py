@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.predictions import write_predictions
+from depthprune.experiments.store.predictions import write_predictions
 from depthprune.plan import LayerPlan
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
 from depthprune.strategies import same_choice

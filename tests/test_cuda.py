@@ -11,14 +11,14 @@ import torch
 
 import depthprune
 from depthprune.evaluation.base import evaluation_of
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.executors.local import gpus
 from depthprune.healing.precision import faster_precision
 from depthprune.loading import load_classifier, load_tokenizer
 from depthprune.profiling.latency import latency_ms
 from depthprune.sources import locate
 from depthprune.tasks import Task, TaskOptions, load_task
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import tiny_checkpoint, words
 
 pytestmark = [

@@ -14,8 +14,8 @@ import pytest
 
 from depthprune.experiments.choosing.choose import score_file
 from depthprune.experiments.choosing.task_search import search_file
-from depthprune.experiments.records import measured
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.records import measured
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.grid import read_sweep
 from depthprune.plan import LayerPlan
 from depthprune.reporting.results import read_results

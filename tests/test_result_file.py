@@ -43,4 +43,4 @@ def test_nothing_else_writes_json_files():
     writing = re.compile(r"json\.dump\(|write_text\(\s*json\.|os\.replace\(")
     found = {file.relative_to(root).as_posix() for file in root.rglob("*.py") if writing.search(file.read_text())}
     # A claim is made with O_EXCL: whoever makes it first has the run.
-    assert found == {"result_file.py", "experiments/leases.py"}
+    assert found == {"result_file.py", "experiments/store/leases.py"}

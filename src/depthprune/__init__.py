@@ -48,12 +48,12 @@ if TYPE_CHECKING:
     from depthprune.surgery.drop import drop_layers as drop_layers
     from depthprune.surgery.modules import find_stacks as find_stacks
     from depthprune.tasks import TaskOptions as TaskOptions
-    from depthprune.tasks.calibration import CalibrationOptions as CalibrationOptions
+    from depthprune.tasks.data.calibration import CalibrationOptions as CalibrationOptions
 
 _HOMES = {
     "AnalysisResult": ("experiments.analyses.analyse", "AnalysisResult"),
     "Answer": ("experiments.sweeps.auto", "Answer"),
-    "CalibrationOptions": ("tasks.calibration", "CalibrationOptions"),
+    "CalibrationOptions": ("tasks.data.calibration", "CalibrationOptions"),
     "Comparison": ("experiments.comparison", "Comparison"),
     "Decision": ("checkpoints.drop", "Decision"),
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),

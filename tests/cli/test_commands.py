@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
-from depthprune.experiments.predictions import read_predictions
+from depthprune.experiments.store.predictions import read_predictions
 from tiny_models import ARCHITECTURES, tiny_checkpoint
 
 CUSTOM = ("--task", "custom", "--text-columns", "text", "--label-column", "kind", "--epochs", 1)

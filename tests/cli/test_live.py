@@ -5,8 +5,8 @@ import time
 import pytest
 
 from depthprune.cli.live import Live
-from depthprune.experiments.leases import Watch, leased
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.leases import Watch, leased
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.specs import DropSpec, EvalSpec, RunSpec
 from depthprune.tasks import TaskOptions

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from depthprune.cli.stopping import stoppable
-from depthprune.experiments.leases import progress_line, running
+from depthprune.experiments.store.leases import progress_line, running
 
 LONG = """
 import hashlib, time

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.rows import SWEEPS
 from without_root import folder_without_root
 

@@ -6,7 +6,7 @@ import torch
 from depthprune.evaluation.base import measure, score
 from depthprune.evaluation.classification import predict
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import ARCHITECTURES, tiny_model, tiny_tokenizer
 
 PAIRS = Task("pairs", ("a", "b"), "label", ("no", "yes"), ("accuracy", "f1", "matthews"))

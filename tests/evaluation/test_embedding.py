@@ -8,7 +8,7 @@ from depthprune.errors import UserError
 from depthprune.evaluation.embedding import embed, mean_cosine, similarity
 from depthprune.evaluation.measurement import Measurement
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.sentences import encode_texts
+from depthprune.tasks.data.sentences import encode_texts
 from tiny_models import tiny_model, tiny_tokenizer
 
 TEXTS = ["ba be", "fu ki da fu", "ki", "da da da da da da", "be ba fu"]

@@ -20,8 +20,8 @@ from depthprune.plan import LayerPlan
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
 from depthprune.tasks import Task, TaskData, TaskOptions, load_task
-from depthprune.tasks.calibration import CalibrationOptions
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.calibration import CalibrationOptions
+from depthprune.tasks.data.encoding import encode
 from depthprune.tasks.heads import fit_to_head
 from tiny_models import ARCHITECTURES, WORDS, build, tiny_tokenizer
 

@@ -11,8 +11,8 @@ from depthprune.errors import LoadError
 from depthprune.evaluation.base import evaluation_of, measure
 from depthprune.experiments.comparison import compare
 from depthprune.experiments.evaluate import evaluate
-from depthprune.experiments.predictions import read_predictions
 from depthprune.experiments.resampling import lost_interval
+from depthprune.experiments.store.predictions import read_predictions
 from depthprune.loading import load_tokenizer
 from depthprune.sources import locate
 from depthprune.specs import HealSpec

@@ -12,9 +12,9 @@ from depthprune.evaluation.base import score
 from depthprune.evaluation.measurement import Measurement, measurement_of, measurements_of, primary_of
 from depthprune.experiments.analyses.subject import check_task
 from depthprune.experiments.choosing.objectives import cost_of
-from depthprune.experiments.cleaning import best_checkpoints
-from depthprune.experiments.records import records
-from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.store.cleaning import best_checkpoints
+from depthprune.experiments.store.records import records
+from depthprune.experiments.store.store import Store, readable_record
 from depthprune.experiments.sweeps.auto import Answer
 from depthprune.experiments.sweeps.bounds import Bounds
 from depthprune.experiments.sweeps.status import best_plans

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from depthprune.experiments.comparison import compare
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep

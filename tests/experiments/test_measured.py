@@ -9,7 +9,7 @@ from depthprune.experiments.comparison import compare
 from depthprune.experiments.measured import decide_precision
 from depthprune.experiments.run import run
 from depthprune.experiments.specification import make_spec
-from depthprune.experiments.store import MEASURED, Store
+from depthprune.experiments.store.store import MEASURED, Store
 from depthprune.experiments.sweeps.status import tally
 from depthprune.healing.precision import Probe
 from depthprune.plan import LayerPlan

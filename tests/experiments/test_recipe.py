@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2Model, set_seed
 
 from depthprune.errors import PlanError, UserError
 from depthprune.experiments.run import run
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.healing.base import Cut, HealReport, Schedule, TrainingData
@@ -24,7 +24,7 @@ from depthprune.specs import HealSpec
 from depthprune.strategies import removal_order
 from depthprune.surgery import drop_layers
 from depthprune.tasks import TaskOptions, load_task
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import tiny_checkpoint, tiny_model, words
 
 ROWS = 80

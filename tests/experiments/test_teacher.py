@@ -13,7 +13,7 @@ from depthprune.errors import UserError
 from depthprune.experiments.comparison import compare
 from depthprune.experiments.run import run
 from depthprune.experiments.specification import make_spec
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.healing.base import Healed, healer, registry
 from depthprune.healing.recipe import parse_recipe
 from depthprune.plan import LayerPlan

@@ -13,7 +13,7 @@ from depthprune.healing.recipe import heal, parse_recipe, resolve, show
 from depthprune.plan import LayerPlan
 from depthprune.specs import EvalSpec, HealSpec, RunSpec, Step
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import ARCHITECTURES, build, tiny_model, tiny_tokenizer
 
 TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))

@@ -8,7 +8,7 @@ from depthprune.healing.base import Schedule, TrainingData
 from depthprune.healing.precision import faster, faster_precision, interleaved_minima
 from depthprune.healing.training import train as train_model
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import ARCHITECTURES, build, tiny_model, tiny_tokenizer
 
 TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))

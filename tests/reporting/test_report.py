@@ -320,7 +320,7 @@ def test_ten_thousand_records_take_seconds_and_no_torch(tmp_path):
     code = (
         "import sys; from pathlib import Path; from depthprune.reporting.results import read_results;"
         "from depthprune.reporting.page import page; from depthprune.cli.live import status_lines;"
-        "from depthprune.experiments.store import Store;"
+        "from depthprune.experiments.store.store import Store;"
         f"root = Path({str(tmp_path)!r}); list(status_lines(Store(root))); print(len(page(read_results(root), root)));"
         "assert 'torch' not in sys.modules"
     )

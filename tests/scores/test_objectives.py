@@ -8,7 +8,7 @@ from depthprune.experiments.choosing.objectives import objective_names
 from depthprune.experiments.choosing.search import search_layers
 from depthprune.scores.objectives.base import Objective, registry
 from depthprune.scores.predictions import logits_of
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 from tiny_models import tiny_checkpoint
 
 

@@ -9,7 +9,7 @@ from depthprune.experiments.choosing.score import score_layers
 from depthprune.plan import LayerPlan
 from depthprune.scores import registry
 from depthprune.surgery import drop_layers
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 from tiny_models import DEPTH, tiny_checkpoint, tiny_decoder, words
 
 
@@ -60,7 +60,7 @@ def test_the_loss_score_is_the_rise_of_the_loss_of_the_model_without_the_layer(t
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from depthprune.scores.batches import Batches
-    from depthprune.tasks.calibration import load_calibration
+    from depthprune.tasks.data.calibration import load_calibration
 
     scores = score_layers(decoder, "loss", sample(text)).of().layers
     tokenizer = AutoTokenizer.from_pretrained(decoder)
@@ -81,7 +81,7 @@ def test_taylor_is_gradient_times_weight(text, decoder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from depthprune.scores.batches import Batches
-    from depthprune.tasks.calibration import load_calibration
+    from depthprune.tasks.data.calibration import load_calibration
 
     scores = score_layers(decoder, "taylor", sample(text)).of().layers
     tokenizer = AutoTokenizer.from_pretrained(decoder)

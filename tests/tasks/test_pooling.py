@@ -11,7 +11,7 @@ from depthprune.experiments.choosing.calibrate import prepare
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.scores.objectives.base import registry
 from depthprune.sources import locate
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 from depthprune.tasks.pooling import WAYS, pooled_BD, read_pooling
 from tiny_models import tiny_checkpoint, words
 

@@ -72,7 +72,7 @@ def auto(
     from depthprune.cli.display import console, progress
     from depthprune.cli.live import Live, expansion_lines
     from depthprune.cli.progress import messages
-    from depthprune.experiments.store import Store
+    from depthprune.experiments.store.store import Store
     from depthprune.experiments.sweeps.rows import estimate
 
     runs, shared = Store(store), resources(workers, device)
@@ -105,7 +105,7 @@ def auto(
         _write_report(report, store, answer)
     checkpoint = answer.checkpoint
     if output is not None and answer.digest is not None and checkpoint is not None:
-        from depthprune.experiments.kept_checkpoints import hand_over
+        from depthprune.experiments.store.kept_checkpoints import hand_over
 
         checkpoint = hand_over(runs, answer.digest, output)
     for line in answer_lines(answer, expansion, checkpoint):
@@ -129,7 +129,7 @@ def answer_lines(answer: Any, expansion: Any, checkpoint: Path | None) -> Iterat
         UserError: if no model is within the bounds.
     """
     from depthprune.errors import UserError
-    from depthprune.experiments.records import speedup_of
+    from depthprune.experiments.store.records import speedup_of
     from depthprune.plan import format_layers
 
     cuts = [record for record in answer.tried.values() if record["spec"]["drop"]["dropped"]]
@@ -186,7 +186,7 @@ def _apart(pruned: "Measurement", full: "Measurement") -> str:
 
 def _nearest(cuts: list[dict[str, Any]], full: "Measurement") -> str:
     """Say which of the plans tried scores best."""
-    from depthprune.experiments.records import measured
+    from depthprune.experiments.store.records import measured
     from depthprune.plan import format_layers
 
     best = max(cuts, key=lambda record: measured(record).merit)

@@ -19,9 +19,9 @@ def clean(store: options.StoreFolder = Path("runs"), dry_run: DryRun = False, ev
     """
     from depthprune.cli.display import console
     from depthprune.errors import UserError
-    from depthprune.experiments.cleaning import best_checkpoints, removable, remove
-    from depthprune.experiments.store import Store
-    from depthprune.tasks.token_cache import token_folder
+    from depthprune.experiments.store.cleaning import best_checkpoints, removable, remove
+    from depthprune.experiments.store.store import Store
+    from depthprune.tasks.data.token_cache import token_folder
 
     if not store.is_dir():
         raise UserError(f"there is no store '{store}'; give --store FOLDER, where runs were recorded")

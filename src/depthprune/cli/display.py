@@ -40,7 +40,7 @@ def results_table(title: str, rows: Sequence[dict[str, Any]], primary: str) -> T
         rows: `name`, `dropped` (text) and `result` (a `Result`) each.
         primary: the name of the primary metric.
     """
-    from depthprune.experiments.records import speedup_of
+    from depthprune.experiments.store.records import speedup_of
     from depthprune.tasks.metrics.base import LOWER
 
     full = rows[0]["result"].measured

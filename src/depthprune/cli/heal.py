@@ -90,7 +90,7 @@ def heal(
     What is left out: 1 epoch, a learning rate of 5e-4 and batches of 64 texts; with labels, as `depthprune run` has it.
     """
     from depthprune.cli.progress import progress
-    from depthprune.tasks.texts import CalibrationOptions
+    from depthprune.tasks.data.texts import CalibrationOptions
 
     columns = options.parse_columns(text_columns)
     texts = None

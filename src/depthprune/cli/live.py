@@ -16,9 +16,9 @@ from rich.text import Text
 
 from depthprune.cli.progress import EVERY, messages
 from depthprune.evaluation.measurement import share_shown
-from depthprune.experiments.leases import owner_line, progress_line, running
-from depthprune.experiments.records import measured, records
-from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.store.leases import owner_line, progress_line, running
+from depthprune.experiments.store.records import measured, records
+from depthprune.experiments.store.store import Store, readable_record
 from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.local import at_a_time
 from depthprune.experiments.sweeps.expansion import Expansion

@@ -13,7 +13,7 @@ from depthprune.tasks import TaskOptions
 from depthprune.tasks.base import CLASSIFICATION, REGRESSION
 
 if TYPE_CHECKING:
-    from depthprune.tasks.calibration import CalibrationOptions
+    from depthprune.tasks.data.calibration import CalibrationOptions
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A local model folder, or a Hub id.", show_default=False)]
 TaskName = Annotated[
@@ -157,7 +157,7 @@ def sample_options(
     Raises:
         UserError: if both --regression and --classification are given.
     """
-    from depthprune.tasks.calibration import CalibrationOptions
+    from depthprune.tasks.data.calibration import CalibrationOptions
 
     return CalibrationOptions(
         *(data, dataset, config, split, None, samples, length, seed),

@@ -109,8 +109,8 @@ def _say(result, title: str, chosen: str, store: Path, output: Path | None) -> N
     assert result.pruned.model is not None
     checkpoint = result.pruned.model
     if output is not None:
-        from depthprune.experiments.kept_checkpoints import hand_over
-        from depthprune.experiments.store import Store
+        from depthprune.experiments.store.kept_checkpoints import hand_over
+        from depthprune.experiments.store.store import Store
 
         checkpoint = hand_over(Store(store), result.pruned.digest, output)
     console.print(f"checkpoint: {checkpoint}", highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from depthprune.specs.options import options_of
 from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
-    from depthprune.experiments.store import Store
+    from depthprune.experiments.store.store import Store
     from depthprune.experiments.sweeps.expansion import Expansion
 
 SpecFiles = Annotated[
@@ -106,7 +106,7 @@ def sweep(
     from depthprune.cli.display import console
     from depthprune.cli.live import expansion_lines
     from depthprune.cli.progress import messages, progress
-    from depthprune.experiments.store import Store
+    from depthprune.experiments.store.store import Store
     from depthprune.experiments.sweeps.rows import estimate
     from depthprune.experiments.sweeps.sweep import plan_sweep
 
@@ -206,7 +206,7 @@ def status(store: options.StoreFolder = Path("runs")) -> None:
     from depthprune.cli.display import console
     from depthprune.cli.live import status_lines
     from depthprune.errors import UserError
-    from depthprune.experiments.store import Store
+    from depthprune.experiments.store.store import Store
 
     if not store.is_dir():
         raise UserError(f"there is no store '{store}'; give --store FOLDER, where runs were recorded")

@@ -56,7 +56,7 @@ def embed(
     Args:
         model: runs in evaluation mode where its weights are, in their dtype.
         tokenizer: pads the rows.
-        rows: `input_ids`, …, `length` (`tasks.sentences.encode_texts`).
+        rows: `input_ids`, …, `length` (`tasks.data.sentences.encode_texts`).
         pooling: ways of pooling, as the model's folder has them (`tasks.pooling.read_pooling`).
         batch_size: texts a forward pass; the longest go first.
         on_step: called with (batches done, batches in all).

@@ -15,7 +15,7 @@ from depthprune.evaluation.batching import in_order, outputs, refuse_nan
 from depthprune.loading import load_language_model
 from depthprune.sources import ModelSource
 from depthprune.tasks.base import Task
-from depthprune.tasks.encoding import encode_blocks
+from depthprune.tasks.data.encoding import encode_blocks
 from depthprune.tasks.metrics.base import LANGUAGE_MODEL
 
 if TYPE_CHECKING:

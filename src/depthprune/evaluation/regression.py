@@ -7,7 +7,7 @@ from depthprune.evaluation.batching import in_order, outputs, refuse_nan
 from depthprune.loading import load_classifier
 from depthprune.sources import ModelSource
 from depthprune.tasks.base import REGRESSION, Task
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 
 if TYPE_CHECKING:
     from datasets import Dataset

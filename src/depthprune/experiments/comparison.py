@@ -8,10 +8,10 @@ from pathlib import Path
 from depthprune import processes
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
-from depthprune.experiments.kept_checkpoints import hand_over
 from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
-from depthprune.experiments.store import DEFAULT_STORE, Store
+from depthprune.experiments.store.kept_checkpoints import hand_over
+from depthprune.experiments.store.store import DEFAULT_STORE, Store
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
 from depthprune.output import check_target

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthprune.experiments.records import records
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.records import records
+from depthprune.experiments.store.store import Store
 from depthprune.result_file import replace_json, write_once
 from depthprune.specs import DropSpec, RunSpec
 
@@ -242,6 +242,6 @@ def _torch_version() -> str:
 
 
 def _file(store: Store, kind: str, key: list[Any]) -> Path:
-    from depthprune.experiments.store import MEASURED
+    from depthprune.experiments.store.store import MEASURED
 
     return store.root / MEASURED / f"{kind}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}.json"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from depthprune.experiments.predictions import read_predictions
+from depthprune.experiments.store.predictions import read_predictions
 from depthprune.tasks.metrics.base import HIGHER
 from depthprune.tasks.metrics.base import registry as metrics
 

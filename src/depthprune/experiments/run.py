@@ -12,12 +12,12 @@ from depthprune.checkpoints.companions import check_travelling
 from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.environment import checkpoint_provenance, environment
-from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import load_model, teacher_of
-from depthprune.experiments.predictions import Predictions, write_predictions
 from depthprune.experiments.specification import stack_depth
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
+from depthprune.experiments.store.predictions import Predictions, write_predictions
+from depthprune.experiments.store.store import Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.recipe import heal, resolve, show, together
 from depthprune.loading import check_positions, load_tokenizer

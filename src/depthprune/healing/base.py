@@ -29,7 +29,7 @@ class TrainingData:
     """What to train on.
 
     Args:
-        rows: `input_ids`, `attention_mask`, …, `length`, and `labels` where there are any (`tasks.encoding.encode`).
+        rows: `input_ids`, `attention_mask`, …, `length`, and `labels` if there are any (`tasks.data.encoding.encode`).
         tokenizer: pads them.
         on_progress: called with the name of what else than a training takes time, and how far it is.
         measure: returns what a model scores on rows such as these, more being better (a perplexity with its sign

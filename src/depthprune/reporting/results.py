@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.records import group_of, measured, records, speedup_of
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.records import group_of, measured, records, speedup_of
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers

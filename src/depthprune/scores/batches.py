@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
 from depthprune.errors import UserError
-from depthprune.tasks.calibration import Calibration
+from depthprune.tasks.data.calibration import Calibration
 
 MASKED_SHARE = 0.15  # BERT's
 IGNORED = -100

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
 from depthprune.specs.options import Switch, option
+from depthprune.tasks.data.reading import require_columns
 from depthprune.tasks.metrics.base import CLASSIFICATION, REGRESSION, possible_metrics
-from depthprune.tasks.reading import require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
 from depthprune.tasks.base import COUNTED, TRAIN, Task, TaskData, TaskOptions, check_texts, row_name, task
+from depthprune.tasks.data.reading import read_dataset, read_file, require_columns
 from depthprune.tasks.labels import Labelling, read_labels
-from depthprune.tasks.reading import read_dataset, read_file, require_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from depthprune.errors import LoadError
 from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, task
-from depthprune.tasks.reading import read_dataset, require_columns
+from depthprune.tasks.data.reading import read_dataset, require_columns
 
 HUB_ID = "nyu-mll/glue"
 

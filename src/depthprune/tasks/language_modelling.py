@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from depthprune.errors import LoadError
 from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, task
 from depthprune.tasks.custom import HELD_OUT, HOLD_OUT, choose_splits
+from depthprune.tasks.data.texts import read_splits, text_columns
 from depthprune.tasks.metrics.base import LANGUAGE_MODEL
-from depthprune.tasks.texts import read_splits, text_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset

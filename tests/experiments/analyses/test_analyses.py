@@ -16,7 +16,7 @@ from depthprune.experiments.analyses.representations import all_states, load_bod
 from depthprune.experiments.analyses.subject import look_at, telling_name
 from depthprune.sources import locate
 from depthprune.tasks import Task, TaskData, TaskOptions
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import ARCHITECTURES, WORDS, tiny_checkpoint, tiny_decoder, tiny_model, tiny_tokenizer
 
 DEPTH = 4

@@ -17,7 +17,7 @@ from depthprune.sources import locate
 from depthprune.strategies.evaluator import Evaluator, read_trace
 from depthprune.strategies.search_result import read_search_result
 from depthprune.strategies.searched import Space, methods
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 from tiny_models import DEPTH, tiny_checkpoint, tiny_decoder, words
 
 DEEP = 12

@@ -12,7 +12,7 @@ from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.sources import locate
 from depthprune.strategies.search_result import SearchResult
 from depthprune.tasks import TaskOptions, load_task
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 from tiny_models import tiny_checkpoint, words
 
 DEPTH = 5

@@ -5,9 +5,9 @@ import pytest
 from depthprune.cli.auto import answer_lines
 from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
-from depthprune.experiments.predictions import write_predictions
 from depthprune.experiments.resampling import lost_interval
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.predictions import write_predictions
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps import auto
 from depthprune.experiments.sweeps.auto import find, sure_runs
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds, parse_loss

@@ -7,7 +7,7 @@ import yaml
 from datasets import Dataset
 
 import depthprune
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.expansion import combined, expand
 from depthprune.experiments.sweeps.grid import parse_sweep, read_sweep

@@ -2,8 +2,8 @@
 
 import pytest
 
-from depthprune.experiments.records import records
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.records import records
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.status import best_plans
 from made_records import make_record
 

@@ -13,8 +13,8 @@ from collections import Counter
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.experiments.leases import LEASE_FILE, Watch, leased
-from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.store.leases import LEASE_FILE, Watch, leased
+from depthprune.experiments.store.store import Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import combined, expand

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from depthprune.errors import UserError
-from depthprune.experiments.leases import Watch, leased
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.leases import Watch, leased
+from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.auto import auto
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors.base import Outcome

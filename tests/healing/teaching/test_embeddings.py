@@ -14,7 +14,7 @@ from depthprune.healing.methods.embedding import EmbeddingOptions, embedding
 from depthprune.healing.teaching.embeddings import check_embeddings, embedding_loss, relative_error, taught_states
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
-from depthprune.tasks.sentences import encode_texts
+from depthprune.tasks.data.sentences import encode_texts
 from tiny_models import inputs, tiny_model, tiny_tokenizer, words
 
 LINES = words(40 * 5, line=5).splitlines()

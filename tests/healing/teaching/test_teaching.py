@@ -18,7 +18,7 @@ from depthprune.healing.teaching.students import check_pair, distillation_loss, 
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.encoding import encode
+from depthprune.tasks.data.encoding import encode
 from tiny_models import ARCHITECTURES, CLS, SIZES, build, tiny_model, tiny_tokenizer
 
 DEPTH = 5

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from depthprune.evaluation.measurement import Measurement
-from depthprune.experiments.predictions import write_predictions
 from depthprune.experiments.resampling import METRICS
+from depthprune.experiments.store.predictions import write_predictions
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdicts
 from depthprune.reporting.claims.rows import row_variance
 from depthprune.reporting.results import Results, read_results

@@ -21,7 +21,7 @@ from depthprune.devices import resolve_device
 from depthprune.errors import LoadError, OutputError, UserError
 from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, check_task, look_at
 from depthprune.experiments.environment import environment
-from depthprune.experiments.store import DEFAULT_STORE
+from depthprune.experiments.store.store import DEFAULT_STORE
 from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly
 from depthprune.result_file import replace_json
@@ -118,7 +118,7 @@ def probe(
     def compute() -> dict[str, Any]:
         from depthprune.evaluation.probing import probe_score
         from depthprune.experiments.analyses.representations import all_states, load_body
-        from depthprune.tasks.encoding import encode
+        from depthprune.tasks.data.encoding import encode
 
         used = dataclasses.replace(data, splits={TRAIN: rows, split: data.splits[split]})
         encoded = encode(used, analysed.tokenizer, max_length)
@@ -190,7 +190,7 @@ def similarity(
 
     def compute() -> dict[str, Any]:
         from depthprune.experiments.analyses.representations import load_body, token_states
-        from depthprune.tasks.encoding import encode
+        from depthprune.tasks.data.encoding import encode
 
         used = dataclasses.replace(data, splits={split: data.splits[split]})
         rows = [encode(used, one.tokenizer, max_length)[split] for one in pair]

@@ -89,7 +89,7 @@ def token_states(body: Body, rows: "Dataset", *, token: str, batch_size: int) ->
 
     Args:
         body: from `load_body`.
-        rows: tokenised (`tasks.encoding.encode`).
+        rows: tokenised (`tasks.data.encoding.encode`).
         token: `first` or `last`: which real token of a row, on either side of the padding.
         batch_size: rows a forward pass.
 

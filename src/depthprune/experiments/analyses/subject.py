@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.checkpoints.history import ONLY_STACK, PROVENANCE_FILE, present_layers, read_history
 from depthprune.errors import LoadError, UserError
-from depthprune.experiments.store import readable_record
+from depthprune.experiments.store.store import readable_record
 from depthprune.loading import load_config, load_tokenizer, model_class
 from depthprune.plan import choose_stack, format_layers
 from depthprune.sources import ModelSource

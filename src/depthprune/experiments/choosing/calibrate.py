@@ -11,7 +11,7 @@ from depthprune.loading import check_positions, load_to_score, load_tokenizer
 from depthprune.plan import choose_stack
 from depthprune.sources import ModelSource
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import CalibrationOptions, load_calibration
+from depthprune.tasks.data.calibration import CalibrationOptions, load_calibration
 from depthprune.tasks.heads import fit_to_head
 
 if TYPE_CHECKING:

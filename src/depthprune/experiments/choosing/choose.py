@@ -19,7 +19,7 @@ from depthprune.strategies import plan_layers, registry, removal_order
 from depthprune.strategies.scored import check_choice, check_threshold, plan_scored, scored_order
 from depthprune.strategies.searched import methods
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import training_sample
+from depthprune.tasks.data.calibration import training_sample
 
 Progress = Callable[[str, int, int], None]
 

@@ -167,8 +167,8 @@ def finetuned_objective(
     """
     from depthprune.experiments.run import run
     from depthprune.experiments.specification import make_spec
-    from depthprune.experiments.store import Store
-    from depthprune.tasks.calibration import DEFAULT_LENGTH, labelled_rows
+    from depthprune.experiments.store.store import Store
+    from depthprune.tasks.data.calibration import DEFAULT_LENGTH, labelled_rows
 
     options = prepared.calibration.options
     data = labelled_rows(options)

@@ -15,7 +15,7 @@ from depthprune.registry import warn_once
 from depthprune.scores.base import LayerScores, Scores, ScoringMethod, registry
 from depthprune.sources import ModelSource, locate
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 if TYPE_CHECKING:
     from depthprune.surgery.stacks import Stack

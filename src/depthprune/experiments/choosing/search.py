@@ -20,7 +20,7 @@ from depthprune.strategies.scored import parse_protected
 from depthprune.strategies.search_result import SearchResult
 from depthprune.strategies.searched import Space, methods, trials
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 Progress = Callable[[str, int, int], None]
 

@@ -18,7 +18,7 @@ from depthprune.sources import ModelSource
 from depthprune.strategies.scored import parse_protected
 from depthprune.strategies.search_result import SearchResult, read_search_result
 from depthprune.tasks import TaskData
-from depthprune.tasks.calibration import training_sample
+from depthprune.tasks.data.calibration import training_sample
 
 SCORES_FOLDER = "scores"  # of a store
 OBJECTIVE = "output"

@@ -18,7 +18,7 @@ from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.specs import HealSpec, Step
 from depthprune.tasks import TaskData, TaskOptions, load_task
-from depthprune.tasks.calibration import CalibrationOptions
+from depthprune.tasks.data.calibration import CalibrationOptions
 
 if TYPE_CHECKING:
     from depthprune.experiments.healed.unlabelled import Outcome
@@ -140,7 +140,7 @@ def _unlabelled(
     """Read the texts, of the task where nothing else is given, and heal on them."""
     from depthprune.evaluation.embedding import check_similarity_task
     from depthprune.experiments.healed.unlabelled import check_unlabelled, heal_unlabelled
-    from depthprune.tasks.sentences import read_sentences
+    from depthprune.tasks.data.sentences import read_sentences
 
     check_unlabelled(steps)
     scored = rows

@@ -11,7 +11,7 @@ from depthprune.healing.base import HealReport, PlannedStep, TrainingData
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import num_positions
 from depthprune.tasks import TaskData
-from depthprune.tasks.sentences import Sentences, encode_texts, number_cut
+from depthprune.tasks.data.sentences import Sentences, encode_texts, number_cut
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,11 +14,11 @@ from typing import Any
 from depthprune.arguments import checked
 from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
-from depthprune.experiments.kept_checkpoints import checkpoint
-from depthprune.experiments.records import measured
 from depthprune.experiments.resampling import lost_interval
 from depthprune.experiments.specification import teacher_run
-from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
+from depthprune.experiments.store.kept_checkpoints import checkpoint
+from depthprune.experiments.store.records import measured
+from depthprune.experiments.store.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.bounds import Bounds, make_bounds
 from depthprune.experiments.sweeps.budget import next_plans
 from depthprune.experiments.sweeps.executors.base import Resources

@@ -5,7 +5,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
-from depthprune.experiments.records import measured, speedup_of
+from depthprune.experiments.store.records import measured, speedup_of
 
 
 @dataclass(frozen=True)

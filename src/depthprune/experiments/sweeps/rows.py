@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.store import Store
 from depthprune.result_file import replace_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def remember(expansion: "Expansion", store: Store) -> Path:
 
 def estimate(expansion: "Expansion", store: Store) -> float | None:
     """Return seconds of one worker for the runs that are not done, from the records of like runs; None without any."""
-    from depthprune.experiments.records import records
+    from depthprune.experiments.store.records import records
 
     known: dict[tuple[str, str], list[float]] = {}
     done = dict(records(store))

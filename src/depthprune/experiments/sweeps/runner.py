@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.kept_checkpoints import checkpoint, release
-from depthprune.experiments.leases import DEAD_AFTER, BusyError, Watch, is_held, leased
 from depthprune.experiments.specification import teacher_run
-from depthprune.experiments.store import Store, disk_is_full
+from depthprune.experiments.store.kept_checkpoints import checkpoint, release
+from depthprune.experiments.store.leases import DEAD_AFTER, BusyError, Watch, is_held, leased
+from depthprune.experiments.store.store import Store, disk_is_full
 from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.executors.local import gpus_of_a_run

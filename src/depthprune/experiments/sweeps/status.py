@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from depthprune.evaluation.measurement import Measurement, mean_of
-from depthprune.experiments.leases import Watch, running
-from depthprune.experiments.records import group_of, measured, without_empty
-from depthprune.experiments.store import MEASURED, Store, readable_record
+from depthprune.experiments.store.leases import Watch, running
+from depthprune.experiments.store.records import group_of, measured, without_empty
+from depthprune.experiments.store.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.rows import stored_rows
 from depthprune.specs import canonical_json, heal_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.arguments import checked
-from depthprune.experiments.store import DEFAULT_STORE, Store, readable_record
+from depthprune.experiments.store.store import DEFAULT_STORE, Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
 from depthprune.experiments.sweeps.executors import local
 from depthprune.experiments.sweeps.executors.base import Resources

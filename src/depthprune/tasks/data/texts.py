@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import LoadError
-from depthprune.tasks.reading import read_dataset, read_file
+from depthprune.tasks.data.reading import read_dataset, read_file
 
 STANDARD_INPUT = "-"
 TEXT_SUFFIXES = (".txt", ".txt.xz", ".txt.gz", ".md")

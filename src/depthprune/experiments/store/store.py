@@ -22,7 +22,7 @@ from typing import Any
 
 from depthprune.errors import UserError
 from depthprune.evaluation.measurement import primary_of
-from depthprune.experiments.leases import BusyError, Watch, lease_files, leased, owner_line, running, unwritable
+from depthprune.experiments.store.leases import BusyError, Watch, lease_files, leased, owner_line, running, unwritable
 from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from depthprune.experiments.cleaning import CACHE, CHECKPOINT, LEFTOVER, removable, remove
-from depthprune.experiments.kept_checkpoints import MOVED_FILE, checkpoint, hand_over
-from depthprune.experiments.leases import Watch, leased
-from depthprune.experiments.records import records
-from depthprune.experiments.store import MEASURED, Store
+from depthprune.experiments.store.cleaning import CACHE, CHECKPOINT, LEFTOVER, removable, remove
+from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, hand_over
+from depthprune.experiments.store.leases import Watch, leased
+from depthprune.experiments.store.records import records
+from depthprune.experiments.store.store import MEASURED, Store
 from made_records import make_record
 
 WEIGHTS = "model.safetensors"

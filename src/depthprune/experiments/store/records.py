@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from depthprune.evaluation.measurement import Measurement, primary_of
-from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.store.store import Store, readable_record
 from depthprune.specs import canonical_json, heal_of
 
 

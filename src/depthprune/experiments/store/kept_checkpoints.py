@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.leases import Watch, running
 from depthprune.experiments.specification import teacher_run
-from depthprune.experiments.store import Store
+from depthprune.experiments.store.leases import Watch, running
+from depthprune.experiments.store.store import Store
 from depthprune.output import copy_checkpoint
 from depthprune.result_file import replace_json
 from depthprune.specs import run_spec_of

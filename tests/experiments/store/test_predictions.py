@@ -2,7 +2,7 @@
 
 import pytest
 
-from depthprune.experiments.predictions import FILE, read_predictions, write_predictions
+from depthprune.experiments.store.predictions import FILE, read_predictions, write_predictions
 
 
 def test_predictions_are_read_as_they_were_written(tmp_path):

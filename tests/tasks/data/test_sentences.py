@@ -5,8 +5,8 @@ import lzma
 import pytest
 
 from depthprune.errors import UserError
-from depthprune.tasks.calibration import CalibrationOptions
-from depthprune.tasks.sentences import encode_texts, number_cut, read_sentences
+from depthprune.tasks.data.calibration import CalibrationOptions
+from depthprune.tasks.data.sentences import encode_texts, number_cut, read_sentences
 from tiny_models import tiny_tokenizer
 
 LINES = [f"ba be {a} {b}" for a in ("da", "fu", "ki", "lo", "me") for b in ("da", "fu", "ki", "lo", "me", "no")]

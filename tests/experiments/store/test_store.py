@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from depthprune.errors import OutputError, UserError
-from depthprune.experiments.leases import BusyError
-from depthprune.experiments.records import records
-from depthprune.experiments.store import Store, readable_record
+from depthprune.experiments.store.leases import BusyError
+from depthprune.experiments.store.records import records
+from depthprune.experiments.store.store import Store, readable_record
 from depthprune.experiments.sweeps.status import tally
 from depthprune.specs import EvalSpec, RunSpec
 from without_root import folder_without_root

@@ -1,6 +1,6 @@
 """What is read off the records of a store."""
 
-from depthprune.experiments.records import group_of
+from depthprune.experiments.store.records import group_of
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from depthprune.errors import UserError
 from depthprune.tasks.base import TRAIN, Task, TaskData, TaskOptions, load_task, registry
+from depthprune.tasks.data.texts import STANDARD_INPUT, read_texts
+from depthprune.tasks.data.texts import CalibrationOptions as CalibrationOptions
 from depthprune.tasks.metrics.base import LANGUAGE_MODEL
-from depthprune.tasks.texts import STANDARD_INPUT, read_texts
-from depthprune.tasks.texts import CalibrationOptions as CalibrationOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

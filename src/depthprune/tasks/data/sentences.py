@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from depthprune.errors import UserError
 from depthprune.tasks.base import TRAIN, TaskData
-from depthprune.tasks.calibration import CalibrationOptions, labelled_rows
-from depthprune.tasks.texts import read_texts
+from depthprune.tasks.data.calibration import CalibrationOptions, labelled_rows
+from depthprune.tasks.data.texts import read_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset

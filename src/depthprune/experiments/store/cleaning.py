@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from depthprune.experiments.kept_checkpoints import MOVED_FILE, TEACHES_FILE
-from depthprune.experiments.leases import Watch, lease_files, running
-from depthprune.experiments.predictions import FILE as PREDICTIONS_FILE
-from depthprune.experiments.records import measured
-from depthprune.experiments.store import MEASURED, Store, readable_record
+from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, TEACHES_FILE
+from depthprune.experiments.store.leases import Watch, lease_files, running
+from depthprune.experiments.store.predictions import FILE as PREDICTIONS_FILE
+from depthprune.experiments.store.records import measured
+from depthprune.experiments.store.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
 OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # besides leases and unfinished files

@@ -5,9 +5,9 @@ import os
 from datasets import Dataset
 
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks import encoding as module
-from depthprune.tasks.encoding import encode
-from depthprune.tasks.token_cache import kept, token_folder
+from depthprune.tasks.data import encoding as module
+from depthprune.tasks.data.encoding import encode
+from depthprune.tasks.data.token_cache import kept, token_folder
 from tiny_models import tiny_tokenizer
 
 TASK = Task("one", ("text",), "label", ("no", "yes"), ("accuracy",))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from depthprune.errors import LoadError, UserError
-from depthprune.tasks.calibration import CalibrationOptions, load_calibration
+from depthprune.tasks.data.calibration import CalibrationOptions, load_calibration
 from tiny_models import SEP, tiny_tokenizer, words
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError
 from depthprune.tasks.base import TaskData
-from depthprune.tasks.token_cache import kept
+from depthprune.tasks.data.token_cache import kept
 
 if TYPE_CHECKING:
     from datasets import Dataset

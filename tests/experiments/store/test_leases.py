@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from depthprune.experiments.leases import LEASE_FILE, Watch, leased, owner_line, progress_line, running
+from depthprune.experiments.store.leases import LEASE_FILE, Watch, leased, owner_line, progress_line, running
 
 
 def test_a_run_has_one_owner_and_the_lease_goes_with_it(tmp_path):
