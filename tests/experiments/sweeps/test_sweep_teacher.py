@@ -183,6 +183,16 @@ def test_auto_is_taught_by_a_model_that_is_given_or_by_the_full_model(here, tmp_
         auto(model, "custom", heal=HealSpec(teacher="sha256:00"), store=tmp_path / "none", **more)
 
 
+def test_auto_has_the_full_model_teach_unless_it_is_told_to_fine_tune(here, tmp_path):
+    more = {"strategies": ["top"], "options": TaskOptions(str(here / "rows.csv"), ("text",), "label"), "max_length": 16,
+            "device": "cpu", "profile": False, "max_loss": 100.0, "budget": 1, "store": tmp_path}  # fmt: skip
+    taught = auto(str(here / "model"), "custom", heal=HealSpec(**QUICK), **more)
+    plain = auto(str(here / "model"), "custom", heal=HealSpec(**QUICK, steps=parse_recipe("finetune")), **more)
+
+    (step,) = taught.record["spec"]["heal"]["steps"]
+    assert step["method"] == "distill" and plain.record["spec"]["heal"]["steps"] == []
+
+
 @pytest.mark.parametrize(
     "more, message",
     [

@@ -27,13 +27,17 @@ from depthprune.experiments.sweeps.expansion import Expansion
 from depthprune.experiments.sweeps.grid import ALL_COUNTS, parse_sweep
 from depthprune.experiments.sweeps.runner import run_jobs
 from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
+from depthprune.healing.recipe import parse_recipe
 from depthprune.quiet import no_progress, quietly
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import AS_STEPS, EvalSpec, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
+from depthprune.tasks.language_modelling import NAME as LANGUAGE_MODELLING
 
 # A search for the output nearest the full model's measures best of all ways to choose (docs/results.md); the scores of
 # one pass choose otherwise, and cost nothing beside the training.
 STRATEGIES = ("greedy", "contribution")
+# The recipe that kept most of the score at half the depth (docs/results.md, "Half of the layers, with a teacher").
+RECIPE = "logit-kd"
 OnEnd = Callable[[str, str, str], None]
 
 
@@ -117,7 +121,8 @@ def auto(
         budget: try so many plans at most; every one without it.
         strategies: how layers are chosen.
         options: where the task's data lies, and its columns.
-        heal: how each plan is fine-tuned.
+        heal: how each plan is healed. Where it says no recipe, the full model teaches the pruned ones (`logit-kd`);
+            plain fine-tuning is `steps=parse_recipe("finetune")`.
         teacher: a fine-tuned model, for recipes that need one; the full model's own run if None.
         max_length: tokens to which an example is cut.
         seed: of all runs.
@@ -175,6 +180,7 @@ def plans_for(
         raise UserError(
             "heal.teacher is a model by content, which says not where it is; give the teacher as a folder or id"
         )
+    heal = with_recipe(heal, task)
     asked = {"models": model, "tasks": task, "strategies": list(strategies), "counts": [ALL_COUNTS], "seeds": [seed]}
     recipe = {item.name: getattr(heal, item.name) for item in fields(heal) if item.name != "teacher"}
     asked |= {"heal": recipe, "teacher": teacher, "max_length": max_length}
@@ -182,6 +188,20 @@ def plans_for(
     on_progress("choose layers", 0, 1)
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     return plan_sweep([grid], store, device=device, on_progress=on_progress, **trust)
+
+
+def with_recipe(heal: HealSpec, task: str) -> HealSpec:
+    """Return a recipe with the recommended steps, where it says none of its own and trains a classifier or regressor.
+
+    >>> [str(step) for step in with_recipe(HealSpec(), "mrpc").steps]
+    ['distill(alpha=0.9, warmup=0.1)']
+    >>> with_recipe(HealSpec(epochs_before=1), "mrpc").steps
+    ()
+    """
+    said = heal.steps or any(getattr(heal, name) for name in AS_STEPS)
+    if said or not heal.num_epochs or task == LANGUAGE_MODELLING:
+        return heal
+    return replace(heal, steps=parse_recipe(RECIPE))
 
 
 def resources(number: int | None, device: str) -> Resources:

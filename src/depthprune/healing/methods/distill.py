@@ -140,6 +140,12 @@ def _distill(values: dict[str, object]) -> Step:
 
 
 recipe(
+    "logit-kd",
+    _distill({"alpha": 0.9, "warmup": 0.1}),
+    summary="Distil logits (T 2, α 0.9), beside the labels; what auto does unless told otherwise.",
+    paper="https://arxiv.org/abs/1503.02531",
+)
+recipe(
     "patient-kd",
     _distill(PATIENT_KD),
     summary="Distil logits (T 10, α 0.5) and the sentence token's normalised states between the layers (β 100).",
