@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import MPNetConfig, MPNetForSequenceClassification
 
 from depthprune.errors import UserError
+from depthprune.healing import kept_states
 from depthprune.healing.base import Cut, Schedule, TrainingData
 from depthprune.healing.methods.distill import DistillOptions, distill
 from depthprune.healing.teaching import outputs as teaching
@@ -148,7 +149,7 @@ def test_what_is_too_large_is_computed_anew_and_what_does_not_fit_on_the_disk_is
     assert "computed for each batch, since its states would take 0.0 MB" in outputs_of(
         *(teacher, data, Wanted((0, 1), True), tmp_path))[1]  # fmt: skip
     monkeypatch.setattr(teaching, "LARGEST", needed)
-    monkeypatch.setattr(teaching, "SPARE", shutil.disk_usage(tmp_path).total)
+    monkeypatch.setattr(kept_states, "SPARE", shutil.disk_usage(tmp_path).total)
     with pytest.raises(
         UserError, match=f"hidden states take {needed:,} bytes, and the disk of .* has 0 to spare; make"
     ):

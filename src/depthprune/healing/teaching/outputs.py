@@ -7,29 +7,22 @@ Shapes: B sequences, T tokens, H heads, C outputs of the head, D hidden size, S 
 sequence, or one a real token, in the order of the padded batch without its padding.
 """
 
-import errno
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import DataCollatorWithPadding
 
 from depthprune.errors import UserError
 from depthprune.healing.base import TrainingData
+from depthprune.healing.kept_states import LARGEST, KeptStates, NoRoomError, batches_by_length, num_bytes, size_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LARGEST = 16 << 30  # bytes of hidden states
-SPARE = 1 << 30  # bytes that stay free on the disk
 KEPT_AS = torch.float16  # finer than bfloat16, and no state that matters is beyond its range
-STATES = "states"  # the file's name
-BATCH = 64  # rows; those of like length go together
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,8 @@ class Wanted:
         real_BT = batch["attention_mask"].bool()
         if not self.every_token:
             real_BT = _sentence_mask(batch["input_ids"], real_BT, self.sentence)
-        return torch.stack([hidden[state][real_BT] for state in states])
+        places_N = real_BT.flatten().nonzero().squeeze(1)
+        return torch.stack([hidden[state].flatten(0, 1).index_select(0, places_N) for state in states])
 
 
 def _sentence_mask(ids_BT: Tensor, real_BT: Tensor, sentence: int | None) -> Tensor:
@@ -129,87 +123,46 @@ def outputs_of(
         return anew, "computed for each batch, since every row is read once"
     if wanted.attentions:
         return anew, "computed for each batch, since attentions are not kept"
-    vectors = sum(data.rows["length"][:]) if wanted.every_token else len(data.rows)
-    needed = vectors * len(wanted.states) * teacher.config.hidden_size * KEPT_AS.itemsize if wanted.states else 0
+    vectors = data.rows["length"][:] if wanted.every_token else [1] * len(data.rows)
+    size = (vectors, len(wanted.states), teacher.config.hidden_size, KEPT_AS) if wanted.states else None
+    needed = num_bytes(*size) if size else 0
     if needed > LARGEST:
-        return anew, f"computed for each batch, since its states would take {_size(needed)}"
-    if needed:
-        _reserve(folder / STATES, needed)
-    said = f"computed once; its states take {_size(needed)} on the disk" if needed else "computed once"
-    return _Kept(teacher, data, wanted, folder, vectors, f"the teacher's answers ({said})").of, said
-
-
-def _reserve(file: Path, needed: int) -> None:
-    """Make a file of so many bytes; writing to a mapped file on a full disk would end the process without a word.
-
-    Raises:
-        UserError: the disk has not enough room.
-    """
-    free = max(shutil.disk_usage(file.parent).free - SPARE, 0)
+        return anew, f"computed for each batch, since its states would take {size_line(needed)}"
     try:
-        with file.open("wb") as opened:
-            if needed <= free:
-                os.posix_fallocate(opened.fileno(), 0, needed)
-                return
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-    raise UserError(
-        f"the teacher's hidden states take {needed:,} bytes, and the disk of '{file.parent.parent}' has {free:,} to "
-        "spare; make room there, set TMPDIR to a folder with more, or take a recipe without hidden states"
-    )
+        states = KeptStates(folder, *size) if size else None
+    except NoRoomError as error:
+        raise UserError(
+            f"the teacher's hidden states take {needed:,} bytes, and the disk of '{folder.parent}' has {error.free:,} "
+            "to spare; make room there, set TMPDIR to a folder with more, or take a recipe without hidden states"
+        ) from None
+    said = f"computed once; its states take {size_line(needed)} on the disk" if needed else "computed once"
+    return _Kept(teacher, data, wanted, states, f"the teacher's answers ({said})").of, said
 
 
 class _Kept:
     """All that a teacher says, row by row."""
 
     def __init__(
-        self, teacher: "PreTrainedModel", data: TrainingData, wanted: Wanted, folder: Path, vectors: int, stage: str
+        self, teacher: "PreTrainedModel", data: TrainingData, wanted: Wanted, states: KeptStates | None, stage: str
     ):
-        lengths = data.rows["length"][:] if wanted.every_token else [1] * len(data.rows)
-        self._starts = [0]
-        for length in lengths:
-            self._starts.append(self._starts[-1] + length)
         self._logits_RC: Tensor | None = None
-        self._states_VSD: Tensor | None = None
-        shape = (vectors, len(wanted.states), teacher.config.hidden_size)
-        if wanted.states:
-            size = shape[0] * shape[1] * shape[2]
-            flat = torch.from_file(str(folder / STATES), shared=True, size=size, dtype=KEPT_AS)
-            self._states_VSD = flat.view(shape)
-        self._fill(teacher, data, wanted, stage)
-
-    def _fill(self, teacher: "PreTrainedModel", data: TrainingData, wanted: Wanted, stage: str) -> None:
-        collate, lengths = DataCollatorWithPadding(data.tokenizer), data.rows["length"][:]
-        order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-        rows = data.rows.remove_columns([name for name in ("length", "labels") if name in data.rows.column_names])
+        self._states, done = states, 0
         limit = torch.finfo(KEPT_AS).max
-        for start in range(0, len(order), BATCH):
-            numbers = order[start : start + BATCH]
-            batch: Any = collate(rows.select(numbers).to_list())
+        for numbers, batch in batches_by_length(data):
             said = ask(teacher, batch.to(teacher.device), wanted)
             if said.logits_BC is not None:
                 if self._logits_RC is None:
-                    self._logits_RC = torch.empty(len(order), said.logits_BC.shape[1])
+                    self._logits_RC = torch.empty(len(data.rows), said.logits_BC.shape[1])
                 self._logits_RC[torch.tensor(numbers)] = said.logits_BC.cpu()
-            if said.states_SND is not None and self._states_VSD is not None:
-                states_NSD = said.states_SND.clamp(-limit, limit).transpose(0, 1).to("cpu", KEPT_AS)
-                at = 0
-                for number in numbers:
-                    begin, end = self._starts[number], self._starts[number + 1]
-                    self._states_VSD[begin:end] = states_NSD[at : at + end - begin]
-                    at += end - begin
-            data.on_progress(stage, min(start + BATCH, len(order)), len(order))
+            if said.states_SND is not None and states is not None:
+                states.put(numbers, said.states_SND.clamp(-limit, limit).transpose(0, 1).to("cpu", KEPT_AS))
+            done += len(numbers)
+            data.on_progress(stage, done, len(data.rows))
 
     def of(self, rows_B: Tensor, batch: Mapping[str, Tensor]) -> Taught:
         """Return what the teacher says to some rows, on the device of the batch."""
         device, numbers = batch["input_ids"].device, rows_B.tolist()
         logits_BC = None if self._logits_RC is None else self._logits_RC[torch.tensor(numbers)].to(device)
-        if self._states_VSD is None:
+        if self._states is None:
             return Taught(logits_BC, None)
-        kept = [self._states_VSD[self._starts[number] : self._starts[number + 1]] for number in numbers]
-        return Taught(logits_BC, torch.cat(kept).to(device).transpose(0, 1).float())
-
-
-def _size(number: int) -> str:
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+        return Taught(logits_BC, self._states.of(numbers).to(device).transpose(0, 1).float())
