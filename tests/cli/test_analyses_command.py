@@ -34,12 +34,14 @@ def test_a_fine_tuned_model_is_probed_and_compared_and_reported(command, bert, r
     assert "rows 40/40" not in again.out, "nothing was run"
     assert "(done now)" in command("probe", tuned, *given, "--samples", 40, "--force").out
 
-    answer = command("similarity", bert, tuned, *given)
+    answer = command("similarity", bert, tuned, *given, "--token", "first,mean", "--output", "both.json")
 
     assert answer.status == 0, answer.err
-    assert "bert against bert fine-tuned on custom" in answer.out and "mean over 8" in answer.out
-    (file,) = tmp_path.glob("runs/analyses/similarity-*.json")
-    assert len(json.loads(file.read_text())["values"]) == 7
+    assert "bert against bert fine-tuned on custom, custom, first token, mean of the tokens" in answer.out
+    assert "cosine, mean of the tokens" in answer.out and "mean over 8; ± is the standard error" in answer.out
+    both = json.loads((tmp_path / "both.json").read_text())
+    files = [json.loads(file.read_text()) for file in tmp_path.glob("runs/analyses/similarity-*.json")]
+    assert len(files) == 2 and all(record in files and len(record["values"]) == 7 for record in both)
 
     answer = command("report", "runs")
 

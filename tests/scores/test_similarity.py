@@ -104,6 +104,20 @@ def test_first_and_last_token_are_found_from_the_mask():
     assert first != pytest.approx(last, abs=1e-4)
 
 
+def test_the_mean_is_over_real_tokens_alone():
+    model, batch = tiny_model("bert"), inputs()
+    mask = batch["attention_mask"].bool()
+    assert not mask.all(), "there is padding to leave out"
+    found = scores(model, [batch], "mean")
+    with torch.no_grad():
+        given = model(**batch, output_hidden_states=True).hidden_states
+    means = [torch.stack([row[real].mean(0) for row, real in zip(s.double(), mask, strict=True)]) for s in given]
+    cosine = torch.nn.functional.cosine_similarity(means[1], means[2], dim=-1)
+    assert found["contribution"].layers[1] == pytest.approx(1 - cosine.mean().item(), abs=1e-6)
+    assert found["angular"].layers[1] == pytest.approx((cosine.arccos() / math.pi).mean().item(), abs=1e-5)
+    assert found["block-influence"].layers == scores(model, [batch])["block-influence"].layers, "it has all tokens"
+
+
 def test_a_score_is_of_the_batch_and_no_state_outlives_it():
     model, batch = tiny_model("bert"), inputs()
     stack = find_stacks(model)["layers"]

@@ -9,6 +9,7 @@ import typer
 from depthprune.cli import options
 from depthprune.cli.fields import Fields
 from depthprune.cli.options import quiet_libraries
+from depthprune.scores.base import token_words
 from depthprune.specs import EvalSpec
 from depthprune.tasks import TaskOptions
 
@@ -20,7 +21,11 @@ After = Annotated[
     str, typer.Argument(metavar="AFTER", help="The same model fine-tuned, with all its layers.", show_default=False)
 ]
 Token = Annotated[
-    str | None, typer.Option("--token", help="first or last: which token to look at; the sentence's if left out.")
+    str | None,
+    typer.Option(
+        "--token",
+        help="first, last, mean (of all real tokens), or several with commas, in one pass; the sentence's if left out.",
+    ),
 ]
 TrainingRows = Annotated[
     int | None, typer.Option("--samples", help="Training rows, chosen by the seed; all if left out.")
@@ -130,25 +135,39 @@ def _show(result: Any, output: Path | None) -> None:
 
     for note in result.notes:
         console.print(note, highlight=False)
+    results = (result, *result.more)
     record = result.record
     probing = record["kind"] == "probe"
     models = record["model"]["name"] if probing else f"{record['before']['name']} against {record['model']['name']}"
+    tokens = [token_words(each.record["token"]) for each in results]
     # A line of its own: a title would be folded to the width of so narrow a table.
-    console.print(f"{models}, {record['task']}, {record['token']} token", highlight=False, soft_wrap=True)
+    console.print(f"{models}, {record['task']}, {', '.join(tokens)}", highlight=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("after", no_wrap=True)
-    table.add_column(record["metric"], justify="right", no_wrap=True)
-    for i, value in enumerate(record["values"]):
+    for words in tokens:
+        table.add_column(record["metric"] + (f", {words}" if result.more else ""), justify="right", no_wrap=True)
+    for i in range(len(record["values"])):
         place = f"{i} layer{'s' if i > 1 else ''}" if i else "the embeddings"
-        table.add_row(place, f"{100 * value:.2f}" if probing else f"{value:.3f}")
+        table.add_row(place, *(_value(each.record, i) for each in results))
     console.print(table)
     counts = record["examples"]
     fitted = f"fitted on {counts['train']} rows, scored on" if probing else "mean over"
-    console.print(f"{fitted} {counts['evaluation']}", highlight=False)
+    spread = "; ± is the standard error over these rows" if "covariance" in record else ""
+    console.print(f"{fitted} {counts['evaluation']}{spread}", highlight=False)
     if output is not None:
         from depthprune.result_file import write_json
 
-        write_json(output, record)
+        write_json(output, [each.record for each in results] if result.more else record)
         console.print(f"values: {output}", highlight=False, soft_wrap=True)
-    state = "stored before" if result.stored else "done now"
-    console.print(f"record: {result.file} ({state})", highlight=False, soft_wrap=True)
+    for each in results:
+        state = "stored before" if each.stored else "done now"
+        console.print(f"record: {each.file} ({state})", highlight=False, soft_wrap=True)
+
+
+def _value(record: dict[str, Any], layer: int) -> str:
+    """Write a value of an analysis, with its standard error where that is known."""
+    scale, digits = (100, 2) if record["kind"] == "probe" else (1, 3)
+    text = f"{scale * record['values'][layer]:.{digits}f}"
+    if "covariance" not in record:
+        return text
+    return f"{text} ± {scale * max(record['covariance'][layer][layer], 0.0) ** 0.5:.{digits}f}"

@@ -7,6 +7,7 @@ import typer
 
 from depthprune.cli import options
 from depthprune.cli.options import engine_options, quiet_libraries
+from depthprune.scores.base import token_words
 
 Method = Annotated[
     str, typer.Option("--method", "--metric", help="How to score; `depthprune list` names them.", show_default=False)
@@ -18,7 +19,8 @@ Objective = Annotated[
 Token = Annotated[
     str | None,
     typer.Option(
-        "--token", help="first or last: the token that methods of one token use; the sentence's token by default."
+        "--token",
+        help="first, last or mean (of all real tokens): what methods of one token look at; the sentence's by default.",
     ),
 ]
 Plot = Annotated[bool, typer.Option("--plot", help="Draw the scores in the terminal.")]
@@ -31,7 +33,7 @@ def sample_lines(sampled: dict[str, Any], token: str) -> list[str]:
     """Describe what scores were computed on."""
     split = f", split {sampled['split']}" if sampled.get("split") else ""
     what = f"{sampled['samples']} {sampled['kind']}, {sampled['tokens']:,} tokens of {sampled['data']}{split}"
-    return [*sampled.get("notes", ()), f"{what} ({sampled['fingerprint'][:19]}…), {token} token"]
+    return [*sampled.get("notes", ()), f"{what} ({sampled['fingerprint'][:19]}…), {token_words(token)}"]
 
 
 def score(

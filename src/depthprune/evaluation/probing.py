@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 def probe_score(
     task: Task, train_ND: "np.ndarray", train_labels: list, evaluation_ND: "np.ndarray", evaluation_labels: list
-) -> float:
-    """Fit a probe and return the task's primary metric on other rows, a fraction.
+) -> tuple[float, list]:
+    """Fit a probe and return the task's primary metric on other rows, a fraction, and what it answers there.
 
     A representation that is the same for all rows (the embedding of a first token) leaves the largest class, or the
     mean, to be predicted.
@@ -43,7 +43,7 @@ def probe_score(
     if task.labels and max(probe[-1].n_iter_) >= MOST_STEPS:
         log.info("a probe of '%s' was not at its best after %d steps", task.name, MOST_STEPS)
     predicted = probe.predict(evaluation).tolist()
-    return score(task, evaluation_labels, predicted)[task.metrics[0]]
+    return score(task, evaluation_labels, predicted)[task.metrics[0]], predicted
 
 
 def _probe(task: Task) -> Any:

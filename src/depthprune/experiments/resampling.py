@@ -52,16 +52,23 @@ def resampled(primary: str, expected_N: "np.ndarray", terms: Sequence[tuple[floa
     """
     import numpy as np
 
+    scores_RB = resampled_scores(primary, expected_N, [predicted_N for _, predicted_N in terms])
+    return np.array([weight for weight, _ in terms]) @ scores_RB
+
+
+def resampled_scores(
+    primary: str, expected_N: "np.ndarray", predicted_RN: "Sequence[np.ndarray] | np.ndarray"
+) -> "np.ndarray":
+    """Return the scores [R, B] of R runs on the same resamples of the rows."""
+    import numpy as np
+
     metric = METRICS[metric_name(primary)]
-    table_RN = np.stack([expected_N, *(predicted_N for _, predicted_N in terms)])
+    table_RN = np.stack([expected_N, *predicted_RN])
     # Rows that all runs answer alike are one row with a weight: the same bootstrap, and far less to draw.
     distinct_RN, counts_N = np.unique(table_RN, axis=1, return_counts=True)
     rows = int(counts_N.sum())
     weights_BN = np.random.default_rng(0).multinomial(rows, counts_N / rows, size=RESAMPLES).astype(np.float64)
-    total_B = np.zeros(RESAMPLES)
-    for (weight, _), predicted_N in zip(terms, distinct_RN[1:], strict=True):
-        total_B += weight * metric(distinct_RN[0], predicted_N, weights_BN)
-    return total_B
+    return np.stack([metric(distinct_RN[0], predicted_N, weights_BN) for predicted_N in distinct_RN[1:]])
 
 
 def read_answers(folder: Path, primary: str) -> "tuple[np.ndarray, np.ndarray] | None":

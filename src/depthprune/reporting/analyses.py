@@ -13,6 +13,7 @@ from typing import Any
 
 from depthprune.reporting.paper.numbers import named_in_paper
 from depthprune.reporting.tables.table import Table
+from depthprune.scores.base import token_words
 
 FOLDER = "analyses"  # of a store
 KINDS = ("probe", "similarity")
@@ -45,6 +46,7 @@ class Analysis:
         examples: number of rows behind the values.
         train_examples: number of rows that probes were fitted on.
         seed: of the choice of these rows.
+        covariance: of the values over the rows that they are means over; None in older records.
     """
 
     kind: str
@@ -59,6 +61,7 @@ class Analysis:
     examples: int = 0
     train_examples: int = 0
     seed: int = 42
+    covariance: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def in_paper(self) -> str | None:
@@ -118,12 +121,23 @@ def _readable(file: Path) -> Analysis | None:
             examples=int(content["examples"]["evaluation"]),
             train_examples=int(content["examples"]["train"]),
             seed=int(content["seed"]),
+            covariance=_covariance(content),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     whole = analysis.kind in KINDS and (analysis.kind == "similarity") == (before is not None)
     whole = whole and len(analysis.values) == analysis.depth + 1 > 1 and all(map(math.isfinite, analysis.values))
+    if analysis.covariance is not None:
+        rows = [row for row in analysis.covariance if len(row) == analysis.depth + 1 and all(map(math.isfinite, row))]
+        whole = whole and len(rows) == len(analysis.covariance) == analysis.depth + 1
     return analysis if whole else None
+
+
+def _covariance(content: dict[str, Any]) -> tuple[tuple[float, ...], ...] | None:
+    """Return the covariance of the values of a record; None where it is older than that."""
+    if "covariance" not in content:
+        return None
+    return tuple(tuple(map(float, row)) for row in content["covariance"])
 
 
 def _model(content: dict[str, Any]) -> dict[str, Any]:
@@ -193,4 +207,4 @@ def curves_words(found: Sequence[Curve], kind: str) -> str:
 
 def label(curve: Curve) -> str:
     """Return the label of a curve in a chart."""
-    return curve.name if curve.paper else f"{curve.name}, {curve.about[0]}, {curve.about[2]} token"
+    return curve.name if curve.paper else f"{curve.name}, {curve.about[0]}, {token_words(curve.about[2])}"

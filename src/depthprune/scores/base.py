@@ -14,6 +14,7 @@ from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
 
 FORMAT = "depthprune-scores/1"
+TOKENS = ("first", "last", "mean")  # what stands for a sequence: a token, or the mean of all real ones
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Scores:
         method: the scoring method that was asked for.
         by_method: method → scores; includes the other methods that the same forward pass computes.
         calibration: the data that was used, including its `fingerprint`.
-        token: `first` or `last`: the token that methods of a single token use.
+        token: one of `TOKENS`: what stands for a sequence in methods of a single token.
     """
 
     model: dict[str, Any]
@@ -97,6 +98,25 @@ class Scores:
             "calibration": self.calibration,
             "environment": self.environment,
         }
+
+
+def check_token(token: str) -> None:
+    """Check that a word says what stands for a sequence.
+
+    Raises:
+        UserError: if it is none of `TOKENS`.
+    """
+    if token not in TOKENS:
+        raise UserError(f"there is no token '{token}'; it is 'first', 'last' or 'mean'")
+
+
+def token_words(token: str) -> str:
+    """Say what stands for a sequence.
+
+    >>> token_words("first"), token_words("mean")
+    ('first token', 'mean of the tokens')
+    """
+    return "mean of the tokens" if token == "mean" else f"{token} token"
 
 
 def check_same_model(model: Mapping[str, Any], identity: str, what: str, command: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from depthprune.errors import CannotDropError, UserError
-from depthprune.scores.sums import SimilaritySums, pick, token_of
+from depthprune.scores.sums import SimilaritySums, pooled
 from depthprune.surgery.bypass import given_states
 from depthprune.surgery.partial import leaving
 from depthprune.surgery.stacks import Stack
@@ -40,7 +40,7 @@ def similarity_pass(
         model: in evaluation mode; runs where its weights are.
         stack: one of `find_stacks(model)`.
         batches: the model's inputs; `attention_mask` is true for real tokens.
-        token: `first` or `last`: which real token of a sequence the methods of a single token use.
+        token: `first`, `last` or `mean`: what stands for a sequence in the methods of a single token.
         on_step: called with (batches done, batches in all).
 
     Raises:
@@ -79,7 +79,7 @@ class _Watch:
         self._sequence_first = sequence_first
         self._number = 0
         self._batch: Batch = {}
-        self._mask = self._position = torch.empty(0)  # of the current batch
+        self._mask = torch.empty(0)  # of the current batch
         self._inputs: dict[int, Tensor] = {}
         self._pooled: list[Tensor] = []
 
@@ -96,9 +96,8 @@ class _Watch:
             state = self._in_order(states[0])
             if layer == 0:
                 self._mask = mask_of(self._batch, self._stack, state)
-                self._position = token_of(self._mask, self._token)
             self._inputs[layer] = state
-            self._pooled.append(pick(state, self._position))
+            self._pooled.append(pooled(state, self._mask, self._token))
 
         return hook
 
@@ -112,7 +111,7 @@ class _Watch:
                 )
             self._sums.add_layer(layer, before, after, self._mask, batch=self._number)
             if layer == self._sums.depth - 1:
-                self._pooled.append(pick(after, self._position))
+                self._pooled.append(pooled(after, self._mask, self._token))
 
         return hook
 

@@ -21,7 +21,8 @@ from depthprune.scores.capture import SEQUENCE_FIRST, Batch, mask_of
 from depthprune.scores.objectives.base import Objective
 from depthprune.scores.predictions import check_finite
 from depthprune.scores.states import StateStore
-from depthprune.scores.sums import SimilaritySums, pick, token_of
+from depthprune.scores.sums import SimilaritySums
+from depthprune.scores.sums import pooled as pooled_states
 from depthprune.surgery.bypass import given_states
 from depthprune.surgery.partial import PartialModel
 
@@ -38,7 +39,7 @@ def similarity_by_layer(
         pieces: the checkpoint.
         batches: inputs of the model.
         store: for the hidden states between two layers.
-        token: `first` or `last`.
+        token: `first`, `last` or `mean`.
         on_step: called with (layers done, layers in all).
 
     Raises:
@@ -57,10 +58,9 @@ def similarity_by_layer(
             masks.append(mask_of(batches[number], pieces.stack, before))
         mask = masks[number]
         sums.add_layer(layer, before, after, mask, batch=number)
-        position = token_of(mask, token)
-        pooled[number].append(pick(before, position))
+        pooled[number].append(pooled_states(before, mask, token))
         if layer == depth - 1:
-            pooled[number].append(pick(after, position))
+            pooled[number].append(pooled_states(after, mask, token))
 
     with _Chain(pieces, store) as chain, torch.inference_mode():
         for layer in range(depth):

@@ -23,8 +23,8 @@ class SimilaritySums:
         cosine_L: over real tokens, of the cosine of a layer's input and output.
         magnitude_L: over real tokens, of ‖output − input‖ / ‖input‖.
         tokens: number of real tokens.
-        pair_cosine: [L + 1, L + 1], over sequences, of the cosine, at the chosen token, between the inputs of layer i
-            and layer j (L: the output of the last layer).
+        pair_cosine: [L + 1, L + 1], over sequences, of the cosine, at the chosen token or of the mean of the tokens,
+            between the inputs of layer i and layer j (L: the output of the last layer).
         pair_angle: the same, of arccos(cosine) / π.
         sequences: number of sequences.
     """
@@ -62,7 +62,7 @@ class SimilaritySums:
         self.magnitude_L[layer] += magnitude.cpu()
 
     def add_tokens(self, pooled: list[Tensor], mask_BT: Tensor) -> None:
-        """Add the hidden states of one token per sequence, between all layers.
+        """Add what stands for each sequence, one token or the mean of its tokens, between all layers.
 
         Args:
             pooled: L + 1 tensors [B, D].
@@ -98,13 +98,33 @@ def token_of(mask_BT: Tensor, token: str) -> Tensor:
     Raises:
         UserError: if a sequence has only padding.
     """
-    if not bool(mask_BT.any(-1).all()):
-        raise UserError("the calibration data has an empty sequence; remove empty texts")
+    _check_no_empty(mask_BT)
     if token == "first":
         return mask_BT.int().argmax(-1)
     return mask_BT.shape[1] - 1 - mask_BT.int().flip(-1).argmax(-1)
 
 
-def pick(states_BTD: Tensor, position_B: Tensor) -> Tensor:
-    """Return the states [B, D] of one token of each sequence, in float32."""
-    return states_BTD[torch.arange(len(states_BTD), device=states_BTD.device), position_B].float()
+def pooled(states_BTD: Tensor, mask_BT: Tensor, token: str) -> Tensor:
+    """Return what stands for each sequence [B, D], in float32.
+
+    Args:
+        mask_BT: true for real tokens.
+        token: one of `scores.base.TOKENS`: the state of the first or the last real token, or the mean over all of them.
+
+    >>> pooled(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]), "mean")
+    tensor([[2.]])
+
+    Raises:
+        UserError: if a sequence has only padding.
+    """
+    if token != "mean":
+        position_B = token_of(mask_BT, token)
+        return states_BTD[torch.arange(len(states_BTD), device=states_BTD.device), position_B].float()
+    _check_no_empty(mask_BT)
+    mask_BT1 = mask_BT.unsqueeze(-1)
+    return states_BTD.float().masked_fill(~mask_BT1, 0.0).sum(1) / mask_BT1.sum(1)
+
+
+def _check_no_empty(mask_BT: Tensor) -> None:
+    if not bool(mask_BT.any(-1).all()):
+        raise UserError("the calibration data has an empty sequence; remove empty texts")

@@ -83,10 +83,11 @@ def test_the_probe_itself_finds_a_line_and_nothing_in_noise(task):
     labels = [int(x) for x in states[:, 3] > 0] if task.labels else states[:, 3].tolist()
     shuffled = [labels[int(i)] for i in torch.randperm(400, generator=generator)]
 
-    seen = probe_score(task, states[:300], labels[:300], states[300:], labels[300:])
-    noise = probe_score(task, states[:300], shuffled[:300], states[300:], shuffled[300:])
+    seen, answers = probe_score(task, states[:300], labels[:300], states[300:], labels[300:])
+    noise, _ = probe_score(task, states[:300], shuffled[:300], states[300:], shuffled[300:])
 
     assert seen > 0.95 and noise < (0.65 if task.labels else 0.3)
+    assert len(answers) == 100
 
 
 def test_rounding_is_no_feature():
@@ -97,7 +98,7 @@ def test_rounding_is_no_feature():
     states[:, 0] += np.float32(1e-7) * np.array(labels, dtype=np.float32)
     assert len(set(states[:, 0])) == 2, "the label is in the last bit"
 
-    assert probe_score(PAIRS, states[:50], labels[:50], states[50:], labels[50:]) == 0.5
+    assert probe_score(PAIRS, states[:50], labels[:50], states[50:], labels[50:])[0] == 0.5
 
 
 def data_of(task: Task) -> TaskData:
@@ -112,9 +113,10 @@ def states_of(folder: Path, batch_size: int, token: str | None = None):
     rows = encode(data_of(PAIRS), source.tokenizer, 32)["train"]
     lengths = set(rows["length"])
     assert len(lengths) > 3, "rows of one length would not test the padding"
-    return all_states(
-        body, rows, token=token or source.token, batch_size=batch_size, on_step=lambda done, total: None
-    ), (body, rows, source.token)
+    found = all_states(
+        body, rows, tokens=(token or source.token,), batch_size=batch_size, on_step=lambda done, total: None
+    )
+    return found[0], (body, rows, source.token)
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "llama"])
@@ -131,15 +133,19 @@ def test_padding_and_batches_do_not_change_a_representation(name, tmp_path):
     assert abs(together[0] - together[1]).max() > 0.01, "rows differ"
 
 
-@pytest.mark.parametrize("name, token", [("bert", "first"), ("bert", "last"), ("xlnet", "last"), ("xlnet", "first")])
-def test_a_representation_is_the_hidden_state_of_its_token(name, token, tmp_path):
+@pytest.mark.parametrize(
+    "name, token",
+    [("bert", "first"), ("bert", "last"), ("xlnet", "last"), ("xlnet", "first"), ("bert", "mean"), ("xlnet", "mean")],
+)
+def test_a_representation_is_the_hidden_state_of_its_token_or_the_mean_of_all(name, token, tmp_path):
     found, (body, rows, _) = states_of(tiny_checkpoint(tmp_path / "model", name, num_layers=DEPTH), 4, token)
 
     for i in range(len(rows)):
         ids = torch.tensor([rows[i]["input_ids"]])
         with torch.no_grad():
             given = body.model(input_ids=ids, output_hidden_states=True).hidden_states
-        expected = torch.stack([state[0, 0 if token == "first" else -1] for state in given])
+        place = {"first": 0, "last": -1}.get(token)
+        expected = torch.stack([state[0].mean(0) if place is None else state[0, place] for state in given])
         assert torch.allclose(torch.from_numpy(found[i]), expected, atol=1e-4), i
 
 
@@ -159,7 +165,7 @@ def test_layers_that_do_not_run_one_after_the_other_are_refused(here):
     body.model.encoder.layer[2] = body.model.encoder.layer[1]  # one module, which runs twice
 
     with pytest.raises(UserError, match="are not a chain"):
-        all_states(body, rows, token="first", batch_size=4, on_step=lambda done, total: None)
+        all_states(body, rows, tokens=("first",), batch_size=4, on_step=lambda done, total: None)
 
 
 def perturbed(source: Path, target: Path, layer: int) -> Path:
@@ -200,7 +206,8 @@ def test_a_record_says_what_it_is_of_and_is_made_once(here, tmp_path):
 
     assert first.file.parent == store / "analyses" and not first.stored
     assert list(json.loads(first.file.read_text())) == ["kind", "model", "before", "task", "metric", "token", "values",
-                                                        "examples", "seed", "environment", "max_length"]  # fmt: skip
+                                                        "covariance", "examples", "seed", "environment",
+                                                        "max_length"]  # fmt: skip
     assert set(first.record["model"]) == {"name", "identity", "model_type", "depth"} and first.record["before"] is None
     assert str(here) not in first.file.read_text() and "torch" in first.record["environment"]["packages"]
     assert "probes" in stages
@@ -214,6 +221,49 @@ def test_a_record_says_what_it_is_of_and_is_made_once(here, tmp_path):
     assert len({first.file, *(other.file for other in others)}) == 5
     assert others[0].record["examples"]["train"] == 60
     assert len(list((store / "analyses").iterdir())) == 5, "nothing else is left"
+
+
+def test_several_tokens_come_from_one_pass_and_each_has_its_record(here, tmp_path):
+    options, store, steps = csv(tmp_path / "rows.csv"), tmp_path / "runs", []
+
+    def again(token, **more):
+        steps.clear()
+        return probe(str(here / "bert"), "custom", options=options, store=store, token=token, **more,
+                     on_progress=lambda *step: steps.append(step))  # fmt: skip
+
+    first = again("first")
+    passes = [step for step in steps if step[0].endswith("rows")]
+    both = again("first,mean")
+
+    assert passes and [step for step in steps if step[0].endswith("rows")] == passes, "one pass, for the mean alone"
+    (mean,) = both.more
+    assert both.record == first.record and both.stored and not mean.stored
+    assert (both.record["token"], mean.record["token"]) == ("first", "mean")
+    assert mean.values[0] > both.values[0], "the mean of the embeddings has the words"
+    assert again("mean").record == mean.record and again("mean").stored
+    forced = again("mean, first", force=True)
+    assert [step for step in steps if step[0].endswith("rows")] == passes, "one pass for both"
+    assert (forced.values, forced.more[0].values) == (mean.values, first.values) and not forced.stored
+    with pytest.raises(UserError, match="there is no token 'middle'; it is 'first', 'last' or 'mean'"):
+        again("first,middle")
+
+
+def test_an_analysis_says_how_exactly_its_rows_tell_the_values_and_their_differences(here, tmp_path):
+    import numpy as np
+
+    options, more = csv(tmp_path / "rows.csv", 300), {"store": tmp_path / "runs"}
+    other = perturbed(here / "late", tmp_path / "other", TELLS)
+
+    found = probe(str(here / "late"), "custom", options=options, **more)
+    turned = similarity(str(here / "late"), str(other), "custom", options=options, token="mean", **more)
+
+    covariance = np.array(found.record["covariance"])
+    assert covariance.shape == (DEPTH + 1, DEPTH + 1) and np.array_equal(covariance, covariance.T)
+    share = found.values[0]
+    assert covariance[0, 0] == pytest.approx(share * (1 - share) / 30, rel=0.15), "that of a binomial"
+    assert covariance[0, 1] == pytest.approx(covariance[0, 0]), "the same answers, so that their difference is exact"
+    spread = np.array(turned.record["covariance"])
+    assert spread.shape == (DEPTH + 1, DEPTH + 1) and abs(spread[: TELLS + 1]).max() < 1e-12 < spread[-1, -1]
 
 
 def test_a_stored_file_that_is_none_is_named(here, tmp_path):

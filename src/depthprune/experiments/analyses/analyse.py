@@ -1,65 +1,46 @@
 """The paper's two analyses: probing classifiers for each layer, and the similarity of layers before and after
 fine-tuning.
 
-A probe predicts the task's label from the sentence token after the embeddings (value 0) and after 1, 2, … L layers. A
-similarity is the mean cosine of that token's representations in a model before and after fine-tuning, at the same
-positions. An analysis is a file, `STORE/analyses/<kind>-<digest of its inputs>.json`, and is computed once.
+A probe predicts the task's label from what stands for the sentence after the embeddings (value 0) and after 1, 2, … L
+layers: the sentence token, or the mean of all tokens. A similarity is the mean cosine of these representations in a
+model before and after fine-tuning. Each value has its spread over the rows. An analysis is a file of the store, and is
+computed once.
 """
 
 import dataclasses
-import hashlib
-import json
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthprune.arguments import checked
 from depthprune.devices import resolve_device
-from depthprune.errors import LoadError, OutputError, UserError
-from depthprune.experiments.analyses.subject import Analysed, check_alike, check_same_tokens, check_task, look_at
-from depthprune.experiments.environment import environment
+from depthprune.errors import UserError
+from depthprune.experiments.analyses.records import (
+    AnalysisResult,
+    Asked,
+    Measured,
+    check_store,
+    once,
+    read_tokens,
+)
+from depthprune.experiments.analyses.subject import check_alike, check_same_tokens, check_task, look_at
+from depthprune.experiments.resampling import metric_name, resampled_scores
 from depthprune.experiments.store.store import DEFAULT_STORE
 from depthprune.optional import require
 from depthprune.quiet import no_progress, quietly
-from depthprune.result_file import replace_json
 from depthprune.sources import locate
 from depthprune.specs import EvalSpec
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
-FOLDER = "analyses"  # of a store
 LOADING = "loading the model"
-TOKENS = ("first", "last")
 TRAIN = "train"
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class AnalysisResult:
-    """A finished analysis.
-
-    Args:
-        record: the content of its file.
-        file: in the store.
-        stored: whether the file existed before.
-        notes: what the user should know about how the data was read.
-    """
-
-    record: dict[str, Any]
-    file: Path
-    stored: bool
-    notes: tuple[str, ...] = ()
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """After the embeddings, and after 1, 2, … layers."""
-        return tuple(self.record["values"])
 
 
 @checked("probe")
@@ -83,14 +64,16 @@ def probe(
 ) -> AnalysisResult:
     """Fit a linear probe on every layer of a model and score it. This is `depthprune.probe`.
 
-    All rows' representations are kept: rows × (layers + 1) × hidden size × 4 bytes.
+    All rows' representations are kept: rows × (layers + 1) × hidden size × 4 bytes, for each token.
 
     Args:
         model: a local folder or a Hub id; fine-tuned or not.
         task: one of `depthprune list`. The probes are fitted on its training rows and scored, by its primary metric,
             on the split of that metric.
         options: where the task's data lies, and its columns.
-        token: `first` or `last`; where the model has the representation of a sentence by default.
+        token: `first`, `last`, `mean` (of all real tokens), or several with commas, which take one pass; by default
+            where the model has the representation of a sentence. The result of the first is returned, with the others
+            in its `more`.
         samples: how many training rows, chosen by `seed`; all by default.
         max_length: tokens to which an example is cut.
         seed: of the choice of training rows.
@@ -102,7 +85,8 @@ def probe(
     Raises:
         UserError: for anything that the user can fix; the message is one line.
     """
-    _check(token, store)
+    tokens = read_tokens(token)
+    check_store(store)
     if samples is not None and samples < 2:
         raise UserError(f"--samples {samples} is too few to learn from; give 2 or more")
     require("sklearn.linear_model", extra="metrics", purpose="a probe")
@@ -110,39 +94,70 @@ def probe(
     device = resolve_device(device)
     data = check_task(load_task(task, options), probed=True)
     on_progress(LOADING, 0, 1)
-    token = token or analysed.token
     split = next(iter(data.task.eval_splits.values()))
     rows = _training_rows(data, samples, seed)
-    inputs = {"max_length": max_length, "samples": len(rows), "seed": seed, "token": token}
+    examples = {"train": len(rows), "evaluation": len(data.splits[split])}
+    inputs = {"max_length": max_length, "samples": len(rows), "seed": seed}
+    asked = Asked("probe", [analysed], data, data.task.primary, inputs, examples, device)
 
-    def compute() -> dict[str, Any]:
-        from depthprune.evaluation.probing import probe_score
+    def compute(tokens: Sequence[str]) -> list[Measured]:
         from depthprune.experiments.analyses.representations import all_states, load_body
         from depthprune.tasks.data.encoding import encode
 
         used = dataclasses.replace(data, splits={TRAIN: rows, split: data.splits[split]})
         encoded = encode(used, analysed.tokenizer, max_length)
         body = load_body(analysed.source, analysed.tokenizer, data.task.num_outputs, device)
-        train_NLD, evaluation_NLD = (
-            all_states(
+        states = {
+            name: all_states(
                 body,
                 encoded[name],
-                token=token,
+                tokens=tokens,
                 batch_size=batch_size,
                 on_step=partial(on_progress, f"{name} rows"),
             )
             for name in (TRAIN, split)
-        )
-        values = []
-        for i in range(analysed.depth + 1):
-            on_progress("probes", i, analysed.depth + 1)
-            labels = encoded[TRAIN]["labels"][:], encoded[split]["labels"][:]
-            values.append(probe_score(data.task, train_NLD[:, i], labels[0], evaluation_NLD[:, i], labels[1]))
-        on_progress("probes", analysed.depth + 1, analysed.depth + 1)
-        examples = {"train": len(rows), "evaluation": len(data.splits[split])}
-        return _record("probe", analysed, None, data, data.task.primary, token, values, examples, seed, device)
+        }
+        labels = {name: encoded[name]["labels"][:] for name in states}
+        found = []
+        for n in range(len(tokens)):
+            step = partial(_on_probe, on_progress, n * (analysed.depth + 1), len(tokens) * (analysed.depth + 1))
+            train, evaluation = ((states[name][n], labels[name]) for name in (TRAIN, split))
+            found.append(_probed(data.task, train, evaluation, step))
+        return found
 
-    return _once("probe", [analysed], data, inputs, store, force, compute)
+    return once(asked, tokens or (analysed.token,), store, force=force, compute=compute)
+
+
+def _on_probe(on_progress: Progress, before: int, total: int, done: int) -> None:
+    on_progress("probes", before + done, total)
+
+
+def _probed(
+    task: Any,
+    train: "tuple[np.ndarray, list]",
+    evaluation: "tuple[np.ndarray, list]",
+    on_step: Callable[[int], None],
+) -> Measured:
+    """Fit and score a probe on every layer.
+
+    Args:
+        train, evaluation: states [N, L + 1, D] and labels.
+    """
+    import numpy as np
+
+    from depthprune.evaluation.probing import probe_score
+
+    (train_NLD, train_labels), (evaluation_NLD, labels) = train, evaluation
+    values, answers = [], []
+    for i in range(train_NLD.shape[1]):
+        on_step(i)
+        value, predicted = probe_score(task, train_NLD[:, i], train_labels, evaluation_NLD[:, i], labels)
+        values.append(value)
+        answers.append(np.asarray(predicted, dtype=np.float64))
+    on_step(train_NLD.shape[1])
+    known = metric_name(task.primary) and len(labels) > 1
+    scores = resampled_scores(task.primary, np.asarray(labels, dtype=np.float64), answers) if known else None
+    return Measured(values, np.cov(scores) if scores is not None else None)
 
 
 @checked("similarity")
@@ -175,7 +190,8 @@ def similarity(
     Raises:
         UserError: for anything that the user can fix; the message is one line.
     """
-    _check(token, store)
+    tokens = read_tokens(token)
+    check_store(store)
     sources = [
         locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code) for model in (before, after)
     ]
@@ -184,11 +200,11 @@ def similarity(
     device = resolve_device(device)
     data = check_task(load_task(task, options or TaskOptions(seed=seed)))
     on_progress(LOADING, 0, 1)
-    token = token or pair[0].token
     split = next(iter(data.task.eval_splits.values()))
-    inputs = {"max_length": max_length, "seed": seed, "token": token}
+    examples = {"train": 0, "evaluation": len(data.splits[split])}
+    asked = Asked("similarity", pair, data, "cosine", {"max_length": max_length, "seed": seed}, examples, device)
 
-    def compute() -> dict[str, Any]:
+    def compute(tokens: Sequence[str]) -> list[Measured]:
         from depthprune.experiments.analyses.representations import load_body, token_states
         from depthprune.tasks.data.encoding import encode
 
@@ -197,28 +213,34 @@ def similarity(
         check_same_tokens(pair, rows, split)
         bodies = [load_body(one.source, one.tokenizer, data.task.num_outputs, device) for one in pair]
         passes = [
-            token_states(body, some, token=token, batch_size=batch_size)
+            token_states(body, some, tokens=tokens, batch_size=batch_size)
             for body, some in zip(bodies, rows, strict=True)
         ]
-        total, done = 0.0, 0
-        for (numbers, one_BLD), (_, other_BLD) in zip(*passes, strict=True):
-            total = total + _cosine(one_BLD, other_BLD).sum(0)
-            done += len(numbers)
-            on_progress(f"{split} rows", done, len(rows[0]))
-        values = (total / done).tolist()  # pyright: ignore[reportAttributeAccessIssue]
-        examples = {"train": 0, "evaluation": done}
-        return _record("similarity", pair[1], pair[0], data, "cosine", token, values, examples, seed, device)
+        return _turned(passes, lambda done: on_progress(f"{split} rows", done, len(rows[0])))
 
-    return _once("similarity", pair, data, inputs, store, force, compute)
+    return once(asked, tokens or (pair[0].token,), store, force=force, compute=compute)
 
 
-def _check(token: str | None, store: Path | str) -> None:
-    """Refuse what could only fail at the end."""
-    if token is not None and token not in TOKENS:
-        raise UserError(f"there is no token '{token}'; it is 'first' or 'last'")
-    there = next(at for at in (Path(store) / FOLDER).absolute().parents if at.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"the store '{store}' cannot be written; choose another --store")
+def _turned(passes: Sequence[Any], on_step: Callable[[int], None]) -> list[Measured]:
+    """Return the mean cosine of two models' states after every layer, for each token.
+
+    Args:
+        passes: of both models over the same rows in the same batches; see `token_states`.
+    """
+    import numpy as np
+    import torch
+
+    cosines, done = [], 0
+    for (numbers, one_WBLD), (_, other_WBLD) in zip(*passes, strict=True):
+        cosine_WBL = torch.cosine_similarity(one_WBLD.double(), other_WBLD.double(), dim=-1).clamp(-1, 1)
+        cosines.append(cosine_WBL.numpy())
+        done += len(numbers)
+        on_step(done)
+    found = []
+    for cosine_NL in np.concatenate(cosines, axis=1):
+        rows = len(cosine_NL)
+        found.append(Measured(cosine_NL.mean(0), np.cov(cosine_NL.T) / rows if rows > 1 else None))
+    return found
 
 
 def _training_rows(data: TaskData, samples: int | None, seed: int) -> "Dataset":
@@ -231,69 +253,3 @@ def _training_rows(data: TaskData, samples: int | None, seed: int) -> "Dataset":
     if data.task.labels and len(set(rows[data.task.label_column][:])) < 2:
         raise UserError(f"the {len(rows)} training rows are all of one class; give more with --samples")
     return rows
-
-
-def _cosine(one_BLD: Any, other_BLD: Any) -> Any:
-    import torch
-
-    return torch.cosine_similarity(one_BLD.double(), other_BLD.double(), dim=-1).clamp(-1, 1)
-
-
-def _record(
-    kind: str,
-    model: Analysed,
-    before: Analysed | None,
-    data: TaskData,
-    metric: str,
-    token: str,
-    values: list[float],
-    examples: dict[str, int],
-    seed: int,
-    device: str,
-) -> dict[str, Any]:
-    import torch
-
-    named = torch.cuda.get_device_name() if device.startswith("cuda") else device
-    return {
-        "kind": kind,
-        "model": model.describe(),
-        "before": before.describe() if before is not None else None,
-        "task": data.task.name,
-        "metric": metric,
-        "token": token,
-        "values": values,
-        "examples": examples,
-        "seed": seed,
-        "environment": environment(named, torch.get_num_threads()),
-    }
-
-
-def _once(
-    kind: str,
-    models: list[Analysed],
-    data: TaskData,
-    inputs: dict[str, Any],
-    store: Path | str,
-    force: bool,
-    compute: Callable[[], dict[str, Any]],
-) -> AnalysisResult:
-    """Return the analysis that the store has, or do it and write it down."""
-    named = {"kind": kind, "models": [one.source.identity for one in models], "data": data.fingerprint, **inputs}
-    named |= {"task": data.task.name}
-    text = json.dumps(named, sort_keys=True, separators=(",", ":"))
-    file = Path(store) / FOLDER / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    if file.is_file() and not force:
-        try:
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(stored["values"], list) or stored["kind"] != kind:
-                raise ValueError("it is no analysis")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LoadError(f"'{file}' cannot be read ({error}); remove it, or add --force") from None
-        return AnalysisResult(stored, file, True, data.notes)
-    record = {**compute(), "max_length": inputs["max_length"]}
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        replace_json(file, record)
-    except OSError as error:
-        raise OutputError(f"the store '{store}' cannot be written ({error.strerror}); choose another") from None
-    return AnalysisResult(record, file, False, data.notes)

@@ -1,15 +1,17 @@
-"""The hidden states of one token of each row, after the embeddings and after every layer.
+"""The hidden states that stand for each row, after the embeddings and after every layer.
+
+That is the state of one token, or the mean over all real ones; several of these come from one forward pass.
 
 Hooks see the states that enter the first layer and those that leave each layer. The last ones are therefore those
 before a norm that stands behind the stack (ModernBERT, GPT-2, Llama), unlike the last of transformers'
 `output_hidden_states`: every layer is looked at in the same place. For BERT, RoBERTa, DistilBERT and XLNet, which have
 no such norm, both are the same.
 
-Shapes: N rows, B sequences of a batch, T tokens, L layers, D hidden size.
+Shapes: N rows, B sequences of a batch, W ways to stand for a row, T tokens, L layers, D hidden size.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from depthprune.evaluation.batching import collate
 from depthprune.loading import load_classifier
 from depthprune.scores.batches import is_decoder
 from depthprune.scores.capture import SEQUENCE_FIRST, mask_of
-from depthprune.scores.sums import pick, token_of
+from depthprune.scores.sums import pooled
 from depthprune.sources import ModelSource
 from depthprune.surgery.bypass import given_states
 from depthprune.surgery.modules import find_stacks
@@ -65,52 +67,55 @@ def load_body(source: ModelSource, tokenizer: Any, num_outputs: int, device: str
 
 
 def all_states(
-    body: Body, rows: "Dataset", *, token: str, batch_size: int, on_step: Callable[[int, int], None]
+    body: Body, rows: "Dataset", *, tokens: Sequence[str], batch_size: int, on_step: Callable[[int, int], None]
 ) -> "np.ndarray":
-    """Return the states [N, L + 1, D] of one token of each of N rows, in their order. See `token_states`.
+    """Return the states [W, N, L + 1, D] that stand for each of N rows, in their order. See `token_states`.
 
     Args:
         on_step: called with (rows done, rows in all).
     """
     import numpy as np
 
-    found_NLD, done = np.empty(0), 0
-    for numbers, states_BLD in token_states(body, rows, token=token, batch_size=batch_size):
+    found_WNLD, done = np.empty(0), 0
+    for numbers, states_WBLD in token_states(body, rows, tokens=tokens, batch_size=batch_size):
         if not done:
-            found_NLD = np.empty((len(rows), *states_BLD.shape[1:]), dtype=np.float32)
-        found_NLD[numbers] = states_BLD.numpy()
+            ways, _, *more = states_WBLD.shape
+            found_WNLD = np.empty((ways, len(rows), *more), dtype=np.float32)
+        found_WNLD[:, numbers] = states_WBLD.numpy()
         done += len(numbers)
         on_step(done, len(rows))
-    return found_NLD
+    return found_WNLD
 
 
-def token_states(body: Body, rows: "Dataset", *, token: str, batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Run a model over rows, batched by length, and yield the hidden states of one token of each.
+def token_states(
+    body: Body, rows: "Dataset", *, tokens: Sequence[str], batch_size: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Run a model over rows, batched by length, and yield the hidden states that stand for each.
 
     Args:
         body: from `load_body`.
         rows: tokenised (`tasks.data.encoding.encode`).
-        token: `first` or `last`: which real token of a row, on either side of the padding.
+        tokens: each `first` or `last`, a real token on either side of the padding, or `mean`, over all of a row's.
         batch_size: rows a forward pass.
 
     Yields:
-        The numbers of the rows of a batch, and their states [B, L + 1, D] in float32 on the CPU: 0 after the
-        embeddings, i after i layers.
+        The numbers of the rows of a batch, and their states [W, B, L + 1, D] in float32 on the CPU, one W a token: 0
+        after the embeddings, i after i layers.
 
     Raises:
         UserError: if a row has no tokens, hidden states are not finite, or the layers do not run one after the other.
     """
     lengths = rows["length"][:]
     order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
-    watch = _Watch(body, token)
+    watch = _Watch(body, tokens)
     handles = watch.attach()
     try:
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             batch = _inputs(body, rows[numbers])
             with torch.inference_mode():  # not around the yield, where it would affect the caller too
-                states_BLD = watch.run(batch)
-            yield numbers, states_BLD
+                states_WBLD = watch.run(batch)
+            yield numbers, states_WBLD
     finally:
         for handle in handles:
             handle.remove()
@@ -127,11 +132,11 @@ def _inputs(body: Body, rows: dict[str, list]) -> dict[str, Any]:
 class _Watch:
     """Sees the states of one batch."""
 
-    def __init__(self, body: Body, token: str):
-        self._body, self._token = body, token
+    def __init__(self, body: Body, tokens: Sequence[str]):
+        self._body, self._tokens = body, tokens
         self._sequence_first = body.model.config.model_type in SEQUENCE_FIRST
         self._batch: dict[str, Any] = {}
-        self._position = torch.empty(0)
+        self._mask = torch.empty(0)
         self._seen: list[Tensor] = []
         self._ran: list[int] = []
 
@@ -152,25 +157,28 @@ class _Watch:
         self._body.model(**batch)
         if self._ran != list(range(self._body.stack.depth)):
             raise CannotDropError(f"the layers of '{self._body.name}' are not a chain, so there is no 'after layer i'")
-        states_BLD = torch.stack(self._seen, dim=1).cpu()
-        if not bool(torch.isfinite(states_BLD).all()):
+        states_WBLD = torch.stack(self._seen, dim=2).cpu()
+        if not bool(torch.isfinite(states_WBLD).all()):
             raise UserError(f"'{self._body.name}' returns states that are not finite; look for a broken checkpoint")
-        return states_BLD
+        return states_WBLD
 
     def _entering(self, module: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         given = given_states(args, kwargs)
         if not given:
             raise CannotDropError(f"the first layer of '{self._body.name}' is given no states")
         states_BTD = self._in_order(given[0])
-        self._position = token_of(mask_of(self._batch, self._body.stack, states_BTD), self._token)
-        self._seen.append(pick(states_BTD, self._position))
+        self._mask = mask_of(self._batch, self._body.stack, states_BTD)
+        self._see(states_BTD)
 
     def _leaving(self, layer: int) -> Callable:
         def hook(module: Any, args: tuple, output: Any) -> None:
             self._ran.append(layer)
-            self._seen.append(pick(self._in_order(leaving(output)), self._position))
+            self._see(self._in_order(leaving(output)))
 
         return hook
+
+    def _see(self, states_BTD: Tensor) -> None:
+        self._seen.append(torch.stack([pooled(states_BTD, self._mask, token) for token in self._tokens]))
 
     def _in_order(self, states: Tensor) -> Tensor:
         return states.transpose(0, 1) if self._sequence_first else states

@@ -12,7 +12,7 @@ from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.registry import warn_once
-from depthprune.scores.base import LayerScores, Scores, ScoringMethod, registry
+from depthprune.scores.base import LayerScores, Scores, ScoringMethod, check_token, registry
 from depthprune.sources import ModelSource, locate
 from depthprune.tasks import TaskData
 from depthprune.tasks.data.calibration import CalibrationOptions
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from depthprune.surgery.stacks import Stack
 
 Progress = Callable[[str, int, int], None]
-TOKENS = ("first", "last")
 
 
 @checked("score")
@@ -47,7 +46,8 @@ def score_layers(
         method: one of `depthprune list`: `contribution`, `block-influence`, `angular`, …
         data: the sample, or the name of the data to sample from.
         stack: which stack, for a model with several.
-        token: `first` or `last`, for methods of a single token; by default the token that represents a sentence.
+        token: `first`, `last`, or `mean` for the mean of all real tokens, for methods of a single token; by default the
+            token that represents a sentence.
         objective: for the method `loss`: `loss`, `perplexity`, `kl`, `embedding`, `metric`; by default the one that
             fits the model.
         engine: how the model is run.
@@ -61,8 +61,8 @@ def score_layers(
         UserError: for anything that the user can fix; the message is one line.
     """
     chosen = registry.get(method)
-    if token is not None and token not in TOKENS:
-        raise UserError(f"there is no token '{token}'; it is 'first' or 'last'")
+    if token is not None:
+        check_token(token)
     if objective is not None and chosen.needs != "objective":
         raise UserError(f"--objective is for --method loss; '{method}' has none")
     engine = engine or Engine()
