@@ -14,7 +14,7 @@ from depthprune.errors import UserError
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.healing.recipe import parse_recipe, read_recipe
 from depthprune.reporting.settings import _options, healing_words
-from depthprune.specs import EvalSpec, HealSpec, RunSpec, Schedule
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec, Schedule
 from depthprune.specs.options import LAYERS, Option, Switch, option, options_of
 from depthprune.tasks import TaskOptions
 
@@ -108,6 +108,15 @@ def test_what_is_said_of_a_tasks_data_is_an_option_and_a_key_of_a_sweep(name):
     assert set(given_entries(grid.options)) == {name}
     for command in "run", "auto", "sweep", "finetune", "evaluate":
         assert f"  {arguments(item)[0]} " in help_of(command)
+
+
+@pytest.mark.parametrize("name", options_of(Execution))
+def test_how_a_training_is_carried_out_is_an_option_of_every_command_that_trains_and_in_no_digest(name):
+    item = options_of(Execution)[name]
+    for command in "run", "auto", "sweep", "finetune", "heal":
+        assert f"  {item.flag} " in help_of(command)
+    with pytest.raises(UserError, match=f"no entry .* is named '{name}'"):
+        parse_sweep({**GRID, "heal": {name: other(item)}})
 
 
 def test_the_command_that_repeats_a_run_gives_the_same_recipe():

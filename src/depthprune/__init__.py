@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from depthprune.plan import LayerPlan as LayerPlan
     from depthprune.reporting.written import report as report
     from depthprune.scores import read_scores as read_scores
+    from depthprune.specs import Execution as Execution
     from depthprune.specs import HealSpec as HealSpec
     from depthprune.surgery.bypass import bypassed as bypassed
     from depthprune.surgery.drop import drop_layers as drop_layers
@@ -59,6 +60,7 @@ _HOMES = {
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.evaluate", "Evaluation"),
+    "Execution": ("specs", "Execution"),
     "Exported": ("exporting", "Exported"),
     "HealSpec": ("specs", "HealSpec"),
     "HealedCheckpoint": ("experiments.healed.heal", "HealedCheckpoint"),
@@ -99,6 +101,7 @@ __all__ = [
     "DroppedCheckpoint",
     "Engine",
     "Evaluation",
+    "Execution",
     "Exported",
     "HealSpec",
     "HealedCheckpoint",

@@ -1,6 +1,7 @@
 """`--heal` of `depthprune run`: a recipe step by step."""
 
 import json
+import re
 
 import pytest
 
@@ -26,9 +27,27 @@ def test_a_recipe_of_steps_is_carried_out_and_recorded(command, rows_csv, tmp_pa
     )
 
 
+def test_a_loss_is_said_beside_the_steps_and_recorded_and_how_it_was_trained_is_no_part_of_the_spec(
+    command, rows_csv, tmp_path
+):
+    source = tiny_checkpoint(tmp_path / "model", num_layers=3)
+    more = ("--dataset", rows_csv, "--layers", "2", "--epochs", 1, "--no-profile", "--batch-size", 8)
+    answer = command("run", source, *DATA, *more, "--gradient-checkpointing", "--validation-fraction", 0.2)
+    assert answer.status == 0, answer
+    assert re.search(r"\nfull model: training 1/8, loss 0\.\d+\n", answer.err)
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    for record in records:
+        history = record["outcome"]["heal"]["history"]
+        assert [point["step"] for point in history] == [*range(1, 9), 8]
+        assert history[-1]["validation_score"] == record["outcome"]["heal"]["validation_score"]
+    again = command("run", source, *DATA, *more, "--validation-fraction", 0.2)
+    assert again.out.count("stored before") == 2 == len(records)
+
+
 @pytest.mark.parametrize(
     "more, message",
     [
+        (("--report-to", "tensorbord"), "is named 'tensorbord'; did you mean 'tensorboard'?"),
         (("--heal", "twostep"), "no healing method or recipe is named 'twostep'; did you mean 'two-step'?"),
         (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
         (("--heal", "merge+compensate", "--epochs", 0), "leaves none for 'compensate'; give one of the two"),

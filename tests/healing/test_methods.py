@@ -8,15 +8,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from depthprune.errors import PlanError, UserError
-from depthprune.healing.base import Cut, Healed, PlannedStep, Schedule, TrainingData, healer, recipes, registry
+from depthprune.healing.base import Cut, Healed, PlannedStep, Schedule, healer, recipes, registry
 from depthprune.healing.recipe import heal, parse_recipe, resolve, show
 from depthprune.plan import LayerPlan
 from depthprune.specs import EvalSpec, HealSpec, RunSpec, Step
-from depthprune.tasks import Task, TaskData
-from depthprune.tasks.data.encoding import encode
-from tiny_models import ARCHITECTURES, build, tiny_model, tiny_tokenizer
+from tiny_healing import Full, data
+from tiny_models import tiny_model, tiny_tokenizer
 
-TASK = Task("first-word", ("text",), "label", ("ba", "be"), ("accuracy",))
 PLAN = LayerPlan(3, (0, 2))
 METHODS = registry.names()
 QUICK = Schedule(num_epochs=1, batch_size=8, learning_rate=1e-3, precision="float32")
@@ -70,25 +68,6 @@ OTHER_OPTIONS = {
     "lora": {"rank": ("", "2"), "alpha": ("", "64"), "dropout": ("", "0.5"), "targets": ("", "query, key")},
     "replace": {"base": ("", "0.9"), "rise": ("", "0.5")},
 }
-
-
-class Full:
-    """A teacher: the full model, with other weights than the student's."""
-
-    identity, pooling = "sha256:full", ("mean",)
-
-    def model(self):
-        row = ARCHITECTURES["bert"]
-        return build(row.classes["classification"], row.make_config(3), seed=1).requires_grad_(False)
-
-
-def data(count: int = 32) -> TrainingData:
-    from datasets import Dataset
-
-    texts = [("ba " if i % 2 else "be ") + " ".join(["da", "fu", "ki"][: i // 2 % 4]) for i in range(count)]
-    rows = Dataset.from_dict({"text": texts, "label": [1 - i % 2 for i in range(count)]})
-    encoded, looks = encode(TaskData(TASK, {"train": rows}), tiny_tokenizer(), 16)["train"], iter((0.2, 0.1, 0.3))
-    return TrainingData(encoded, tiny_tokenizer(), measure=lambda model, held_out: next(looks, 0.0))
 
 
 def healed_by(recipe, seed: int = 0, on_step=None, teacher=Full(), plan: LayerPlan = PLAN) -> Healed:

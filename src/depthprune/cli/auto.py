@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from depthprune.cli import options
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def auto(
     store: options.StoreFolder = Path("runs"),
     workers: Workers = None,
     no_profile: options.NoProfile = False,
+    execution: options.ExecutionFields = Execution(),
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -96,6 +97,7 @@ def auto(
     sure, todo = sure_runs(expansion, runs)
     total = len(sure) + (len(todo) if budget is None else min(budget, len(todo)))
     how: dict[str, Any] = {"budget": budget, "resources": shared, "device": device, "profile": not no_profile}
+    how |= {"execution": execution}
     if quiet:
         answer = find(expansion, runs, bounds, **how)
     else:

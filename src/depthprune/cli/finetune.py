@@ -8,7 +8,7 @@ import typer
 from depthprune.cli import options
 from depthprune.cli.fields import Fields
 from depthprune.cli.run import run
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 
 
@@ -23,6 +23,7 @@ def finetune(
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
     no_profile: options.NoProfile = False,
+    execution: options.ExecutionFields = Execution(),
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -40,6 +41,7 @@ def finetune(
         store=store,
         force=force,
         no_profile=no_profile,
+        execution=execution,
         quiet=quiet,
         device=device,
         allow_pickle=allow_pickle,

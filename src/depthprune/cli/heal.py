@@ -11,7 +11,7 @@ import typer
 from depthprune.cli import options
 from depthprune.cli.fields import Fields
 from depthprune.cli.options import quiet_libraries
-from depthprune.specs import EvalSpec, HealSpec, RunSpec, Schedule
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec, Schedule
 from depthprune.tasks import TaskOptions
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def heal(
     recipe: Recipe = None,
     training: Training = MappingProxyType({}),
     seed: options.Seed = RunSpec.seed,
+    execution: options.ExecutionFields = Execution(),
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -115,6 +116,7 @@ def heal(
             max_length=max_length,
             seed=seed,
             device=device,
+            execution=execution,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
             on_progress=show,

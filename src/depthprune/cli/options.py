@@ -8,7 +8,7 @@ import typer
 
 from depthprune.cli.fields import Fields, of
 from depthprune.quiet import quiet_libraries as quiet_libraries
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 from depthprune.tasks.base import CLASSIFICATION, REGRESSION
 
@@ -33,6 +33,7 @@ Seed = Annotated[int, of(RunSpec, "seed")]
 # Parameters that stand for an option for each field (`cli.fields.spread`).
 TaskFields = Annotated[TaskOptions, Fields()]
 HealFields = Annotated[HealSpec, Fields()]
+ExecutionFields = Annotated[Execution, Fields()]
 Output = Annotated[Path | None, typer.Option("--output", help="Where to write the checkpoint.", show_default=False)]
 StoreFolder = Annotated[Path, typer.Option("--store", help="The folder of runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Repeat what the store has.")]

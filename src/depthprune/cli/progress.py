@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from depthprune import processes
+from depthprune.healing.progress import DETAIL, counted
 
 EVERY = 30.0  # seconds between two lines of one stage
 
@@ -21,7 +22,8 @@ messages = Console(stderr=True)  # messages beside results
 class Reporter:
     """Shows progress. Call it with the name of the stage, the steps done and the steps in all.
 
-    A stage with nothing to count has a total of 1 or less. Stages follow each other: a new name ends the one before.
+    A stage with nothing to count has a total of 1 or less. Stages follow each other: a new name ends the one before;
+    what follows `healing.progress.DETAIL` in a name is shown, and may change from step to step.
     """
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -51,9 +53,10 @@ class Lines(Reporter):
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Print a line if the stage is new, or the last line is some time ago."""
         now = self._clock()
-        new = stage != self._stage
+        name = stage.partition(DETAIL)[0]
+        new = name != self._stage
         if new:
-            self._stage, self._begun, self._skipped = stage, now, done
+            self._stage, self._begun, self._skipped = name, now, done
         elif now - self._said < self._every:
             return
         self._said = now
@@ -62,7 +65,7 @@ class Lines(Reporter):
             return
         known = self._skipped < done < total
         rest = (now - self._begun) / (done - self._skipped) * (total - done) if known else 0.0
-        self.say(f"{stage} {done}/{total}" + (f", about {rest:.0f} s left" if known and not new else ""))
+        self.say(counted(stage, done, total) + (f", about {rest:.0f} s left" if known and not new else ""))
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -79,12 +82,13 @@ class Bar(Reporter):
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Move the bar."""
-        counted = total if total > 1 else None
-        if stage != self._stage:
+        steps = total if total > 1 else None
+        name, _, detail = stage.partition(DETAIL)
+        if name != self._stage:
             self._bars.remove_task(self._task)
-            self._stage, self._task = stage, self._bars.add_task(stage, total=counted, count="", left="")
-        count, left = (f"{done}/{total}", "left") if counted else ("", "")
-        self._bars.update(self._task, completed=done, total=counted, count=count, left=left)
+            self._stage, self._task = name, self._bars.add_task(name, total=steps, count="", left="")
+        count, left = (f"{done}/{total}", "left") if steps else ("", "")
+        self._bars.update(self._task, completed=done, total=steps, count=f"{count} {detail}".rstrip(), left=left)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from depthprune.cli import options
 from depthprune.cli.options import quiet_libraries
 from depthprune.plan import format_layers
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 
 
@@ -27,6 +27,7 @@ def run(
     store: options.StoreFolder = Path("runs"),
     force: options.Force = False,
     no_profile: options.NoProfile = False,
+    execution: options.ExecutionFields = Execution(),
     quiet: options.Quiet = False,
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
@@ -68,6 +69,7 @@ def run(
             device=device,
             force=force,
             profile=not no_profile,
+            execution=execution,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
             on_progress=show,

@@ -7,7 +7,7 @@ import typer
 
 from depthprune.cli import options
 from depthprune.cli.fields import Fields, given_entries, parameter_names
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.specs.options import options_of
 from depthprune.tasks import TaskOptions
 
@@ -77,6 +77,7 @@ def sweep(
     dry_run: DryRun = False,
     retry_failed: RetryFailed = False,
     no_profile: options.NoProfile = False,
+    execution: options.ExecutionFields = Execution(),
     device: options.Device = "auto",
     allow_pickle: options.AllowPickle = False,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -119,7 +120,7 @@ def sweep(
     if dry_run:
         return
     how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device}
-    how |= {"retry_failed": retry_failed, "profile": not no_profile}
+    how |= {"retry_failed": retry_failed, "profile": not no_profile, "execution": execution}
     _run_and_show(expansion, runs, how)
 
 

@@ -13,12 +13,13 @@ from depthprune.experiments.specification import make_spec, stack_depth, teacher
 from depthprune.experiments.store.kept_checkpoints import hand_over
 from depthprune.experiments.store.store import DEFAULT_STORE, Store
 from depthprune.healing.recipe import resolve
+from depthprune.healing.reporting import check_reporters
 from depthprune.loading import model_class
 from depthprune.output import check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import EvalSpec, HealSpec, RunSpec
+from depthprune.specs import EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.strategies import plan_layers, removal_order
 from depthprune.tasks import TaskData, TaskOptions, load_task
 
@@ -63,6 +64,7 @@ def compare(
     force: bool = False,
     save: bool = True,
     profile: bool = True,
+    execution: Execution = Execution(),
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = no_progress,
@@ -92,6 +94,7 @@ def compare(
         force: run again what the store has.
         save: keep the pruned checkpoint, at `.pruned.model`.
         profile: measure latencies; a record without has None in their place.
+        execution: gradient checkpointing, and where losses are reported to.
         on_progress: called with the stage's name (the run's first) and how far it is.
 
     Raises:
@@ -109,6 +112,7 @@ def compare(
     teaching = None if teacher is None else locate(teacher, **trust)
     heal = heal if teaching is None else dataclasses.replace(heal, teacher=teaching.identity)
     resolve(heal)
+    check_reporters(execution.report_to)
     Store(store).check_writable()
     source = locate(model, **trust)
     depth = stack_depth(source)
@@ -142,6 +146,7 @@ def compare(
             force=force,
             profile=profile,
             teacher=teaching,
+            execution=execution,
             on_progress=lambda stage, done, total: on_progress(f"{title}: {stage}", done, total),
         )
 
@@ -167,6 +172,7 @@ def finetune(
     store: Path | str = DEFAULT_STORE,
     device: str = "auto",
     force: bool = False,
+    execution: Execution = Execution(),
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Progress = no_progress,
@@ -186,6 +192,7 @@ def finetune(
         store: the folder of runs.
         device: `auto`, `cpu` or `cuda`.
         force: run again what the store has.
+        execution: gradient checkpointing, and where losses are reported to.
         on_progress: called with the stage's name and how far it is.
 
     Returns:
@@ -206,6 +213,7 @@ def finetune(
         store=store,
         device=device,
         force=force,
+        execution=execution,
         allow_pickle=allow_pickle,
         trust_remote_code=trust_remote_code,
         on_progress=on_progress,

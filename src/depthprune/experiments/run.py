@@ -11,20 +11,23 @@ from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
 from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 from depthprune.evaluation.measurement import Measurement, primary_of
-from depthprune.experiments.environment import checkpoint_provenance, environment
+from depthprune.experiments.environment import environment
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import load_model, teacher_of
+from depthprune.experiments.saving import save_run
 from depthprune.experiments.specification import stack_depth
 from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.store.predictions import Predictions, write_predictions
-from depthprune.experiments.store.store import Store
+from depthprune.experiments.store.store import LOGS, Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
-from depthprune.healing.recipe import heal, resolve, show, together
+from depthprune.healing.place import Place
+from depthprune.healing.progress import TrainingProgress
+from depthprune.healing.recipe import heal, resolve, together
 from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource
-from depthprune.specs import HealSpec, RunSpec
+from depthprune.specs import Execution, RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
@@ -77,6 +80,7 @@ def run(
     wait: bool = True,
     profile: bool = True,
     teacher: ModelSource | None = None,
+    execution: Execution = Execution(),
     on_progress: Progress = no_progress,
 ) -> Result:
     """Carry out one run, or return its record where the store has it.
@@ -95,6 +99,7 @@ def run(
         teacher: the model that `spec.heal.teacher` names. A recipe that needs a teacher and names none is taught by the
             full model, fine-tuned on the task: a run of its own, whose checkpoint the store keeps for all such recipes;
             or by the model as it is, where it is fine-tuned already.
+        execution: how trainings are carried out.
         on_progress: called with the stage's name and how far it is, in steps.
 
     Raises:
@@ -115,7 +120,7 @@ def run(
         on_progress(stage, done, total)
 
     def run_full(full: RunSpec, keep: bool) -> Result:
-        how = {"store": store, "device": device, "teaches": keep, "profile": profile}
+        how = {"store": store, "device": device, "teaches": keep, "profile": profile, "execution": execution}
         said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
         return run(source, data, full, **how, on_progress=said)
 
@@ -129,7 +134,9 @@ def run(
         teaching = teacher_of(source, data, spec, teacher, device, run_full)
         started = time.perf_counter()
         measuring = Measuring(store, device, profile, anew=force)
-        model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, tell)
+        place = Place(digest, leased / LOGS) if leased is not None else None
+        training = Training(execution, place, tell)
+        model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, training)
         record = None
         if leased is not None:
             outcome["seconds"] = time.perf_counter() - started
@@ -137,7 +144,7 @@ def run(
                 tell("saving", 0, 1)
                 if teaches and not save and not kept_before:
                     keep_for_teaching(leased)
-                _save(model, data, source, plan, leased / "model", spec, outcome["profile"])
+                save_run(model, data, source, plan, leased / "model", spec, outcome["profile"])
             record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
             write_predictions(leased, predictions)
             (leased / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
@@ -161,6 +168,15 @@ def _stored(store: Store, digest: str, *, save: bool, teaches: bool) -> Result |
     return Result(digest, record, model, stored=True)
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a run's trainings are carried out, where they keep what outlives them, and who is told of their steps."""
+
+    execution: Execution
+    place: Place | None
+    on_progress: Progress
+
+
 def _stages(
     source: ModelSource,
     data: TaskData,
@@ -168,7 +184,7 @@ def _stages(
     plan: LayerPlan,
     measuring: Measuring,
     teacher: Teacher | None,
-    on_progress: Progress,
+    training: Training,
 ) -> tuple[Any, dict[str, Any], Predictions]:
     """Load, drop, heal, score, profile; returns the model, what came out, and its predictions.
 
@@ -178,6 +194,7 @@ def _stages(
 
     from depthprune.evaluation.baseline import balance_note, majority_baseline
 
+    on_progress = training.on_progress
     on_progress("tokenising", 0, 1)
     tokenizer = load_tokenizer(source)
     encoded = evaluation_of(data.task).encode(data, tokenizer, spec.evaluation.max_length)
@@ -192,14 +209,16 @@ def _stages(
     precision = processes.agree(precision)
     assert precision is not None
 
+    told, measured = TrainingProgress(on_progress, "training"), merit_on_rows(tokenizer, data.task)
+    how = {"execution": training.execution, "place": training.place, "on_log": told.log}
     healed = heal(
         model,
-        TrainingData(encoded["train"], tokenizer, on_progress, merit_on_rows(tokenizer, data.task)),
+        TrainingData(encoded["train"], tokenizer, on_progress, measured, **how),
         resolve(spec.heal, precision=precision.precision),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
         teacher=teacher,
-        on_step=lambda done, total: on_progress("training", done, total),
+        on_step=told.step,
     )
     model, trainings = healed.model, healed.trainings
     if not processes.is_first():
@@ -254,37 +273,6 @@ def _plan(plan: LayerPlan) -> dict[str, Any]:
         "kept": list(plan.kept),
         "strategies": list(same_choice(plan)),
     }
-
-
-def _save(
-    model: Any, data: TaskData, source: ModelSource, plan: LayerPlan, folder: Path, spec: RunSpec, profile: Any
-) -> None:
-    """Save the checkpoint of a run, with the files beside the model's weights, its card and its history."""
-    import shutil
-
-    from depthprune.checkpoints.save import save_made
-
-    if data.task.labels:
-        model.config.id2label = dict(enumerate(data.task.output_labels))
-        model.config.label2id = {label: i for i, label in enumerate(data.task.output_labels)}
-    shutil.rmtree(folder, ignore_errors=True)  # of the run that this one replaces
-    sizes = (profile.get("full_parameters"), profile.get("parameters"))
-    save_made(
-        model,
-        folder,
-        source=source,
-        provenance=checkpoint_provenance(source, plan, task=data.task.name, run=spec.digest()),
-        name=f"{source.title}-{data.task.name}",
-        parameters=sizes if all(sizes) else None,
-        training=_training(spec.heal, data.task.name, spec.seed) if spec.heal.trains else None,
-    )
-
-
-def _training(spec: HealSpec, task: str, seed: int) -> str:
-    """Say how a checkpoint was trained, for its card."""
-    how = f"the recipe {show(spec.steps)}" if spec.steps else f"{spec.num_epochs + spec.epochs_before:g} epochs"
-    rate = f"a learning rate of {spec.learning_rate:g}"
-    return f"{how} on {task}, with {rate}, batches of {spec.batch_size} and the seed {seed}"
 
 
 def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:

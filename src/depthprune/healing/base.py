@@ -5,16 +5,17 @@ A method is a function in a file of its own in `healing/methods/`. It takes a mo
 is called stay as they are. With the same seed it does the same on the CPU. No torch here.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depthprune.errors import PlanError
+from depthprune.healing.place import Place
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
 from depthprune.registry import Registry, first_line
+from depthprune.specs import Execution, Step
 from depthprune.specs import Schedule as Schedule
-from depthprune.specs import Step
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,9 +25,16 @@ if TYPE_CHECKING:
 OnStep = Callable[[int, int], None]  # (optimiser steps done, optimiser steps in all)
 
 
+Point = Mapping[str, float]  # `step`, and either `loss` and `learning_rate` or `validation_score`
+
+
+def no_log(point: Point) -> None:
+    """Do nothing: the default of `on_log`."""
+
+
 @dataclass(frozen=True)
 class TrainingData:
-    """What to train on.
+    """What to train on, and what every training in a recipe needs to know beside it.
 
     Args:
         rows: `input_ids`, `attention_mask`, …, `length`, and `labels` if there are any (`tasks.data.encoding.encode`).
@@ -34,12 +42,18 @@ class TrainingData:
         on_progress: called with the name of what else than a training takes time, and how far it is.
         measure: returns what a model scores on rows such as these, more being better (a perplexity with its sign
             turned); needed to choose among epochs.
+        execution: how trainings are carried out.
+        on_log: called with each point of a training's history.
+        place: where trainings keep what outlives them; None for nowhere.
     """
 
     rows: "Dataset"
     tokenizer: "PreTrainedTokenizerBase"
     on_progress: Callable[[str, int, int], None] = no_progress
     measure: "Callable[[PreTrainedModel, Dataset], float] | None" = None
+    execution: Execution = field(default_factory=Execution)
+    on_log: Callable[[Point], None] = no_log
+    place: Place | None = None
 
     @property
     def labelled(self) -> bool:
@@ -127,6 +141,8 @@ class HealReport:
         best_step: the step whose weights were kept, where they were chosen among epochs.
         validation_score: what they scored on the training rows that were held out.
         diverged_step: the step at which the loss was not finite, where earlier weights were kept.
+        history: points of the training: mean losses of up to about a hundred intervals, with the learning rate at
+            their last step, and the score of each epoch on the rows that were held out.
     """
 
     seconds: float
@@ -137,6 +153,7 @@ class HealReport:
     best_step: int | None = None
     validation_score: float | None = None
     diverged_step: int | None = None
+    history: tuple[Point, ...] = ()
 
 
 UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")

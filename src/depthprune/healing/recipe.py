@@ -194,7 +194,10 @@ def _run_steps(
 
 
 def together(reports: Sequence[HealReport]) -> HealReport:
-    """Combine the reports of several trainings: times and steps are sums, loss and precision those of the last."""
+    """Combine the reports of several trainings: times and steps are sums, loss and precision those of the last.
+
+    The history of several is that of each, and not of all.
+    """
     if not reports:
         return UNTRAINED
     seconds = sum(report.seconds for report in reports)
@@ -204,6 +207,7 @@ def together(reports: Sequence[HealReport]) -> HealReport:
         seconds=seconds,
         examples_per_second=examples / seconds if seconds else 0.0,
         steps=sum(report.steps for report in reports),
+        history=reports[0].history if len(reports) == 1 else (),
     )
 
 

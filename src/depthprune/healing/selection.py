@@ -41,12 +41,19 @@ class BestEpoch(TrainerCallback):
         measure: returns what the model scores; higher is better.
         patience: end the training after so many epochs without a better one; never if 0.
         first_step: epochs that end before this step do not count, such as those with layers that go later.
+        on_score: called with the step and what the model scored.
     """
 
     def __init__(
-        self, model: "PreTrainedModel", measure: Callable[["PreTrainedModel"], float], patience: int, first_step: int
+        self,
+        model: "PreTrainedModel",
+        measure: Callable[["PreTrainedModel"], float],
+        patience: int,
+        first_step: int,
+        on_score: Callable[[int, float], None],
     ):
         self._model, self._measure, self._patience, self._first = model, measure, patience, first_step
+        self._on_score = on_score
         self._weights: dict[str, Tensor] = {}
         self._without = 0
         self._measured_at = -1
@@ -66,6 +73,7 @@ class BestEpoch(TrainerCallback):
             return
         self._measured_at = step
         found = processes.agree(self._measure(self._model))
+        self._on_score(step, found)
         if self.score is None or found > self.score:
             self.score, self.step, self._without = found, step, 0
             self._weights = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}

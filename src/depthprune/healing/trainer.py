@@ -9,6 +9,7 @@ from transformers import Trainer, TrainerCallback
 
 from depthprune.errors import UserError
 from depthprune.healing.base import OnStep
+from depthprune.healing.history import History
 from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:
@@ -38,15 +39,25 @@ class HealingTrainer(Trainer):
         loss: computes the loss of a batch; the model's own from the labels if None.
         lengths: tokens of every row, to put rows of similar length into one batch; None to mix them.
         examples_a_step: of all processes together.
+        history: collects the losses.
         more: what `Trainer` takes.
     """
 
     def __init__(
-        self, *, loss: Loss | None = None, lengths: Sequence[int] | None = None, examples_a_step: int = 1, **more: Any
+        self,
+        *,
+        loss: Loss | None = None,
+        lengths: Sequence[int] | None = None,
+        examples_a_step: int = 1,
+        history: History,
+        **more: Any,
     ):
         super().__init__(**more)
         self._loss, self._lengths, self._examples_a_step = loss, lengths, examples_a_step
-        self._sum_of_losses: Tensor | float = 0.0
+        self._history = history
+        history.belong_to(self)
+        self.add_callback(history)
+        self._sum_of_losses = torch.zeros((), device=self.args.device)
         # Trainer has models scale their own loss for accumulation, which those of regressions do not.
         if loss is None and self.args.gradient_accumulation_steps > 1:
             self._loss = lambda model, batch: model(**batch).loss
@@ -76,10 +87,11 @@ class HealingTrainer(Trainer):
                 step,
             )
         self._sum_of_losses = self._sum_of_losses + loss
+        self._history.add(loss)
         return loss
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the steps so far; Trainer's own is known at the end alone."""
+        """Return the mean loss of the steps so far; Trainer's own leaves out those before a resume."""
         return float(self._sum_of_losses) / max(self.state.global_step, 1)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -6,7 +6,8 @@ probe finds that faster. The defaults are the example of the paper's authors: Ad
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
+from depthprune.healing.history import History
 from depthprune.healing.precision import faster_precision
+from depthprune.healing.reporting import check_reporters, log_into
 from depthprune.healing.selection import BestEpoch, split_rows
 from depthprune.healing.trainer import DivergedError, HealingTrainer, Loss, Steps
 from depthprune.scratch import scratch_folder
@@ -55,53 +58,48 @@ def train(
         UserError: a precision that does not exist, a batch that the processes of a torchrun cannot share, or a loss
             that is not finite, where no better epoch was kept; the message names the step.
     """
-    rows, tokenizer, batch_size = data.rows, data.tokenizer, schedule.batch_size
-    if schedule.precision not in PRECISIONS:
-        raise UserError(f"there is no precision '{schedule.precision}'; it is one of {', '.join(PRECISIONS)}")
-    if batch_size % processes.count():
-        raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
-    shares = processes.count() * schedule.accumulation
-    if batch_size % shares:
-        raise UserError(f"a batch of {batch_size} cannot be split into {shares} parts; give a multiple of {shares}")
+    _check(model, data, schedule)
     if schedule.num_epochs == 0:
         return UNTRAINED
-    best = None
+    if data.place is not None:
+        data.place.next()
+    history, rows, best = History(data.on_log), data.rows, None
     if schedule.validation_fraction:
-        rows, best = _best_epoch(model, data, schedule, seed, events)
-    collator = DataCollatorWithPadding(tokenizer)
+        rows, best = _best_epoch(model, data, schedule, seed, events, history)
     with scratch_folder("training") as scratch:
         precision = decided(schedule, model, data, loss).precision
         trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
-        arguments = _arguments(
-            model,
-            str(scratch),
-            num_train_epochs=schedule.num_epochs,
-            per_device_train_batch_size=batch_size // shares,
-            gradient_accumulation_steps=schedule.accumulation,
-            learning_rate=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
+        settings = _arguments(
+            data,
+            schedule,
+            output_dir=str(scratch),
+            use_cpu=model.device.type == "cpu",
+            dataloader_pin_memory=model.device.type != "cpu",
             bf16=precision == "bfloat16",
             seed=seed,
-            warmup_steps=schedule.warmup,  # below 1 it is a fraction
             remove_unused_columns=loss is None,
             ddp_find_unused_parameters=bool(events),  # those of layers that went
         )
         trainer = HealingTrainer(
             loss=loss,
             lengths=rows["length"][:] if schedule.similar_lengths else None,
-            examples_a_step=batch_size,
+            examples_a_step=schedule.batch_size,
+            history=history,
             model=trained,
-            args=arguments,
+            args=settings,
             train_dataset=rows.remove_columns("length"),
-            data_collator=collator,
+            data_collator=DataCollatorWithPadding(data.tokenizer),
         )
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Steps(on_step, events))
         if best is not None:
             trainer.add_callback(best)
+        if data.place is not None:
+            log_into(trainer, data.place.logs)
         started = time.perf_counter()
-        loss_value, diverged_step = _run(trainer, best)
+        with _checkpointing(trained, on=data.execution.gradient_checkpointing):
+            loss_value, diverged_step = _run(trainer, best)
         seconds = time.perf_counter() - started
         if trained is not model:
             _take_weights(model, trainer)
@@ -111,10 +109,50 @@ def train(
     losses: Any = trainer.accelerator.gather(torch.tensor([loss_value], device=trainer.args.device))
     steps = trainer.state.global_step
     examples = len(rows) * schedule.num_epochs * steps / trainer.state.max_steps
-    report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), precision)
+    history_points = tuple(history.points)
+    report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), precision, history=history_points)
     if best is None:
         return report
     return replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)
+
+
+def _check(model: "PreTrainedModel", data: TrainingData, schedule: Schedule) -> None:
+    """Refuse what cannot be trained.
+
+    Raises:
+        UserError: a precision that does not exist, a batch that cannot be shared or split, a model that keeps all its
+            activations, or somewhere to report to that is not there.
+    """
+    if schedule.precision not in PRECISIONS:
+        raise UserError(f"there is no precision '{schedule.precision}'; it is one of {', '.join(PRECISIONS)}")
+    batch_size = schedule.batch_size
+    if batch_size % processes.count():
+        raise UserError(f"{processes.count()} processes cannot share a batch of {batch_size}; give a multiple")
+    shares = processes.count() * schedule.accumulation
+    if batch_size % shares:
+        raise UserError(f"a batch of {batch_size} cannot be split into {shares} parts; give a multiple of {shares}")
+    if data.execution.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise UserError(
+            f"a {type(model).__name__} keeps the activations of all its layers, since transformers has no gradient "
+            "checkpointing for it; leave --gradient-checkpointing out, and save memory with --accumulation"
+        )
+    check_reporters(data.execution.report_to)
+
+
+@contextmanager
+def _checkpointing(model: "PreTrainedModel", *, on: bool) -> Iterator[None]:
+    """Let a model compute its activations again in the backward pass, while the context lasts."""
+    if not on:
+        yield
+        return
+    # transformers 5.24 renamed it, and warns of the old name.
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"
+    # The reentrant kind needs inputs with gradients, which frozen embeddings do not give.
+    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_checkpointing_disable")()
 
 
 def decided(schedule: Schedule, model: "PreTrainedModel", data: TrainingData, loss: Loss | None = None) -> Schedule:
@@ -137,18 +175,23 @@ def _run(trainer: HealingTrainer, best: BestEpoch | None) -> tuple[float, int | 
     """
     diverged_step = None
     try:
-        loss = trainer.train().training_loss
+        trainer.train()
     except DivergedError as error:
         if best is None or best.step is None:
             raise
-        loss, diverged_step = trainer.mean_loss(), error.step
+        diverged_step = error.step
     if best is not None:
         best.restore()
-    return loss, diverged_step
+    return trainer.mean_loss(), diverged_step
 
 
 def _best_epoch(
-    model: "PreTrainedModel", data: TrainingData, schedule: Schedule, seed: int, events: Sequence[tuple[int, Any]]
+    model: "PreTrainedModel",
+    data: TrainingData,
+    schedule: Schedule,
+    seed: int,
+    events: Sequence[tuple[int, Any]],
+    history: History,
 ) -> tuple[Dataset, BestEpoch]:
     """Return the rows to train on without those that are held out, and what chooses an epoch by these.
 
@@ -162,24 +205,29 @@ def _best_epoch(
         raise UserError("an epoch cannot be chosen while FSDP shards the model; leave --validation-fraction out")
     rows, held_out = split_rows(data.rows, schedule.validation_fraction, seed)
     last = max((step for step, _ in events), default=0)
-    return rows, BestEpoch(model, lambda trained: measure(trained, held_out), schedule.patience, last)
+    look = lambda trained: measure(trained, held_out)  # noqa: E731
+    return rows, BestEpoch(model, look, schedule.patience, last, history.scored)
 
 
-def _arguments(model: "PreTrainedModel", scratch: str, **chosen: Any) -> TrainingArguments:
+def _arguments(data: TrainingData, schedule: Schedule, **chosen: Any) -> TrainingArguments:
     arguments = TrainingArguments(
-        output_dir=scratch,
         **chosen,
+        num_train_epochs=schedule.num_epochs,
+        per_device_train_batch_size=schedule.batch_size // (processes.count() * schedule.accumulation),
+        gradient_accumulation_steps=schedule.accumulation,
+        learning_rate=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        warmup_steps=schedule.warmup,  # below 1 it is a fraction
         lr_scheduler_type="linear",
-        use_cpu=model.device.type == "cpu",
         # True multiplies a classifier's loss and gradients by the number of processes (transformers 5.23).
         average_tokens_across_devices=False,
         ddp_timeout=processes.WAIT_HOURS * 3600,
         save_strategy="no",
         eval_strategy="no",
         logging_strategy="no",
-        report_to="none",
+        report_to=list(data.execution.report_to) or "none",
+        run_name=data.place.name if data.place is not None else None,
         disable_tqdm=True,
-        dataloader_pin_memory=model.device.type != "cpu",
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several GPUs in one process are not asked for; torchrun uses them better

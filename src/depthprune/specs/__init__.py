@@ -3,6 +3,7 @@
 from depthprune.specs.healing import AS_STEPS as AS_STEPS
 from depthprune.specs.healing import PRECISIONS as PRECISIONS
 from depthprune.specs.healing import STEP_ENTRIES as STEP_ENTRIES
+from depthprune.specs.healing import Execution as Execution
 from depthprune.specs.healing import HealSpec as HealSpec
 from depthprune.specs.healing import Schedule as Schedule
 from depthprune.specs.healing import Step as Step

@@ -90,6 +90,22 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Execution:
+    """How trainings are carried out. It changes nothing of what they come to, so no spec and no digest has it."""
+
+    gradient_checkpointing: bool = option(
+        False,
+        "Compute activations again in the backward pass instead of keeping them: less memory, a third more time.",
+        group="Running",
+    )
+    report_to: tuple[str, ...] = option(
+        (),
+        "Where losses and scores are sent, too: tensorboard, trackio, wandb or another integration of transformers.",
+        group="Running",
+    )
+
+
+@dataclass(frozen=True)
 class HealSpec(Schedule):
     """How to heal what is left: a schedule, and what else than plain fine-tuning is done.
 

@@ -12,11 +12,13 @@ from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Pair, find_pair
 from depthprune.experiments.specification import stack_depth
 from depthprune.healing.base import HealReport, PlannedStep
+from depthprune.healing.place import Place
 from depthprune.healing.recipe import resolve, show
+from depthprune.healing.reporting import check_reporters
 from depthprune.output import check_outside, check_space, check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
-from depthprune.specs import HealSpec, Step
+from depthprune.specs import Execution, HealSpec, Step
 from depthprune.tasks import TaskData, TaskOptions, load_task
 from depthprune.tasks.data.calibration import CalibrationOptions
 
@@ -75,6 +77,7 @@ def heal(
     max_length: int = 128,
     seed: int = 42,
     device: str = "auto",
+    execution: Execution = Execution(),
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: "Progress" = no_progress,
@@ -98,6 +101,7 @@ def heal(
         max_length: tokens to which a text is cut.
         seed: of the choice of texts and of the training.
         device: `auto`, `cpu` or `cuda`.
+        execution: gradient checkpointing, and where losses are reported to.
         on_progress: called with (name of the stage, steps done, steps in all).
 
     Raises:
@@ -111,11 +115,13 @@ def heal(
     recipe = recipe if recipe.steps else replace(recipe, steps=UNLABELLED.steps)
     steps, output = resolve(recipe), Path(output)
     check_target(output)
+    check_reporters(execution.report_to)
     device = resolve_device(device)
     pair = find_pair(model, teacher, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     check_outside(output, pair.root or pair.student.path)
     check_space(output, sum(file.stat().st_size for file in pair.student.weights))
     how: dict[str, Any] = {"max_length": max_length, "seed": seed, "device": device, "on_progress": on_progress}
+    how |= {"execution": execution, "place": Place(output.name, output.with_name(f"{output.name}.logs"))}
     on_progress("reading the data", 0, 1)
     rows = None if task is None else load_task(task, options)
     if rows is not None and data is None and not all(step.healer.unlabelled for step in steps):

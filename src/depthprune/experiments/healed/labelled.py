@@ -8,8 +8,11 @@ from depthprune.experiments.healed.pair import Pair
 from depthprune.experiments.healed.unlabelled import Outcome
 from depthprune.experiments.models import FullModel, check_given
 from depthprune.healing.base import PlannedStep, TrainingData
+from depthprune.healing.place import Place
+from depthprune.healing.progress import TrainingProgress
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import check_positions
+from depthprune.specs import Execution
 from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
@@ -25,6 +28,8 @@ def heal_labelled(
     max_length: int,
     seed: int,
     device: str,
+    execution: Execution,
+    place: Place | None,
     on_progress: "Progress",
 ) -> Outcome:
     """Heal a cut model on a task's training rows, and score it beside its teacher.
@@ -32,6 +37,7 @@ def heal_labelled(
     Args:
         data: the task's rows.
         max_length: tokens to which an example is cut.
+        execution, place: how trainings are carried out, and where they keep what outlives them.
 
     Raises:
         UserError: the teacher has no trained head for the task, its outputs stand in another order, texts are too
@@ -58,14 +64,16 @@ def heal_labelled(
 
     before = {"full": scores(full)} | ({} if fresh else {"cut": scores(student)})
 
+    told, measured = TrainingProgress(on_progress, "healing"), merit_on_rows(pair.tokenizer, fitted.task)
+    how = {"execution": execution, "place": place, "on_log": told.log}
     healed = heal(
         student,
-        TrainingData(encoded["train"], pair.tokenizer, on_progress, merit_on_rows(pair.tokenizer, fitted.task)),
+        TrainingData(encoded["train"], pair.tokenizer, on_progress, measured, **how),
         recipe,
         cut=pair.cut(),
         seed=seed,
         teacher=teacher,
-        on_step=lambda done, total: on_progress("healing", done, total),
+        on_step=told.step,
     )
     model: Any = healed.model
     if fitted.task.labels:

@@ -8,8 +8,11 @@ from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Loaded, LoadedTeacher, Pair
 from depthprune.healing.base import HealReport, PlannedStep, TrainingData
+from depthprune.healing.place import Place
+from depthprune.healing.progress import TrainingProgress
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import num_positions
+from depthprune.specs import Execution
 from depthprune.tasks import TaskData
 from depthprune.tasks.data.sentences import Sentences, encode_texts, number_cut
 
@@ -66,6 +69,8 @@ def heal_unlabelled(
     max_length: int,
     seed: int,
     device: str,
+    execution: Execution,
+    place: Place | None,
     on_progress: "Progress",
 ) -> Outcome:
     """Heal a cut model on texts, and compare it with its teacher on others.
@@ -74,6 +79,7 @@ def heal_unlabelled(
         recipe: of steps that need no labels.
         task: pairs with an amount of similarity, to score the embeddings' cosine on; None for no score.
         max_length: tokens to which a text is cut, fewer where the models take fewer.
+        execution, place: how trainings are carried out, and where they keep what outlives them.
 
     Raises:
         UserError: the models cannot be compared, or the training diverged.
@@ -88,14 +94,16 @@ def heal_unlabelled(
     cut = number_cut(sentences.train, rows, tokenizer, length)
     measure = _Measure(pair, loaded, sentences.held_out, task, length, on_progress)
     full, before = measure.scores(loaded.teacher), (measure.cosine(loaded.student), measure.scores(loaded.student))
+    told = TrainingProgress(on_progress, "healing")
+    how = {"execution": execution, "place": place, "on_log": told.log}
     healed = heal(
         loaded.student,
-        TrainingData(rows, tokenizer, on_progress, measure.closeness),
+        TrainingData(rows, tokenizer, on_progress, measure.closeness, **how),
         recipe,
         cut=pair.cut(),
         seed=seed,
         teacher=LoadedTeacher(pair.teacher, loaded.teacher, pair.pooling),
-        on_step=lambda done, total: on_progress("healing", done, total),
+        on_step=told.step,
     )
     model: Any = healed.model
     model = model.to(loaded.dtype).float()  # what is measured is what is saved

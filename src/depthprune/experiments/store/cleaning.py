@@ -13,7 +13,7 @@ from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, TEACHES_FI
 from depthprune.experiments.store.leases import Watch, lease_files, running
 from depthprune.experiments.store.predictions import FILE as PREDICTIONS_FILE
 from depthprune.experiments.store.records import measured
-from depthprune.experiments.store.store import MEASURED, Store, readable_record
+from depthprune.experiments.store.store import LOGS, MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
 OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # besides leases and unfinished files
@@ -79,7 +79,9 @@ def _of_run(folder: Path, *, keep: bool) -> Iterator[Item]:
     """Yield the files of a run without a lease that can be removed."""
     names = {entry.name for entry in folder.iterdir()}
     if not names & {"record.json", "failure.json"}:
-        if names and names <= OURS | lease_files(folder) | {name for name in names if _is_partial(name)}:
+        if names and names <= OURS | lease_files(folder) | {
+            name for name in names if _is_partial(name) or _is_log(name)
+        }:
             yield _item(folder, LEFTOVER)
         return  # anything else is not ours
     for name in sorted(names):
@@ -87,6 +89,10 @@ def _of_run(folder: Path, *, keep: bool) -> Iterator[Item]:
             yield _item(folder / name, LEFTOVER)
     if "model" in names and not keep:
         yield _item(folder / "model", CHECKPOINT)
+
+
+def _is_log(name: str) -> bool:
+    return name == LOGS or name.startswith(f"{LOGS}-")
 
 
 def _is_partial(name: str) -> bool:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import OutputError, UserError
+from depthprune.healing.progress import counted
 from depthprune.result_file import replace_json
 
 LEASE_FILE = "claim.json"
@@ -150,10 +151,12 @@ def owner_line(lease: Mapping[str, Any]) -> str:
 def progress_line(lease: Mapping[str, Any]) -> str:
     """Describe the progress of the run of a lease; empty if its owner has not written it yet.
 
-    >>> progress_line({"stage": "train", "done": 30, "total": 120})
-    'train 30/120'
+    >>> progress_line({"stage": "training · loss 0.53", "done": 30, "total": 120})
+    'training 30/120, loss 0.53'
     """
-    return f"{lease['stage']} {lease['done']}/{lease['total']}" if {"stage", "done", "total"} <= set(lease) else ""
+    if not {"stage", "done", "total"} <= set(lease):
+        return ""
+    return counted(str(lease["stage"]), lease["done"], lease["total"])
 
 
 def _content(owner: str, beat: int, progress: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@
     runs/<digest>/record.json    written last, with os.replace: the run is done if and only if it exists
     runs/<digest>/failure.json   instead, if the run failed
     runs/<digest>/model/         the checkpoint, if one was asked for
+    runs/<digest>/logs/          what TensorBoard shows of the training, if that was asked for
 
 No torch.
 """
@@ -27,6 +28,7 @@ from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")
+LOGS = "logs"  # folder in a run's; those of a recipe's later trainings have a number, too
 MEASURED = "measured"  # folder in a store: see `experiments.measured`
 
 

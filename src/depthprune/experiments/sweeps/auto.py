@@ -29,7 +29,7 @@ from depthprune.experiments.sweeps.runner import run_jobs
 from depthprune.experiments.sweeps.sweep import no_news, plan_sweep
 from depthprune.healing.recipe import parse_recipe
 from depthprune.quiet import no_progress, quietly
-from depthprune.specs import AS_STEPS, EvalSpec, HealSpec, RunSpec
+from depthprune.specs import AS_STEPS, EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 from depthprune.tasks.language_modelling import NAME as LANGUAGE_MODELLING
 
@@ -101,6 +101,7 @@ def auto(
     workers: int | None = None,
     device: str = "auto",
     profile: bool = True,
+    execution: Execution = Execution(),
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Callable[[str, int, int], None] = no_progress,
@@ -130,6 +131,7 @@ def auto(
         workers: runs at a time; by cores or GPUs by default.
         device: `auto`, `cpu` or `cuda`.
         profile: measure latencies, which a bound on them needs.
+        execution: gradient checkpointing, and where losses are reported to.
         on_progress: called with a stage's name and how far it is, before the runs.
         on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
 
@@ -152,6 +154,7 @@ def auto(
         on_progress=on_progress,
     )
     how: dict[str, Any] = {"resources": resources(workers, device), "device": device, "profile": profile}
+    how |= {"execution": execution}
     return find(expansion, runs, bounds, budget=budget, on_end=on_end, **how)
 
 
@@ -218,6 +221,7 @@ def find(
     resources: Resources | None = None,
     device: str = "auto",
     profile: bool = True,
+    execution: Execution = Execution(),
     on_end: OnEnd = no_news,
 ) -> Answer:
     """Run the plans of a sweep over one model and task, and return the smallest within the bounds.
@@ -234,6 +238,7 @@ def find(
     def carry(digests: Iterable[str], *, redo: bool = False) -> None:
         jobs = Expansion({digest: expansion.jobs[digest] for digest in digests})
         how: dict[str, Any] = {"resources": resources, "device": device, "save": True, "redo": redo, "profile": profile}
+        how |= {"execution": execution}
         with closing(run_jobs(jobs, store, **how)) as outcomes:  # an interrupt ends its workers
             for digest, state, line in outcomes:
                 on_end(digest, state, line)

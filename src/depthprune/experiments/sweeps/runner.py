@@ -8,7 +8,7 @@ import json
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.executors.local import gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion, Job
+from depthprune.healing.reporting import check_reporters
 from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import run_spec_of
+from depthprune.specs import Execution, run_spec_of
 from depthprune.tasks import TaskData, load_task
 
 DONE, FAILED, BUSY = "done", "failed", "busy"
@@ -38,6 +39,7 @@ class Work:
         redo: run a recorded run again if its checkpoint was not kept.
         profile: measure latencies.
         teaches: keep the checkpoint for the runs that it teaches.
+        execution: how trainings are carried out.
     """
 
     job: Job
@@ -48,6 +50,7 @@ class Work:
     redo: bool = False
     profile: bool = True
     teaches: bool = False
+    execution: Execution = field(default_factory=Execution)
 
 
 _watch = Watch()
@@ -125,7 +128,13 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     if key not in _data:
         _data[key] = load_task(job.spec.evaluation.task, job.options)
     _check_unchanged(job, source, teacher, _data[key])
-    how = {"store": store, "device": resolve_device(work.device), "profile": work.profile, "teacher": teacher}
+    how: dict[str, Any] = {
+        "store": store,
+        "device": resolve_device(work.device),
+        "profile": work.profile,
+        "teacher": teacher,
+    }
+    how |= {"execution": work.execution}
     run(source, _data[key], job.spec, **how, save=work.save, teaches=work.teaches, wait=False)
     return digest, DONE, ""
 
@@ -175,6 +184,7 @@ def run_jobs(
     save: bool = False,
     redo: bool = False,
     profile: bool = True,
+    execution: Execution = Execution(),
     pause: float = 2.0,
     dead_after: float = DEAD_AFTER,
 ) -> Generator[tuple[str, str, str], None, None]:
@@ -191,12 +201,14 @@ def run_jobs(
         save: keep the checkpoints of the runs that are executed now.
         redo: run recorded runs again whose checkpoints were not kept.
         profile: measure the latencies of the runs that are executed now.
+        execution: how the trainings of the runs that are executed now are carried out.
         dead_after: seconds without a heartbeat after which another machine's worker is dead.
     """
     run_all = executors.get(executor)
+    check_reporters(execution.report_to)
     resources = resources or Resources(gpus=gpus_of_a_run(device))
     how = (str(store.root), device, retry_failed, save, redo, profile)
-    works = {digest: Work(job, *how) for digest, job in expansion.jobs.items()}
+    works = {digest: Work(job, *how, execution=execution) for digest, job in expansion.jobs.items()}
     states = {digest: _known(store, work) for digest, work in works.items()}
     taught = _taught(expansion)
     for digest in set(taught) & set(works):

@@ -18,6 +18,7 @@ from depthprune.experiments.sweeps.rows import remember
 from depthprune.experiments.sweeps.runner import DONE, run_jobs
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate
+from depthprune.specs import Execution
 from depthprune.tasks import load_task
 
 
@@ -56,6 +57,7 @@ def sweep(
     device: str = "auto",
     retry_failed: bool = False,
     profile: bool = True,
+    execution: Execution = Execution(),
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
     on_progress: Callable[[str, int, int], None] = no_progress,
@@ -78,6 +80,7 @@ def sweep(
         device: `auto`, `cpu` or `cuda`.
         retry_failed: try runs again that failed before.
         profile: measure how fast the models are.
+        execution: gradient checkpointing, and where losses are reported to.
         on_progress: called with a stage's name and how far it is, while layers are scored and searched.
         on_end: called with the digest of a run that ended, `done` or `failed`, and a line about a failure.
 
@@ -91,6 +94,7 @@ def sweep(
     expansion = plan_sweep(grids, runs, device=device, on_progress=on_progress, **trust)
     resources = Resources(workers, cpus, local.gpus_of_a_run(device) if gpus is None else gpus, address)
     how: dict[str, Any] = {"executor": executor, "resources": resources, "device": device}
+    how |= {"execution": execution}
     return run_sweep(expansion, runs, on_end=on_end, retry_failed=retry_failed, profile=profile, **how)
 
 

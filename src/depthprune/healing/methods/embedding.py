@@ -79,6 +79,11 @@ def embedding(
     assert teacher is not None, "a method that needs a teacher gets one"
     if not schedule.num_epochs:
         return Healed(model)
+    if data.execution.gradient_checkpointing and not options.dropout:
+        raise UserError(
+            "without dropout the student of 'embedding' runs in evaluation mode, in which transformers keeps all "
+            "activations; leave --gradient-checkpointing out, and save memory with --accumulation"
+        )
     full, once = teacher.model(), schedule.num_epochs <= 1
     check_embeddings(model, full)
     started = time.perf_counter()
