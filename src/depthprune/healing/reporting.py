@@ -51,7 +51,7 @@ def check_reporters(names: Iterable[str]) -> None:
 
 def log_into(trainer: "Trainer", folder: Path) -> None:
     """Let TensorBoard's files be written into a folder; `TENSORBOARD_LOGGING_DIR` names another one."""
-    from transformers.integrations import TensorBoardCallback
+    from transformers.integrations.integration_utils import TensorBoardCallback
 
     for callback in trainer.callback_handler.callbacks:
         if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
