@@ -6,7 +6,7 @@ were trained and evaluated the same way.
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -67,15 +67,18 @@ def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
     return ", ".join([*parts, *([f"data {data[:DIGITS]}"] if several_data else [])])
 
 
-def command(run: "Run") -> str:
+def command(run: "Run", drop: Sequence[str] | None = None) -> str:
     """Return the command that repeats a run.
 
     The model is `MODEL` unless it is on the Hub; older records do not have the options of the data.
+
+    Args:
+        drop: options that choose other layers than the run's.
     """
     model = run.model.removeprefix("hub:").partition("@")[0] if run.model.startswith("hub:") else "MODEL"
     words = ["depthprune", "run", model, "--task", run.task]
     words += _data_options(run)
-    words += _drop_options(run)
+    words += _drop_options(run) if drop is None else drop
     return " ".join([*(shlex.quote(word) for word in words), _options(run.heal, run.max_length), f"--seed {run.seed}"])
 
 

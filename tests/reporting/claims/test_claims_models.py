@@ -58,6 +58,43 @@ def test_symmetric_suits_bert_and_hurts_xlnet_or_not(bert, xlnet, examples, expe
     assert "xlnet-base-cased, K = 4 of 12" in found.evidence and also in found.evidence
 
 
+E5 = {"name": "e5-small-12", "model": "sha256:e5", "model_type": "bert", "depth": 12}
+MPNET = {"name": "all-mpnet-base-v2", "model": "sha256:mpnet", "model_type": "mpnet", "depth": 12}
+
+
+@pytest.mark.parametrize(
+    "bert, mpnet, expected",
+    [((0.845, 0.80), (0.78, 0.838), SUPPORTED), ((0.78, 0.84), (0.84, 0.78), NOT_SUPPORTED)],
+)
+def test_models_of_the_same_objectives_stand_in_where_the_papers_were_not_run_and_are_named(
+    bert, mpnet, expected, tmp_path
+):
+    symmetric_and_contribution(tmp_path, E5, *bert)
+    alone = verdict(tmp_path, 5)
+    assert alone.verdict == NOT_TESTABLE and "e5-small-12, K = 4" in alone.evidence
+    command = "depthprune run xlnet/xlnet-base-cased --task mrpc --strategy contribution --count 4 --epochs 3"
+    assert f"To supply it: {command.replace('contribution', 'symmetric')}" in alone.evidence
+    assert command in alone.evidence and "bert-base" not in alone.evidence, "what is there is not asked for"
+    symmetric_and_contribution(tmp_path, MPNET, *mpnet)
+    found = verdict(tmp_path, 5)
+    assert found.verdict == expected
+    assert found.evidence.startswith("e5-small-12 (bert) and all-mpnet-base-v2 (mpnet) stand for BERT and XLNet.")
+    symmetric_and_contribution(tmp_path, BERT, 0.845, 0.80)
+    assert verdict(tmp_path, 5).evidence.startswith("bert-base-cased (bert) and all-mpnet-base-v2 (mpnet) stand for")
+    symmetric_and_contribution(tmp_path, XLNET, 0.78, 0.838)
+    assert "stand for" not in verdict(tmp_path, 5).evidence
+
+
+def test_no_distilled_model_and_no_decoder_stands_for_the_papers():
+    from depthprune.reporting.claims.roles import BERT, OTHER, playing
+
+    models = [("MiniLM-L6", "bert"), ("distilroberta-base", "roberta"), ("llama", "llama"), ("unknown", None)]
+    assert playing(BERT, models) == playing(OTHER, models) == []
+    assert playing(BERT, [*models, ("roberta-base", "roberta")]) == ["roberta-base"]
+    assert playing(OTHER, [*models, ("electra-small", "electra")]) == ["electra-small"]
+    assert playing(OTHER, [("xlnet-base-cased", None), ("my-xlnet", "xlnet")]) == ["xlnet-base-cased"]
+
+
 def test_other_models_than_the_papers_do_not_speak_for_it_where_the_papers_are(tmp_path):
     symmetric_and_contribution(tmp_path, BERT, 0.845, 0.80)
     symmetric_and_contribution(tmp_path, XLNET, 0.78, 0.838)
@@ -183,7 +220,7 @@ def test_the_papers_own_probes_support_its_claim_and_exchanged_they_do_not():
 
 def test_a_probe_on_few_examples_or_of_one_model_tells_nothing():
     few = [probe(model, PAPER_PROBE[model["name"]], examples=400) for model in (BERT, XLNET)]
-    assert "noise" in verdict(Results((), analyses=tuple(few)), 7).evidence
+    assert "from layer 8 of 12 (95 %: " in verdict(Results((), analyses=tuple(few)), 7).evidence
     assert verdict(Results((), analyses=tuple(few)), 7).verdict == INCONCLUSIVE
     many = [replace(each, examples=MANY) for each in few]
     assert verdict(Results((), analyses=tuple(many)), 7).verdict == SUPPORTED
@@ -191,6 +228,35 @@ def test_a_probe_on_few_examples_or_of_one_model_tells_nothing():
         found = verdict(Results((), analyses=tuple(some)), 7)
         assert found.verdict == NOT_TESTABLE and found.evidence.startswith("needs")
         assert "bert-base-cased is within a point of its best from layer 11 of 12" in found.evidence
+
+
+def covariance(error, *, alike):
+    """Of values with a standard error, whose differences are known better the more alike rows are answered."""
+    return tuple(tuple(error**2 * (1.0 if i == j else alike) for j in range(13)) for i in range(13))
+
+
+def test_a_probe_whose_layers_answer_the_same_rows_tells_more_than_its_number_of_rows():
+    few = [probe(model, PAPER_PROBE[model["name"]], examples=400) for model in (BERT, XLNET)]
+    for alike, expected in (0.99, SUPPORTED), (0.0, INCONCLUSIVE):
+        known = tuple(replace(each, covariance=covariance(0.016, alike=alike)) for each in few)
+        found = verdict(Results((), analyses=known), 7)
+        assert found.verdict == expected, found.evidence
+    assert "from layer 11 of 12 (95 %: " in found.evidence
+    exchanged = [
+        replace(each, values=PAPER_PROBE[other["name"]], covariance=covariance(0.016, alike=0.99))
+        for each, other in zip(few, (XLNET, BERT), strict=True)
+    ]
+    assert verdict(Results((), analyses=tuple(exchanged)), 7).verdict == NOT_SUPPORTED
+
+
+def test_analyses_of_stand_ins_are_of_the_token_that_stands_for_their_sentence():
+    values = {"bert": PAPER_PROBE["bert-base-cased"], "mpnet": PAPER_PROBE["xlnet-base-cased"]}
+    tuned = {kind: f"{model['name']} fine-tuned on sst2" for kind, model in (("bert", E5), ("mpnet", MPNET))}
+    some = [probe({"name": tuned[kind], "model_type": kind}, values[kind]) for kind in values]
+    noise = [replace(each, token=token, values=(0.8,) * 13) for each in some for token in ("mean", "last")]
+    found = verdict(Results((), analyses=(*noise, *some)), 7)
+    assert found.verdict == SUPPORTED and found.evidence.count("is within a point") == 2
+    assert found.evidence.startswith("e5-small-12 (bert) and all-mpnet-base-v2 (mpnet) stand for BERT and XLNet.")
 
 
 def test_a_probe_of_a_pruned_or_a_raw_model_gives_way_to_one_of_the_whole_fine_tuned_model():
@@ -231,6 +297,32 @@ def test_where_fine_tuning_changes_a_model(bert, xlnet, expected):
     alone = verdict(Results((), analyses=both[:1]), 12)
     assert alone.verdict == NOT_TESTABLE and alone.evidence.startswith("needs")
     assert f"{statistics.fmean(bert[1:5]):.2f} in the first third" in alone.evidence
+
+
+@pytest.mark.parametrize("error, expected", [(0.002, SUPPORTED), (0.2, INCONCLUSIVE)])
+def test_where_fine_tuning_changes_a_model_is_decided_by_the_spread_over_rows(error, expected):
+    both = [similarity(model, PAPER_COSINE[model["name"]]) for model in (BERT, XLNET)]
+    known = [replace(each, covariance=covariance(error, alike=0.0)) for each in both]
+    found = verdict(Results((), analyses=tuple(known)), 12)
+    assert found.verdict == expected
+    assert "a difference of +0.490 (95 % over the rows: +" in found.evidence or error > 0.1, found.evidence
+    other = replace(known[1], task="qnli")
+    assert verdict(Results((), analyses=(known[0], other)), 12).verdict == expected, "no task is common"
+    alike = replace(known[0], values=(1.0, *[0.8] * 12), task="qnli")
+    pairs = verdict(Results((), analyses=(*known, alike)), 12)
+    assert pairs.verdict == expected and pairs.evidence.count("first third") == 1, "pairs of one task alone"
+
+
+def test_a_missing_analysis_comes_with_the_commands_that_make_it(tmp_path):
+    make_seeds(tmp_path, (), 0.85, options={"dataset": "glue"}, **E5)
+    results = read_results(tmp_path)
+    found = verdict(replace(results, analyses=(similarity(E5, PAPER_COSINE["bert-base-cased"]),)), 12)
+    assert found.verdict == NOT_TESTABLE
+    run = "depthprune run xlnet/xlnet-base-cased --task mrpc --dataset glue --epochs 3 --learning-rate 2e-05 --seed 0"
+    assert found.evidence.endswith(
+        f"To supply it: {run}; depthprune similarity xlnet/xlnet-base-cased CHECKPOINT --task mrpc --dataset glue "
+        "--store STORE"
+    )
 
 
 @pytest.mark.parametrize(

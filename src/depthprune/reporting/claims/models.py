@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from depthprune.reporting.claims.differences import Difference, difference
 from depthprune.reporting.claims.evidence import (
     BY_POSITION,
+    NOT_TESTABLE,
     Cell,
     Claim,
     against_others,
@@ -17,6 +18,8 @@ from depthprune.reporting.claims.evidence import (
     said,
     tasks_of,
 )
+from depthprune.reporting.claims.missing import run_command, supplied
+from depthprune.reporting.claims.roles import BERT, OTHER, playing, stood_in
 from depthprune.reporting.claims.strategies import kept_cell
 from depthprune.reporting.pairs import base_name, family, loss, names_of_family, plain
 from depthprune.reporting.results import Results, Run
@@ -40,9 +43,11 @@ def _symmetric(results: Results) -> tuple[str, str]:
     """For it, all four (intersection-union): what suits a model loses less than a point to top, what hurts more than 0.
 
     Against it: one of the four is the other way round, with Bonferroni's correction for four. Where top was not run,
-    the mean of the alternate strategies stands for it. One cell a pair of a BERT and an XLNet at like shares.
+    the mean of the alternate strategies stands for it. One cell a pair of a BERT and a model of another objective
+    (`roles.py`) at like shares.
     """
-    bert, xlnet = (_with_both(results, models_of(results, name)) for name in ("bert", "xlnet"))
+    named = [(run.model_name, run.model_type) for run in results.runs]
+    bert, xlnet = (_with_both(results, _models(results, playing(role, named))) for role in (BERT, OTHER))
     cells = []
     for one in bert:
         for other in xlnet:
@@ -50,9 +55,34 @@ def _symmetric(results: Results) -> tuple[str, str]:
                 parts = [_suits(one, "symmetric", "contribution"), _suits(other, "contribution", "symmetric")]
                 if all(found for _, found in parts):
                     cells.append(cell("; ".join(text for text, _ in parts), [d for _, found in parts for d in found]))
-    missing = "needs symmetric, contribution and top (or an alternate strategy) on a BERT and an XLNet, at like shares"
-    there = [said(groups) for groups in (*bert, *xlnet)] if not (bert and xlnet) else []
-    return judged(cells, "; ".join([missing, *there]))
+    if not cells:
+        need = "needs symmetric, contribution and top (or an alternate strategy) on a BERT and on a model of another "
+        need += "objective, such as XLNet, at like shares of the layers, with the same seeds"
+        there = [said(groups) for groups in (*bert, *xlnet)] if not (bert and xlnet) else []
+        return NOT_TESTABLE, supplied(need, _three_commands(results, bert=bert, xlnet=xlnet), there)
+    who = stood_in(*([_named(groups) for groups in some] for some in (bert, xlnet)))
+    verdict, evidence = judged(cells, "")
+    return verdict, f"{who}.\n{evidence}" if who else evidence
+
+
+def _three_commands(results: Results, **there: list[dict[str, list[Run]]]) -> list[str]:
+    """Return what runs the three strategies on what is missing: in the store where it has such a model."""
+    found = []
+    for role, groups in there.items():
+        named = [(run.model_name, run.model_type) for run in results.runs]
+        own = _models(results, playing({"bert": BERT, "xlnet": OTHER}[role], named))
+        where = {"model": own[0]} if own else {"on_hub": role}
+        found += [run_command(results, name, 1 / 3, **where) for name in (*THREE, "top") if not groups]
+    return found or [run_command(results, name, 1 / 3) for name in (*THREE, "top")]
+
+
+def _models(results: Results, names: Sequence[str]) -> list[str]:
+    return sorted({run.model for run in results.runs if run.model_name in names})
+
+
+def _named(groups: dict[str, list[Run]]) -> tuple[str, str | None]:
+    run = next(iter(groups.values()))[0]
+    return run.model_name, run.model_type
 
 
 def _with_both(results: Results, models: Sequence[str]) -> list[dict[str, list[Run]]]:
@@ -110,7 +140,9 @@ def _distilled(results: Results) -> tuple[str, str]:
                 f"; the best by position is {best} with {100 * mean(compared[best]):.2f}" if len(compared) > 1 else ""
             )
             cells.append(Cell(found.text + more, found.supports, found.against))
-    return judged(cells, "needs a distilled model, named as one, and top with a third of its layers gone")
+    where = {"model": models[0]} if models else {"on_hub": "distilled"}
+    need = "needs a distilled model, named as one, and top with a third of its layers gone"
+    return judged(cells, supplied(need, [run_command(results, "top", 1 / 3, **where)]))
 
 
 @claim(CLAIMS, 11, "RoBERTa is more robust than BERT")
@@ -122,9 +154,12 @@ def _roberta(results: Results) -> tuple[str, str]:
     """
     roberta, bert = (_halves(results, models_of(results, name)) for name in ("roberta", "bert"))
     cells = [found for one in roberta for other in bert if (found := _less_lost(results, one, other)) is not None]
-    missing = "needs top with half of the layers dropped on RoBERTa and on BERT, the same task and recipe"
+    need = "needs top with half of the layers dropped on RoBERTa and on BERT, the same task and recipe"
     there = [f"{r[0].model_name} loses {100 * _lost(r):.2f} on {tasks_of(r)}" for r in (*roberta, *bert)]
-    return judged(cells, "; ".join([missing, *there]))
+    tasks = [run.task for some in (*roberta, *bert) for run in some]
+    wanted = [role for role, some in (("roberta", roberta), ("bert", bert)) if not some] or ["bert"]
+    more = {"task": tasks[0]} if tasks else {}
+    return judged(cells, supplied(need, [run_command(results, "top", 1 / 2, on_hub=r, **more) for r in wanted], there))
 
 
 def _less_lost(results: Results, roberta: Sequence[Run], bert: Sequence[Run]) -> Cell | None:

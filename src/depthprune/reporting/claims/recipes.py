@@ -9,8 +9,10 @@ from dataclasses import replace
 
 from depthprune.reporting.claims.differences import difference
 from depthprune.reporting.claims.evidence import Cell, Claim, claim, judged, mean, tasks_of
+from depthprune.reporting.claims.missing import example, supplied
 from depthprune.reporting.pairs import drops_first
 from depthprune.reporting.results import Results, Run
+from depthprune.reporting.settings import command
 from depthprune.specs import HealSpec
 
 CLAIMS: list[Claim] = []
@@ -38,12 +40,22 @@ def _recipes(results: Results) -> tuple[str, str]:
         "more epochs": _more_epochs(pruned),
     }
     cells = [_cell(words, group) for words, pairs in parts.items() for group in _by_model(pairs)]
-    missing = (
-        "needs recipes that fine-tune first or drop gradually beside the plain one of as many steps, or more epochs"
-    )
-    verdict, evidence = judged(cells, missing)
+    need = "needs recipes that fine-tune first or drop gradually beside the plain one of as many steps, or more epochs"
+    verdict, evidence = judged(cells, supplied(need, _commands(results)))
     untested = [words for words, pairs in parts.items() if not pairs]
     return verdict, evidence + (f"; not tested: {', '.join(untested)}" if cells and untested else "")
+
+
+def _commands(results: Results) -> list[str]:
+    """Return what drops after fine-tuning, and the plain recipe of as many epochs."""
+    run = example(results)
+    if run is None:
+        start = "depthprune run google-bert/bert-base-cased --task mrpc --strategy top --count 6"
+        return [f"{start} --epochs-before {USUAL_EPOCHS}", f"{start} --epochs {2 * USUAL_EPOCHS}"]
+    epochs = run.heal.num_epochs
+    recipes = (replace(run.heal, epochs_before=epochs), replace(run.heal, num_epochs=2 * epochs))
+    drop = ("--strategy", "top", "--count", str(run.depth // 2))
+    return [command(replace(run, heal=heal), drop) for heal in recipes]
 
 
 def _pairs(runs: Sequence[Run], other: Callable[[HealSpec], bool]) -> list[Pair]:

@@ -18,6 +18,7 @@ from depthprune.reporting.claims.evidence import (
     said,
     where,
 )
+from depthprune.reporting.claims.missing import run_command, supplied
 from depthprune.reporting.pairs import loss, plain
 from depthprune.reporting.results import Results, Run
 
@@ -39,7 +40,8 @@ def _half(results: Results) -> tuple[str, str]:
         if "top" in groups
     ]
     return judged(
-        [each for each in cells if each is not None], "needs the strategy top with half of the layers dropped"
+        [each for each in cells if each is not None],
+        supplied("needs the strategy top with half of the layers dropped", [run_command(results, "top", 1 / 2)]),
     )
 
 
@@ -67,7 +69,8 @@ def _top_best(results: Results) -> tuple[str, str]:
     cells = []
     for groups in by_strategy(results, share=lambda s: s >= 0.32).values():
         cells += _ahead(comparable(groups, BY_POSITION), "top", sign=1)
-    return judged(cells, "needs top beside another strategy with a third of the layers dropped")
+    commands = [run_command(results, name, 1 / 3) for name in ("top", "odd-alternate")]
+    return judged(cells, supplied("needs top beside another strategy with a third of the layers dropped", commands))
 
 
 @claim(CLAIMS, 3, "When few layers go, odd-alternate beats top: keeping the last layer matters")
@@ -76,7 +79,8 @@ def _last_layer(results: Results) -> tuple[str, str]:
     cells = []
     for groups in by_strategy(results, share=lambda s: s <= 0.2).values():
         cells += _ahead(comparable(groups, ("odd-alternate", "top")), "odd-alternate", sign=1)
-    return judged(cells, "needs odd-alternate and top with a sixth of the layers dropped or fewer")
+    commands = [run_command(results, name, 1 / 6) for name in ("odd-alternate", "top")]
+    return judged(cells, supplied("needs odd-alternate and top with a sixth of the layers dropped or fewer", commands))
 
 
 @claim(CLAIMS, 4, "Lower layers are the most critical: bottom is the worst strategy")
@@ -89,7 +93,8 @@ def _bottom_worst(results: Results) -> tuple[str, str]:
     cells = []
     for groups in by_strategy(results, share=lambda s: True).values():
         cells += _ahead(comparable(groups, BY_POSITION), "bottom", sign=-1)
-    return judged(cells, "needs bottom beside another strategy")
+    commands = [run_command(results, name, 1 / 3) for name in ("bottom", "top")]
+    return judged(cells, supplied("needs bottom beside another strategy", commands))
 
 
 def _ahead(compared: dict[str, list[Run]], name: str, *, sign: int) -> list[Cell]:
@@ -122,7 +127,10 @@ def _robust(results: Results) -> tuple[str, str]:
         if "top" in run.strategies and plain(run) and 0.3 <= run.count / run.depth <= 0.55 and results.full_of(run):
             groups.setdefault((run.model, run.heal, run.max_length), []).append(run)
     cells = [found for _, runs in sorted(groups.items(), key=repr) if (found := _robust_cell(results, runs))]
-    return judged(cells, "needs the strategy top on one task of either kind, with the same layers gone")
+    commands = [run_command(results, "top", 1 / 2, task=task) for task in ("stsb", "mnli")]
+    return judged(
+        cells, supplied("needs the strategy top on one task of either kind, with the same layers gone", commands)
+    )
 
 
 def _robust_cell(results: Results, runs: Sequence[Run]) -> Cell | None:
@@ -163,4 +171,5 @@ def _safe(results: Results) -> tuple[str, str]:
             if found is not None and gap is not None:
                 text = f"{where(runs)} against the full model: {gap.words}, {gap.basis}"
                 cells.append(cell(text, [found]))
-    return judged(cells, "needs the strategy top with a third of the layers dropped")
+    commands = [run_command(results, "top", 1 / 3)]
+    return judged(cells, supplied("needs the strategy top with a third of the layers dropped", commands))
