@@ -1,6 +1,7 @@
 # make quickstart   the main job on a real model, a few minutes on two cores
 # make test         what CI runs
 # make check        format, lint and types (part of make test)
+# make figures      draw the figures of the README and docs/results.md anew, from the records in docs/results
 # make reproduce    the paper's own grid on a GPU, with models and data from the Hub; resumed where it was stopped
 #
 # PyTorch comes in its CPU build where there is no NVIDIA GPU, and as pip would install it where there is one;
@@ -12,7 +13,7 @@ CPU_INDEX = https://download.pytorch.org/whl/cpu
 TORCH ?= $(shell if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then echo cpu; else echo default; fi)
 BIN = $(VENV)/bin
 
-.PHONY: quickstart test check reproduce clean
+.PHONY: quickstart test check figures reproduce clean
 
 quickstart: $(VENV)/.quickstart
 	$(BIN)/depthprune quickstart
@@ -24,6 +25,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+figures: $(VENV)/.dev
+	$(BIN)/python docs/results/figures.py
 
 # Options of the sweep: make reproduce SWEEP='--gpus 0.25'
 reproduce: $(VENV)/.quickstart

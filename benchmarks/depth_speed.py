@@ -5,18 +5,20 @@ median of theirs, with a 95 % interval from their order alone. Which layers go d
 go here. A training step is forward, backward and AdamW. bfloat16 is autocast, with weights in float32.
 
     python benchmarks/depth_speed.py MODEL --counts 2 4 6 --batch-sizes 32 256 --output speed.json
+
+docs/results/figures.yaml names the files of speeds that the figures of the docs are drawn from.
 """
 
 import argparse
 import copy
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import depthprune
+from depthprune.experiments.environment import environment
 from depthprune.loading import load_classifier
 from depthprune.profiling.latency import in_turns
 from depthprune.sources import locate
@@ -63,8 +65,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    device = torch.cuda.get_device_name() if given.device == "cuda" else platform.processor() or "cpu"
-    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads, length {given.length}", flush=True)
+    about = environment(given.device, torch.get_num_threads())
+    device = torch.cuda.get_device_name() if given.device == "cuda" else about["processor"] or "cpu"
+    print(f"{device}, torch {torch.__version__}, {about['threads']} threads, length {given.length}", flush=True)
     full, _ = load_classifier(locate(given.model), 2, device=given.device)
     depth, found = full.config.num_hidden_layers, []
     for count in given.counts:
@@ -93,7 +96,9 @@ def main() -> None:
                         flush=True,
                     )
     if given.output is not None:
-        given.output.write_text(json.dumps({"device": device, "torch": torch.__version__, "rows": found}, indent=1))
+        head = {"model": Path(given.model).name, "device": device, "torch": torch.__version__, "length": given.length}
+        head |= {"threads": about["threads"]}
+        given.output.write_text(json.dumps(head | {"rows": found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

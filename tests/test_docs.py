@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from depthprune.cli.listing import strategies_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_the_table_of_strategies_is_fresh():
@@ -44,10 +46,42 @@ def test_every_command_that_the_readme_shows_exists():
 
 
 def test_the_files_that_the_readme_names_are_there():
-    named = set(re.findall(r"(?:docs|dev|examples|benchmarks|tests)/[\w./]*", README))
+    named = set(re.findall(r"(?:docs|dev|examples|benchmarks|tests)/[\w./-]*", README))
 
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_readme_of_pypi_has_no_picture_and_no_link_that_leads_nowhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    text = README
+    for each in project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]["substitutions"]:
+        text = re.sub(each["pattern"], each["replacement"], text)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+
+    assert "<picture>" in README and "](docs/" in README
+    assert "<img" not in text and "picture>" not in text
+    assert links and [link for link in links if not link.startswith("https://")] == []
+    assert "docs/results.md says how many layers" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_link_or_picture_of_the_docs_leads_to_a_file_and_its_heading(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(
+        r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", re.sub(r"```.*?```", "", text, flags=re.S)
+    ):
+        path, _, anchor = "".join(target).partition("#")
+        if not path.startswith("http"):
+            file = page.parent / path if path else page
+            assert file.exists(), f"{page.name} names {path}"
+            assert not anchor or anchor in anchors(file), f"{page.name} names #{anchor}"
+
+
+def anchors(file: Path) -> set[str]:
+    """Return the names that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def run_python(arguments: list[str], folder: Path) -> str:

@@ -12,7 +12,7 @@ from depthprune.cli.options import quiet_libraries
 
 TASK = "docstrings"
 COUNT = 2
-SEARCH = "greedy"  # what measures best (docs/results.md)
+SEARCH = "greedy"  # what measures best (docs/results/choosing.md)
 # Sized by measurement (dev/LOG.md): after one epoch the full model is done and the pruned ones are not. The paper's
 # learning rate of 2e-5 is for base-size models and more rows.
 LEARNING_RATE = 2e-4

@@ -1,7 +1,7 @@
 """The report as one HTML file that opens offline (Jinja2, pictures as SVG inside). No torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from depthprune.reporting.analyses import FOLDER, KINDS, curves, curves_words
 from depthprune.reporting.answer import answers, sentences
 from depthprune.reporting.cells import groups, over_seeds
 from depthprune.reporting.drawings import charts
+from depthprune.reporting.drawings.canvas import as_svg
+from depthprune.reporting.drawings.kept import depth_panels, layers_panel, speed_panels
+from depthprune.reporting.kept import Kept, all_kept, in_words, short_names
 from depthprune.reporting.results import Results
 from depthprune.reporting.tables.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
@@ -89,11 +92,21 @@ def sections(results: Results, store: Path, *, claims: bool = False, chosen: str
     tables = {table.name: table for table in all_tables(results, claims=claims, chosen=chosen)}
     found = [
         _answer(results, tables, chosen),
-        Section("scores", "Score against depth", _starting(tables, "scores-"), tuple(_depth_charts(results))),
+        Section(
+            "scores",
+            "Score against depth",
+            _starting(tables, "scores-"),
+            (*_side_by_side(results), *_depth_charts(results)),
+        ),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
         Section("within", "How many layers can be dropped", _some(tables, "within", "robustness")),
         Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines")),
-        Section("layers", "Which layers stay", _some(tables, "layers"), tuple(_layer_scores(store))),
+        Section(
+            "layers",
+            "Which layers stay",
+            _some(tables, "layers"),
+            (*_layers_kept(results), *_layer_scores(store)),
+        ),
         Section(
             "analyses",
             "What each layer encodes, and what fine-tuning changed",
@@ -121,6 +134,42 @@ def _some(tables: dict[str, Table], *names: str) -> tuple[Table, ...]:
 
 def _starting(tables: dict[str, Table], start: str) -> tuple[Table, ...]:
     return tuple(table for name, table in tables.items() if name.startswith(start))
+
+
+def _side_by_side(results: Results) -> list[Picture]:
+    """Draw what models and recipes keep beside one another, where there are several of either."""
+    some = all_kept(results)
+    if len({(kept.model, kept.recipe) for kept in some}) < 2:
+        return []
+    names = short_names(list(dict.fromkeys(kept.recipe for kept in some)))
+    drawn = [replace(kept, recipe=names[kept.recipe]) for kept in some]
+    key = "".join(f" {short}: {recipe}." for recipe, short in names.items() if short != recipe)
+    caption = (
+        "Share of the full model's score, means over seeds. A line is of one strategy: the one that has the most "
+        f"points of the task, or else of the line. Only marks are measured.{key}"
+    )
+    found = [Picture(as_svg(depth_panels(drawn)), f"Score against layers dropped. {in_words(some)}", caption)]
+    known = [kept for kept in drawn if kept.speedup is not None]
+    if known:
+        words = f"Score against speed. {in_words(known)}"
+        found.append(Picture(as_svg(speed_panels(known)), words, "The same against the speed-up of one example."))
+    return found
+
+
+def _layers_kept(results: Results) -> list[Picture]:
+    """Draw the layers that strategies keep with their scores, for each model and recipe that has several."""
+    by_recipe: dict[tuple[str, str], list[Kept]] = {}
+    for kept in all_kept(results):
+        by_recipe.setdefault((kept.model, kept.recipe), []).append(kept)
+    return [
+        Picture(
+            as_svg(layers_panel(some)),
+            f"Layers kept, and the share of the score that they keep. {in_words(some)}",
+            f"Layers kept and the share of the full model's score, the best first: {model}, {recipe}",
+        )
+        for (model, recipe), some in by_recipe.items()
+        if len({kept.dropped for kept in some}) > 1
+    ]
 
 
 def _depth_charts(results: Results) -> list[Picture]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from depthprune.experiments.healed.unlabelled import Outcome
     from depthprune.experiments.run import Progress
 
-# Chosen on MiniLM, cut to half its depth (docs/results.md).
+# Chosen on MiniLM, cut to half its depth (docs/results/minilm.md).
 UNLABELLED = HealSpec(
     num_epochs=1, batch_size=64, learning_rate=5e-4, similar_lengths=True, warmup=0.1, steps=(Step("embedding"),)
 )

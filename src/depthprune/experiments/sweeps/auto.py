@@ -33,8 +33,8 @@ from depthprune.specs import AS_STEPS, EvalSpec, Execution, HealSpec, RunSpec
 from depthprune.tasks import TaskOptions
 from depthprune.tasks.language_modelling import NAME as LANGUAGE_MODELLING
 
-# A search for the output nearest the full model's measures best of all ways to choose (docs/results.md); the scores of
-# one pass choose otherwise, and cost nothing beside the training.
+# A search for the output nearest the full model's measures best of all ways to choose (docs/results/choosing.md); the
+# scores of one pass choose otherwise, and cost nothing beside the training.
 STRATEGIES = ("greedy", "contribution")
 # The recipe that kept most of the score at half the depth (docs/results.md, "Half of the layers, with a teacher").
 RECIPE = "logit-kd"

@@ -6,6 +6,7 @@ Text stays text, and the same numbers give the same bytes. No torch.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,24 @@ FORMATS = (".svg", ".png")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b6673", "#b3372b")
 BLUE, AMBER, GREY, RED = COLOURS[0], COLOURS[4], COLOURS[6], COLOURS[7]
 MARKERS = "osD^vP*X"
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """The colours of a drawing: of text, background and what is faint, and those that tell things apart."""
+
+    ink: str
+    paper: str
+    faint: str
+    colours: tuple[str, ...]
+
+
+LIGHT = Scheme("#1d2430", "#ffffff", "#d0d7de", COLOURS)
+DARK = Scheme(
+    "#e6edf3", "#0d1117", "#3d444d",
+    ("#58a9e8", "#ff9248", "#3fcf9f", "#e6a3cc", "#f0b429", "#9bdcff", "#a9b4c0", "#ff8577"),
+)  # fmt: skip
+SCHEMES = {"light": LIGHT, "dark": DARK}
 
 
 def matplotlib(module: str = "") -> Any:
@@ -77,15 +96,19 @@ def as_svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def save_figure(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path, *, words: str = "") -> None:
     """Write a figure to a file.
+
+    Args:
+        words: what it shows, for those who cannot see it; an SVG file holds them as its description.
 
     Raises:
         OutputError: it cannot be written.
     """
+    svg = path.suffix == ".svg"
     try:
         with _plain():
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, dpi=150, metadata={"Date": None, "Description": words or None} if svg else None)
     except OSError as error:
         raise OutputError(f"the picture '{path}' cannot be written ({error.strerror}); give another place") from None
 
@@ -93,4 +116,15 @@ def save_figure(figure: Any, path: Path) -> None:
 @contextmanager
 def _plain() -> Iterator[None]:
     with matplotlib().rc_context({"svg.fonttype": "none", "svg.hashsalt": "depthprune"}):
+        yield
+
+
+@contextmanager
+def painted(scheme: Scheme) -> Iterator[None]:
+    """Give figures that are made meanwhile the colours of a scheme, and text that can be read at half their size."""
+    ink, paper = scheme.ink, scheme.paper
+    colours = dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), ink)
+    colours |= {"axes.edgecolor": ink, "grid.color": scheme.faint}
+    colours |= {"figure.facecolor": paper, "axes.facecolor": paper}
+    with matplotlib().rc_context(colours | {"font.size": 11, "axes.titlesize": 11.5, "axes.labelsize": 11}):
         yield
