@@ -62,6 +62,7 @@ OTHER_OPTIONS = {
         "embeddings": ("", "true"),
         "dropped": ("", "true"),
         "all_but_last": ("", "1"),
+        "dropout": ("layers=1", "false"),
     },
     "embedding": {"pooled": ("", "0.5"), "states": ("", "0.5"), "dropout": ("", "true")},
     "gradual": {"every": ("", "2"), "every_steps": ("", "1")},

@@ -143,6 +143,7 @@ class HealReport:
         diverged_step: the step at which the loss was not finite, where earlier weights were kept.
         history: points of the training: mean losses of up to about a hundred intervals, with the learning rate at
             their last step, and the score of each epoch on the rows that were held out.
+        frozen: how the states of frozen layers were come by, where they were computed once or that was asked for.
     """
 
     seconds: float
@@ -154,6 +155,7 @@ class HealReport:
     validation_score: float | None = None
     diverged_step: int | None = None
     history: tuple[Point, ...] = ()
+    frozen: str | None = None
 
 
 UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")

@@ -147,12 +147,15 @@ def heal(
         UserError: if a method needs a teacher and there is none, does not return `Healed`, or leaves layers in the
             model that should be dropped.
     """
+    from depthprune.healing.without_dropout import run_with_dropout
+
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         healed = _run_steps(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
+        run_with_dropout(model)
     if cut.pending:
         raise UserError(
             f"the recipe leaves layer {cut.pending[0]}, which was to go, in the model; give it a step 'drop'"
@@ -190,6 +193,7 @@ def _run_steps(
         model = registry.check_returned(name, healed, Healed).model
         trainings += healed.trainings
         notes += healed.notes
+        notes += [f"the frozen layers' states: {each.frozen}" for each in healed.trainings if each.frozen]
     return Healed(model, tuple(trainings), tuple(notes))
 
 

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
+from depthprune.healing.frozen import frozen_layers
 from depthprune.healing.history import History
 from depthprune.healing.precision import faster_precision
 from depthprune.healing.reporting import check_reporters, log_into
@@ -37,6 +38,7 @@ def train(
     schedule: Schedule,
     *,
     loss: Loss | None = None,
+    reads: Sequence[int] | None = None,
     seed: int = 42,
     events: Sequence[tuple[int, Callable[[], None]]] = (),
     on_step: OnStep | None = None,
@@ -50,6 +52,8 @@ def train(
             trainings decides once for all (`experiments.measured`).
         loss: called with the model, in training mode, and a padded batch; returns the batch's loss, a scalar. The
             model's own loss if None.
+        reads: the hidden states that `loss` reads, as `output_hidden_states` counts them; None if it reads more
+            of what is inside the model: then frozen layers are not computed once for all epochs (`healing.frozen`).
         seed: of the order of the rows, of dropout, and of which rows are held out.
         events: (step, what to do to the model after it), such as dropping a layer.
         on_step: called after each optimiser step.
@@ -66,16 +70,17 @@ def train(
     history, rows, best = History(data.on_log), data.rows, None
     if schedule.validation_fraction:
         rows, best = _best_epoch(model, data, schedule, seed, events, history)
-    with scratch_folder("training") as scratch:
-        precision = decided(schedule, model, data, loss).precision
-        trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
+    trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
+    with scratch_folder("training") as scratch, frozen_layers(trained) as frozen:
+        schedule = decided(schedule, model, data, loss)
+        rows, loss = frozen.compute_once(replace(data, rows=rows), schedule, loss, reads, scratch, drops=bool(events))
         settings = _arguments(
             data,
             schedule,
             output_dir=str(scratch),
             use_cpu=model.device.type == "cpu",
             dataloader_pin_memory=model.device.type != "cpu",
-            bf16=precision == "bfloat16",
+            bf16=schedule.precision == "bfloat16",
             seed=seed,
             remove_unused_columns=loss is None,
             ddp_find_unused_parameters=bool(events),  # those of layers that went
@@ -100,7 +105,7 @@ def train(
         started = time.perf_counter()
         with _checkpointing(trained, on=data.execution.gradient_checkpointing):
             loss_value, diverged_step = _run(trainer, best)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started + frozen.seconds
         if trained is not model:
             _take_weights(model, trainer)
         else:
@@ -109,8 +114,8 @@ def train(
     losses: Any = trainer.accelerator.gather(torch.tensor([loss_value], device=trainer.args.device))
     steps = trainer.state.global_step
     examples = len(rows) * schedule.num_epochs * steps / trainer.state.max_steps
-    history_points = tuple(history.points)
-    report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), precision, history=history_points)
+    found: dict[str, Any] = {"history": tuple(history.points), "frozen": frozen.how}
+    report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), schedule.precision, **found)
     if best is None:
         return report
     return replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)

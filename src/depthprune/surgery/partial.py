@@ -52,7 +52,8 @@ class PartialModel:
         self.skipped: frozenset[int] = NOTHING
         self._layouts: dict[int, Callable[[list[Tensor]], Any]] = {}
         self._dropped: frozenset[int] = NOTHING
-        self._start, self._state = 0, None
+        self._start = 0
+        self._states: Mapping[int, Tensor] = {}  # what is given to a layer in place of what those before it put out
         self._stop: int | None = None
         self._learning: frozenset[int] = NOTHING
         self._record: Record | None = None
@@ -147,14 +148,29 @@ class PartialModel:
             lists = [self.model.get_submodule(path) for path in self.stack.paths]
             with bypass_lists(lists, sorted(dropped)):
                 return self.model(**batch)
-        self._dropped, self._start, self._state = dropped, start, state
-        self._stop, self._record = stop, record
+        self._dropped, self._stop, self._record = dropped, stop, record
         try:
-            return self.model(**batch)
+            with self.starting(start, {} if state is None else {start: state}):
+                return self.model(**batch)
         except _Stop:
             return None
         finally:
-            self._dropped, self._start, self._state, self._stop, self._record = NOTHING, 0, None, None, None
+            self._dropped, self._stop, self._record = NOTHING, None, None
+
+    @contextmanager
+    def starting(self, layer: int, states: Mapping[int, Tensor]) -> Iterator[None]:
+        """Let the runs of the model inside the context, whoever calls it, start at a layer.
+
+        Args:
+            layer: the first to run.
+            states: number of a layer → the hidden states [B, T, D] that it is given; of `layer`, and of those before it
+                whose hidden states the caller reads (`output_hidden_states`).
+        """
+        self._start, self._states = layer, states
+        try:
+            yield
+        finally:
+            self._start, self._states = 0, {}
 
     def _patch(self, i: int) -> None:
         layer = self.model.get_submodule(f"{self.stack.path}.{i}")
@@ -179,13 +195,14 @@ class PartialModel:
                 self._learn_layout(i, layer, args, kwargs, output)
             return output
         given = given_states(args, kwargs)
-        if early and self._state is not None:
-            given = [self._state, *given[1:]]
+        state = self._states.get(i + 1, self._states.get(self._start)) if early else None
+        if state is not None:
+            given = [state, *given[1:]]
         if i in self.skipped or (early and i in self._layouts):
             return self._layouts[i](given)
         self.layer_runs += 1
         output = hand_on(layer, args, kwargs, original(*args, **kwargs))
-        return _with_state(output, self._state) if early and self._state is not None else output
+        return output if state is None else _with_state(output, state)
 
     def _learn_layout(self, i: int, layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         try:

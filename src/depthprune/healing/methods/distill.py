@@ -119,7 +119,8 @@ def distill(
         rank = options.lora_rank
         trained = adapters(model, rank=rank, alpha=2.0 * rank, dropout=0.0, targets=(), seed=seed)
         with trained if rank else nullcontext():
-            report = train(model, numbered, schedule, loss=loss, seed=seed, on_step=on_step)
+            reads = None if attention else tuple(state for state, _ in pairs)
+            report = train(model, numbered, schedule, loss=loss, reads=reads, seed=seed, on_step=on_step)
     seconds = report.seconds + asked
     report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
     return Healed(model, (report,), (f"the teacher's answers: {how}",))

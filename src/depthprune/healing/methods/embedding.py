@@ -93,7 +93,7 @@ def embedding(
         schedule = decided(schedule, model, numbered, loss(taught_states(full, data, folder)[0]))
         taught, how = taught_states(full, data, folder, precision=schedule.precision, read_once=once)
         asked = time.perf_counter() - started
-        report = train(model, numbered, schedule, loss=loss(taught), seed=seed, on_step=on_step)
+        report = train(model, numbered, schedule, loss=loss(taught), reads=(-1,), seed=seed, on_step=on_step)
     seconds = report.seconds + (0.0 if once else asked)
     report = replace(report, seconds=seconds, examples_per_second=report.examples_per_second * report.seconds / seconds)
     return Healed(model, (report,), () if once else (f"the teacher's hidden states: {how}",))
