@@ -28,6 +28,7 @@ from depthprune.healing.base import (
     recipes,
     registry,
 )
+from depthprune.healing.steps import run_steps
 from depthprune.registry import unknown
 from depthprune.specs import STEP_ENTRIES, HealSpec, Step
 from depthprune.specs.options import options_of, read_value
@@ -151,7 +152,7 @@ def heal(
 
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        healed = _run_steps(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
+        healed = run_steps(model, data, recipe, cut=cut, seed=seed, teacher=teacher, on_step=on_step)
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
@@ -161,40 +162,6 @@ def heal(
             f"the recipe leaves layer {cut.pending[0]}, which was to go, in the model; give it a step 'drop'"
         )
     return healed
-
-
-def _run_steps(
-    model: "PreTrainedModel",
-    data: TrainingData,
-    recipe: Sequence[PlannedStep],
-    *,
-    cut: Cut,
-    seed: int,
-    teacher: Teacher | None,
-    on_step: OnStep | None,
-) -> Healed:
-    trainings: list[HealReport] = []
-    notes: list[str] = []
-    was_cut = not cut.pending  # what drops and repairs then compares with the teacher
-    for step in recipe:
-        name = step.healer.name
-        if step.healer.needs_teacher and teacher is None:
-            raise UserError(f"'{name}' needs a teacher, the full model; give one")
-        healed = step.healer.function(
-            model,
-            data,
-            step.options,
-            schedule=step.schedule,
-            seed=seed,
-            cut=cut,
-            teacher=teacher if step.healer.needs_teacher or (was_cut and step.healer.drops) else None,
-            on_step=on_step,
-        )
-        model = registry.check_returned(name, healed, Healed).model
-        trainings += healed.trainings
-        notes += healed.notes
-        notes += [f"the frozen layers' states: {each.frozen}" for each in healed.trainings if each.frozen]
-    return Healed(model, tuple(trainings), tuple(notes))
 
 
 def together(reports: Sequence[HealReport]) -> HealReport:
