@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+import depthprune
 from depthprune.errors import UserError
 from depthprune.healing.recipe import parse_recipe
 from depthprune.reporting.claims import INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED, verdicts
@@ -364,14 +366,55 @@ def test_a_baseline_stands_beside_the_best_pruned_model_of_its_size(tmp_path):
     fill(tmp_path, {"top": 0.80, "odd-alternate": 0.82})
     make_record(tmp_path, (5,), 0.84)  # larger than the baseline
     student = make_record(
-        tmp_path, (), 0.81, depth=3, model="sha256:" + "b" * 64, name="model", parameters=(19_000_000, 1_800_000)
+        tmp_path, (), 0.81, depth=3, model="sha256:" + "b" * 64, name="model", parameters=(18_000_000, 1_800_000)
     )
     sweep_row(tmp_path, student, model="student", strategy="baseline", count=0)
     rows = tables_of(tmp_path)["baselines"].rows
-    assert [row[1:4] for row in rows] == [
+    assert [(*row[1:3], row[4]) for row in rows] == [
         ("student", "baseline", "81.00"), ("tiny", "odd-alternate, 2 dropped", "82.00")
     ]  # fmt: skip
+    assert rows[1][5].startswith("+1.00 (") and rows[1][6:8] == ("19.2 M", "29 MB")
     assert "'student' and 'model' are one model" in read_results(tmp_path).notes
+
+
+def test_a_distilled_model_of_another_store_stands_beside_the_plain_and_the_healed_cut_of_its_size(tmp_path):
+    first, second = tmp_path / "cuts", tmp_path / "distilled"
+    healed = HealSpec(steps=parse_recipe("distill(alpha=0.9)"))
+    for seed in (1, 2):
+        make_record(first, (), 0.85, seed=seed)
+        make_record(first, (4, 5), 0.80, seed=seed)
+        make_record(first, (4, 5), 0.83, seed=seed, heal=healed)
+        make_record(second, (), 0.81, seed=seed, depth=3, model="sha256:" + "c" * 64, name="MiniLM-L3",
+                    model_type="bert", parameters=(18_000_000, 1_800_000))  # fmt: skip
+    (first / "notes").mkdir()
+    (first / "notes" / "record.json").write_text("{")
+
+    results = read_results(first, second, first)
+
+    (table,) = [table for table in all_tables(results) if table.name == "baselines"]
+    assert [(*row[1:3], row[4]) for row in table.rows] == [
+        ("MiniLM-L3", "distilled", "81.00 ± 0.00"),
+        ("tiny", "top, 2 dropped", "80.00 ± 0.00"),
+        ("tiny", "top, 2 dropped", "83.00 ± 0.00"),
+    ]
+    assert "heal distill" in table.rows[2][3] and table.rows[2][3].endswith("; 2 seeds")
+    assert len(results.runs) == 8 and "cuts/notes" in results.foreign
+    assert all(table.name != "baselines" for table in all_tables(read_results(second))), "it stands alone"
+
+
+def test_several_stores_are_reported_as_one(tmp_path):
+    for name, score in ("one", 0.80), ("two", 0.70):
+        make_record(tmp_path / name, (5,), score, model=f"sha256:{name}", name=name)
+    stores = [tmp_path / "one", str(tmp_path / "two")]
+
+    text = depthprune.report(stores)
+
+    assert text.count("depthprune run") == 2 and depthprune.report(tuple(stores), tmp_path / "both.md") == text
+    with pytest.raises(UserError, match=r"there is no store '.*three'; give the folder"):
+        depthprune.report([tmp_path / "one", tmp_path / "three"])
+    with pytest.raises(UserError, match="no store is given"):
+        depthprune.report([])
+    assert "records in “one, two”" in page(read_results(*map(Path, stores)), *map(Path, stores))
 
 
 def test_a_store_of_analyses_alone_has_a_report(tmp_path):

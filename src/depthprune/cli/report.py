@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-Store = Annotated[Path, typer.Argument(metavar="RUNS", help="The folder of runs.", show_default=False)]
+Stores = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUNS...", help="The folder of runs; several are read as one.", show_default=False),
+]
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="The file to write: .html, .md, .csv or .tex; tables are printed if left out.",
@@ -19,9 +22,9 @@ Claims = Annotated[
 ]
 
 
-def report(store: Store, output: Output = None, format_name: Format = None, claims: Claims = False) -> None:
+def report(stores: Stores, output: Output = None, format_name: Format = None, claims: Claims = False) -> None:
     """Write a report of the runs in a store: one page that opens offline, tables, or one row per run (CSV)."""
     from depthprune.reporting.written import written
 
-    text, runs = written(store, output, format_name, claims=claims)
+    text, runs = written(stores, output, format_name, claims=claims)
     print(text if output is None else f"{runs} runs: {output}\n", end="")

@@ -17,6 +17,7 @@ from depthprune.reporting.kept import Kept, all_kept, in_words, short_names
 from depthprune.reporting.results import Results
 from depthprune.reporting.tables.tables import Table, all_tables
 from depthprune.scores import Scores, read_scores
+from depthprune.scores.base import token_words
 from depthprune.tasks.metrics.base import LOWER
 
 SHORT = 6  # answers that are written as text
@@ -57,7 +58,7 @@ class Section:
     lead: tuple[tuple[str, ...], ...] = ()
 
 
-def page(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> str:
+def page(results: Results, *stores: Path, claims: bool = False, chosen: str | None = None) -> str:
     """Return the report as HTML.
 
     Args:
@@ -81,13 +82,13 @@ def page(results: Results, store: Path, *, claims: bool = False, chosen: str | N
     return template.render(
         title="What is left when layers are dropped",
         lead=lead,
-        sections=sections(results, store, claims=claims, chosen=chosen),
-        store=store.name,
+        sections=sections(results, *stores, claims=claims, chosen=chosen),
+        store=", ".join(store.name for store in stores),
         version=version("depthprune"),
     )
 
 
-def sections(results: Results, store: Path, *, claims: bool = False, chosen: str | None = None) -> list[Section]:
+def sections(results: Results, *stores: Path, claims: bool = False, chosen: str | None = None) -> list[Section]:
     """Return the sections of the page that have content, the answer first."""
     tables = {table.name: table for table in all_tables(results, claims=claims, chosen=chosen)}
     found = [
@@ -105,7 +106,7 @@ def sections(results: Results, store: Path, *, claims: bool = False, chosen: str
             "layers",
             "Which layers stay",
             _some(tables, "layers"),
-            (*_layers_kept(results), *_layer_scores(store)),
+            (*_layers_kept(results), *_layer_scores(stores)),
         ),
         Section(
             "analyses",
@@ -204,15 +205,16 @@ def _pareto(results: Results) -> list[Picture]:
     return pictures
 
 
-def _layer_scores(store: Path) -> list[Picture]:
+def _layer_scores(stores: Sequence[Path]) -> list[Picture]:
     pictures = []
-    for file in sorted((store / "scores").glob("*.json")) if (store / "scores").is_dir() else ():
+    for file in (file for store in stores for file in sorted((store / "scores").glob("*.json"))):
         try:
             scores: Scores = read_scores(file)
         except LoadError:
             continue  # other files are left alone
         words = ", ".join(f"layer {i} {value:.3f}" for i, value in enumerate(scores.of().layers))
-        caption = f"{scores.method} of {scores.model['name']} on {scores.calibration['data']}; higher means keep"
+        caption = f"{scores.method} of {scores.model['name']} on {scores.calibration['data']}, "
+        caption += f"{token_words(scores.token)}; higher means keep"
         pictures.append(Picture(charts.scores_chart(scores), f"{caption}: {words}", caption))
     return pictures
 

@@ -5,6 +5,7 @@ layers is known from the plan where they go by position, and from what sweeps wr
 are seeds of one another exactly if all else in their specs is the same; what differs is in `recipe`.
 """
 
+import dataclasses
 import json
 import math
 import statistics
@@ -19,7 +20,7 @@ from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
-from depthprune.reporting.analyses import read_analyses
+from depthprune.reporting.analyses import Analysis, read_analyses
 from depthprune.reporting.settings import evaluation_words, healing_words
 from depthprune.reporting.values import Results, Run, mean_and_spread
 from depthprune.specs import heal_of
@@ -29,45 +30,56 @@ __all__ = ["Results", "Run", "mean_and_spread", "read_results"]
 CHOSEN = "chosen"  # layers that no known strategy would have chosen
 
 
-def read_results(root: Path) -> Results:
-    """Read a store."""
-    store = Store(root)
+def read_results(*roots: Path) -> Results:
+    """Read a store, or several as one; a run that several have counts once, as the first has it."""
+    stores = [Store(root) for root in roots]
     labels, names, baselines = defaultdict(set), defaultdict(list), set()
-    for row in stored_rows(store):
+    for row in (row for store in stores for row in stored_rows(store)):
         names[row["digest"]].append(str(row["model"]))
         if row.get("count"):
             labels[row["digest"]].add(str(row["strategy"]))
         elif row["strategy"] == BASELINE:
             baselines.add(row["digest"])
-    found, foreign = [], []
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    foreign = []
     called: dict[str, dict[str, None]] = defaultdict(dict)  # model → what it is called, by sweeps first
     data: dict[str, set[str]] = defaultdict(set)
-    for name, record in records(store):
+    for store, (name, record) in ((each, entry) for each in stores for entry in records(each)):
         if record is None:
-            foreign.append(name)
-        else:
-            found.append((name, record))
+            foreign.append(_place(store.root, name, roots))
+        elif name not in found:
+            found[name] = store.root / name, record
             called[record["spec"]["model"]] |= dict.fromkeys(names[name])
             data[record["spec"]["evaluation"]["task"]].add(record["spec"]["evaluation"].get("data", ""))
-    for _, record in found:
+    for _, record in found.values():
         model = record["spec"]["model"]
         called[model][str(record.get("environment", {}).get("model", model[:19]))] = None
-    full = {group_of(record): measured(record) for _, record in found if not record["spec"]["drop"]["dropped"]}
+    full = {group_of(record): measured(record) for _, record in found.values() if not record["spec"]["drop"]["dropped"]}
     runs = []
-    for name, record in found:
+    for name, (folder, record) in found.items():
         spec = record["spec"]
         about = {
             "model_name": next(iter(called[spec["model"]])),
             "baseline": name in baselines,
             "setting": evaluation_words(spec, several_data=len(data[spec["evaluation"]["task"]]) > 1),
             "full": full.get(group_of(record)),
-            "folder": store.root / name,
+            "folder": folder,
         }
         runs.append(_run(name, record, labels[name], about))
-    analyses, others = read_analyses(root)
-    notes = _notes(store) + [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
+    analyses: dict[tuple, Analysis] = {}
+    for root in roots:
+        some, others = read_analyses(root)
+        analyses |= {dataclasses.astuple(each): each for each in some}
+        foreign += [_place(root, name, roots) for name in others]
+    notes = [note for store in stores for note in _notes(store)]
+    notes += [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
                              if len(some) > 1]  # fmt: skip
-    return Results(tuple(_with_spread(_one_plan_a_name(runs))), (*foreign, *others), tuple(notes), analyses)
+    return Results(tuple(_with_spread(_one_plan_a_name(runs))), tuple(foreign), tuple(notes), tuple(analyses.values()))
+
+
+def _place(root: Path, name: str, roots: Sequence[Path]) -> str:
+    """Return what a file of a store is called: with its store where there are several."""
+    return name if len(roots) == 1 else f"{root.name}/{name}"
 
 
 def _notes(store: Store) -> list[str]:

@@ -1,5 +1,6 @@
 """A report as a file or as text, in the format of the file's suffix: `depthprune.report`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from depthprune.arguments import checked
@@ -13,7 +14,7 @@ ENDINGS = {".html": "html", ".htm": "html", ".md": "markdown", ".csv": "csv", ".
 
 @checked("report")
 def report(
-    store: Path | str = "runs",
+    store: Path | str | Sequence[Path | str] = "runs",
     output: Path | str | None = None,
     *,
     format_name: str | None = None,
@@ -24,7 +25,7 @@ def report(
     This is `depthprune.report`.
 
     Args:
-        store: the folder of runs.
+        store: the folder of runs, or several that are read as one.
         output: the file to write; none by default.
         format_name: `html`, `markdown`, `csv` or `latex`; by default from the file's suffix, or Markdown.
         claims: show all claims of the paper, including those that no runs are about.
@@ -35,24 +36,31 @@ def report(
     Raises:
         UserError: if there are no runs, or the file cannot be written.
     """
-    return written(Path(store), Path(output) if output is not None else None, format_name, claims=claims)[0]
+    stores = [store] if isinstance(store, str | Path) else list(store)
+    return written(
+        [Path(each) for each in stores], Path(output) if output is not None else None, format_name, claims=claims
+    )[0]
 
 
-def written(store: Path, output: Path | None, format_name: str | None, *, claims: bool) -> tuple[str, int]:
+def written(stores: Sequence[Path], output: Path | None, format_name: str | None, *, claims: bool) -> tuple[str, int]:
     """Return the text of a report and the number of its runs, and write it if there is a file.
 
     Raises:
         UserError: see `report`.
     """
     chosen = format_of(output, format_name)
-    if not store.is_dir():
-        raise UserError(f"there is no store '{store}'; give the folder where runs were recorded")
+    if not stores:
+        raise UserError("no store is given; give the folder where runs were recorded")
+    for store in stores:
+        if not store.is_dir():
+            raise UserError(f"there is no store '{store}'; give the folder where runs were recorded")
     if output is not None:
         check_file(output)
-    results = read_results(store)
+    results = read_results(*stores)
     if not results.runs and not results.analyses:
-        raise UserError(f"the store '{store}' has no finished runs; run depthprune sweep or depthprune run first")
-    text = _text(chosen, results, store, claims)
+        named = f"the store '{stores[0]}' has" if len(stores) == 1 else "the stores have"
+        raise UserError(f"{named} no finished runs; run depthprune sweep or depthprune run first")
+    text = _text(chosen, results, stores, claims)
     if output is not None:
         write_text(output, text)
     return text, len(results.runs)
@@ -87,14 +95,14 @@ def check_page(file: Path) -> None:
     check_file(file)
 
 
-def _text(chosen: str, results: Results, store: Path, claims: bool) -> str:
+def _text(chosen: str, results: Results, stores: Sequence[Path], claims: bool) -> str:
     from depthprune.reporting.tables.formats import comma_separated, latex, markdown
     from depthprune.reporting.tables.tables import all_tables
 
     if chosen == "html":
         from depthprune.reporting.page import page
 
-        return page(results, store, claims=claims)
+        return page(results, *stores, claims=claims)
     if chosen == "csv":
         return comma_separated(results)
     return {"markdown": markdown, "latex": latex}[chosen](all_tables(results, claims=claims))

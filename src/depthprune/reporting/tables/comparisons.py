@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 from depthprune.evaluation.measurement import mean_of, mean_shown
 from depthprune.plan import format_layers
+from depthprune.reporting.claims.evidence import beside
+from depthprune.reporting.pairs import family, plain
 from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import healing_words
 from depthprune.reporting.tables.table import Table, seeds_words
 from depthprune.reporting.values import median_of, or_unknown
 
-LIKE_SIZE = 1.1  # a pruned model of at most this times the baseline's parameters is of its size
+# A pruned model of at most this times the baseline's parameters is of its size: vocabularies differ by as much.
+LIKE_SIZE = 1.15
 
 
 def comparison_tables(results: Results) -> list[Table]:
@@ -51,40 +54,55 @@ def _same_seeds(recipes: dict[str, list[Run]]) -> dict[str, list[Run]]:
 
 
 def baseline_table(results: Results) -> Table:
-    """Models that a sweep names as baselines, each with the best pruned model of its size at most."""
+    """Models that were made small in another way, each with the pruned models of its size at most.
+
+    Those are the models that a sweep names as baselines, and distilled ones. Of each pruned model there is the best
+    plan that was fine-tuned plainly, and the best that was healed in another way.
+    """
     rows = []
     baselines: dict[tuple[str, str, str], list[Run]] = {}
     for run in results.runs:
-        if run.baseline:
+        if run.baseline or (not run.dropped and family(run.model_name, run.model_type) == "distilled"):
             baselines.setdefault((run.on, run.model, run.recipe), []).append(run)
     for (on, model, _), runs in sorted(baselines.items()):
-        rows.append(_row(on, "baseline", runs))
         largest = LIKE_SIZE * runs[0].parameters
         others = [run for run in results.pruned(on=on) if run.model != model and run.parameters <= largest]
+        if not others and not any(run.baseline for run in runs):
+            continue  # a distilled model that stands alone
+        kind = "baseline" if any(run.baseline for run in runs) else "distilled"
+        rows.append(_row(on, kind, runs, runs))
         plans: dict[tuple, list[Run]] = {}
         for run in others:
-            plans.setdefault((run.model, run.plan, run.recipe), []).append(run)
-        for other in sorted({run.model for run in others}):
-            best = max((some for key, some in plans.items() if key[0] == other), key=_merit)
-            rows.append(_row(on, f"{', '.join(best[0].strategies)}, {best[0].count} dropped", best))
-    return Table("baselines", "Beside models that were made small in another way",
-                 ("task", "model", "what", "score", "parameters", "ms an example"), tuple(rows),
-                 f"Under each baseline the best pruned model with at most {LIKE_SIZE:g} times its parameters. "
-                 "Latencies of different models are of different runs: small differences mean nothing.")  # fmt: skip
+            plans.setdefault((run.model, plain(run), run.plan, run.recipe), []).append(run)
+        for other, simple in sorted({(run.model, plain(run)) for run in others}, key=lambda key: (key[0], not key[1])):
+            best = max((some for key, some in plans.items() if key[:2] == (other, simple)), key=_merit)
+            rows.append(_row(on, f"{', '.join(best[0].strategies)}, {best[0].count} dropped", best, runs))
+    headings = ("task", "model", "what", "trained", "score", "minus the baseline's", "parameters", "weights",
+                "ms an example")  # fmt: skip
+    return Table("baselines", "Beside models that were made small in another way", headings, tuple(rows),
+                 f"Under each baseline the best pruned models with at most {LIKE_SIZE:g} times its parameters: "
+                 "fine-tuned plainly, and healed in another way. ± is the standard deviation over seeds; differences "
+                 "are over the seeds that both have. Each model is trained by a recipe of its own, so that a "
+                 "difference is one of model and recipe. Latencies of different models are of different runs: small "
+                 "differences mean nothing.")  # fmt: skip
 
 
 def _merit(runs: Sequence[Run]) -> float:
     return mean_of([run.measured for run in runs]).merit
 
 
-def _row(on: str, what: str, runs: Sequence[Run]) -> tuple[str, ...]:
+def _row(on: str, what: str, runs: Sequence[Run], baseline: Sequence[Run]) -> tuple[str, ...]:
     score = mean_shown([run.measured for run in runs])
     latency = median_of(run.latency_ms for run in runs)
+    gap = beside(runs, baseline) if runs is not baseline else None
     return (
         on,
         runs[0].model_name,
         what,
+        f"{healing_words(runs[0].heal)}; {len(runs)} seed{'s' if len(runs) > 1 else ''}",
         score,
+        gap.words if gap is not None else "–",
         f"{runs[0].parameters / 1e6:.1f} M",
+        f"{runs[0].weight_bytes / 1e6:.0f} MB",
         or_unknown(latency),
     )
