@@ -402,6 +402,43 @@ def test_a_distilled_model_of_another_store_stands_beside_the_plain_and_the_heal
     assert all(table.name != "baselines" for table in all_tables(read_results(second))), "it stands alone"
 
 
+def test_what_a_search_chose_before_healing_stands_beside_what_healing_makes_of_it_and_of_others(tmp_path):
+    def search(method, plans, **more):
+        content = {"format": "depthprune-search/1", "model": {"name": "tiny", "identity": "sha256:" + "a" * 64},
+                   "stack": "layers", "depth": 6, "method": method, "objective": {"name": "kl", "unit": "nats"},
+                   "full": 0.0, "plans": plans, "calibration": {"data": "mrpc"}, "settings": {}, "trials": 8,
+                   "seconds": 1.0, "environment": {}, **more}  # fmt: skip
+        file = tmp_path / "scores" / f"search-{method}.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(content))
+        return file
+
+    healed = HealSpec(steps=parse_recipe("distill(alpha=0.9)"))
+    for seed in (1, 2):
+        make_record(tmp_path, (), 0.85, seed=seed)
+        for dropped, score in ((1, 2), 0.80), ((4, 5), 0.82), ((0, 1), 0.70):
+            make_record(tmp_path, dropped, score, seed=seed, strategies=("greedy",) if dropped == (1, 2) else ())
+        make_record(tmp_path, (1, 2), 0.84, seed=seed, heal=healed)
+    make_record(tmp_path, (5,), 0.84)  # of a count that nobody searched
+    make_record(tmp_path, (1, 2), 0.75, heal=HealSpec(num_epochs=0))
+    make_record(tmp_path, (4, 5), 0.33, heal=HealSpec(num_epochs=0), fresh_tensors=["classifier.weight"])
+    assert "before-healing" in tables_of(tmp_path), "a strategy of a run is enough"
+    file = search("greedy", {"2": {"dropped": [1, 2], "value": 0.25}})
+    entries = [{"dropped": [4, 5], "value": 0.5, "fraction": 1}, {"dropped": [0, 1], "value": 9, "fraction": 0.5}]
+    file.with_suffix(".trace.jsonl").write_text("\n".join(["{}", *map(json.dumps, entries)]))
+    search("exhaustive", {"2": {"dropped": [2, 3], "value": 0.2}})
+    search("beam", {"2": {"dropped": [0, 3], "value": 0.2}}, format="another")
+
+    rows = tables_of(tmp_path)["before-healing"].rows
+
+    assert [row[2:] for row in rows] == [
+        ("2", "greedy", "1-2", "0.25 (kl nats)", "75.00", "80.00 ± 0.00", "84.00 ± 0.00"),
+        ("2", "exhaustive", "2-3", "0.2 (kl nats)", "–", "–", "–"),
+        ("2", "top", "4-5", "0.5 (kl nats)", "–", "82.00 ± 0.00", "–"),
+        ("2", "bottom", "0-1", "–", "–", "70.00 ± 0.00", "–"),
+    ]
+
+
 def test_several_stores_are_reported_as_one(tmp_path):
     for name, score in ("one", 0.80), ("two", 0.70):
         make_record(tmp_path / name, (5,), score, model=f"sha256:{name}", name=name)

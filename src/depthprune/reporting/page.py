@@ -101,7 +101,7 @@ def sections(results: Results, *stores: Path, claims: bool = False, chosen: str 
         ),
         Section("pareto", "What it costs and what it saves", _some(tables, "cost"), tuple(_pareto(results))),
         Section("within", "How many layers can be dropped", _some(tables, "within", "robustness")),
-        Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines")),
+        Section("beside", "Other ways to make a model small", _some(tables, "recipes", "baselines", "before-healing")),
         Section(
             "layers",
             "Which layers stay",

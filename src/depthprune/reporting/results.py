@@ -21,6 +21,7 @@ from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
 from depthprune.plan import format_layers
 from depthprune.reporting.analyses import Analysis, read_analyses
+from depthprune.reporting.searches import read_searches
 from depthprune.reporting.settings import evaluation_words, healing_words
 from depthprune.reporting.values import Results, Run, mean_and_spread
 from depthprune.specs import heal_of
@@ -74,7 +75,8 @@ def read_results(*roots: Path) -> Results:
     notes = [note for store in stores for note in _notes(store)]
     notes += [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
                              if len(some) > 1]  # fmt: skip
-    return Results(tuple(_with_spread(_one_plan_a_name(runs))), tuple(foreign), tuple(notes), tuple(analyses.values()))
+    return Results(tuple(_with_spread(_one_plan_a_name(runs))), tuple(foreign), tuple(notes), tuple(analyses.values()),
+                   tuple(search for root in roots for search in read_searches(root)))  # fmt: skip
 
 
 def _place(root: Path, name: str, roots: Sequence[Path]) -> str:
@@ -128,6 +130,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
         max_length=spec["evaluation"].get("max_length", 128),
         data_options=environment.get("data") or {},
         steps=int(outcome["heal"].get("steps", 0)),
+        before_healing=not (heal.trains or heal.steps or outcome.get("fresh_tensors")),
         hardware=_hardware(environment),
         **about,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from depthprune.evaluation.measurement import Measurement
 from depthprune.reporting.analyses import Analysis
+from depthprune.reporting.searches import Search
 from depthprune.specs import HealSpec
 from depthprune.tasks.metrics.base import FRACTION
 
@@ -38,6 +39,7 @@ class Run:
         data, max_length: fingerprint of the rows, and tokens to which they are cut.
         data_options: how the data was asked for; empty in older records.
         steps: of all trainings; 0 where unknown.
+        before_healing: whether nothing was done after the drop, and the head is not random.
         hardware: what it ran on.
         folder: of the record; None for what stands for several runs.
         seed_variance, seed_freedom: of scores over seeds, pooled over the plans of this model, task and recipe that
@@ -72,6 +74,7 @@ class Run:
     max_length: int = 128
     data_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     steps: int = 0
+    before_healing: bool = False
     hardware: str = ""
     folder: Path | None = None
     seed_variance: float = 0.0
@@ -127,12 +130,14 @@ class Results:
         foreign: names of those that cannot, and of files among the analyses that are none.
         notes: cells that a sweep skipped, with the reason.
         analyses: of layers.
+        searches: for the layers to drop.
     """
 
     runs: tuple[Run, ...]
     foreign: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     analyses: tuple[Analysis, ...] = ()
+    searches: tuple[Search, ...] = ()
 
     def pruned(self, **fixed: Any) -> list[Run]:
         """Return the pruned runs whose attributes have these values."""

@@ -16,6 +16,7 @@ from depthprune.reporting.pairs import in_points, largest_within, loss, tuning_s
 from depthprune.reporting.paper.tables import paper_tables
 from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import command, healing_words
+from depthprune.reporting.tables.before_healing import before_healing_table
 from depthprune.reporting.tables.comparisons import comparison_tables
 from depthprune.reporting.tables.table import Table, seeds_words
 from depthprune.reporting.values import median_of, or_unknown
@@ -35,7 +36,13 @@ def all_tables(results: Results, *, claims: bool = False, chosen: str | None = N
         chosen: the digest of the run that is the answer; the smallest that loses little if left out.
     """
     tables = [answer_table(results, chosen=chosen), *score_tables(results), within_table(results), cost_table(results)]
-    tables += [*comparison_tables(results), layers_table(results), robustness_table(results), *paper_tables(results)]
+    tables += [
+        *comparison_tables(results),
+        before_healing_table(results),
+        layers_table(results),
+        robustness_table(results),
+        *paper_tables(results),
+    ]
     tables += [verdict_table(results, every=claims), *analysis_tables(results.analyses), runs_table(results)]
     return [table for table in tables if table.rows]
 
