@@ -42,10 +42,14 @@ FORMAT = "{split}-00000-of-00001.parquet"
 
 def rates(given: argparse.Namespace) -> None:
     """Write the rows to look for a rate on, those of the grid, and the first sweep."""
-    parts = {task: int(number) for task, _, number in (text.partition("=") for text in given.rows)}
+    parts = rows_asked(given.rows, given.tasks)
     for task in given.tasks:
         train, validation = _read(given.dataset, task, "train"), _read(given.dataset, task, "validation")
         if task in parts:
+            if parts[task] > len(train):
+                sys.exit(
+                    f"--rows {task}={parts[task]}: its train split has {len(train)} rows; ask for as many or fewer"
+                )
             train = train.shuffle(seed=ROWS_SEED).select(range(parts[task]))
         halves = train.train_test_split(test_size=HELD_OUT, seed=ROWS_SEED)
         _write(given.output / "glue" / task, {"train": train, "validation": validation})
@@ -55,6 +59,23 @@ def rates(given: argparse.Namespace) -> None:
     recipes = [{"name": f"{rate:g}", "learning_rate": rate, "num_epochs": given.epochs} for rate in given.rates]
     sweep = {"baselines": _named(given.model), "tasks": given.tasks, "dataset": str(given.output / "tuning")}
     _save(given.output / "rates.yaml", sweep | {"seeds": given.seeds[:1], "heal": recipes})
+
+
+def rows_asked(texts: list[str], tasks: list[str]) -> dict[str, int]:
+    """Return task → number of training rows, of texts such as `sst2=12000`; ends the program if one is wrong.
+
+    >>> rows_asked(["sst2=12000"], ["sst2", "mrpc"])
+    {'sst2': 12000}
+    """
+    found = {}
+    for text in texts:
+        task, _, number = text.partition("=")
+        if task not in tasks:
+            sys.exit(f"--rows {text}: '{task}' is none of the tasks here ({', '.join(tasks)}); write TASK=NUMBER")
+        if not number.isdecimal() or int(number) < 2:
+            sys.exit(f"--rows {text}: '{number}' is no number of rows; write TASK=NUMBER, with 2 or more")
+        found[task] = int(number)
+    return found
 
 
 def _read(dataset: Path, task: str, split: str) -> Any:
