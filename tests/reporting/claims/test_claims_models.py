@@ -318,11 +318,16 @@ def test_a_missing_analysis_comes_with_the_commands_that_make_it(tmp_path):
     results = read_results(tmp_path)
     found = verdict(replace(results, analyses=(similarity(E5, PAPER_COSINE["bert-base-cased"]),)), 12)
     assert found.verdict == NOT_TESTABLE
-    run = "depthprune run xlnet/xlnet-base-cased --task mrpc --dataset glue --epochs 3 --learning-rate 2e-05 --seed 0"
+    run = "--task mrpc --dataset glue --epochs 3 --learning-rate 2e-05 --seed 0"
+    rest = "--task mrpc --dataset glue --token first,mean --store STORE"
     assert found.evidence.endswith(
-        f"To supply it: {run}; depthprune similarity xlnet/xlnet-base-cased CHECKPOINT --task mrpc --dataset glue "
-        "--store STORE"
+        f"To supply it: depthprune run xlnet/xlnet-base-cased {run}; "
+        f"depthprune similarity xlnet/xlnet-base-cased CHECKPOINT {rest}"
     )
+    probes = verdict(replace(results, analyses=(probe(XLNET, PAPER_PROBE["xlnet-base-cased"]),)), 7)
+    assert probes.evidence.endswith(
+        f"To supply it: depthprune run e5-small-12 {run}; depthprune probe CHECKPOINT {rest}"
+    ), "the model that the store has"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """The commands that supply the runs which a claim has too few of. No torch.
 
-They repeat the recipe, data and model of a run in the store where there is one; `MODEL` is its folder.
+They repeat the recipe, data and model of a run in the store where there is one, which is called by its name.
 """
 
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from depthprune.reporting.pairs import plain
+from depthprune.reporting.claims.roles import BERT, OTHER, playing
+from depthprune.reporting.pairs import names_of_family, plain
 from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import command
 from depthprune.strategies import possible_counts, registry
@@ -19,6 +23,7 @@ HUB = {  # role → a model on the Hub that plays it
     "distilled": "distilbert/distilbert-base-uncased",
 }
 DISTILLED_DEPTH = 6
+PLAYED = {"bert": BERT, "xlnet": OTHER}
 
 
 def supplied(need: str, commands: Sequence[str], there: Sequence[str] = ()) -> str:
@@ -27,9 +32,19 @@ def supplied(need: str, commands: Sequence[str], there: Sequence[str] = ()) -> s
 
 
 def example(results: Results, model: str | None = None) -> Run | None:
-    """Return a run whose model and recipe new ones should have: of a model's, if one is named by its identity."""
+    """Return a run whose model and recipe new ones should have: of the model with this identity, or with most runs."""
     some = [run for run in results.runs if plain(run) and not run.baseline and (model is None or run.model == model)]
-    return min(some, key=lambda run: (run.seed, run.task, run.digest), default=None)
+    of_model = Counter(run.model for run in some)
+    return min(some, key=lambda run: (-of_model[run.model], run.model, run.seed, run.task, run.digest), default=None)
+
+
+def found_as(results: Results, role: str) -> dict[str, Any]:
+    """Return where a model that plays a role in `HUB` is: its identity in the store, or else the role."""
+    runs = [run for run in results.runs if not run.baseline]
+    models = [(run.model_name, run.model_type) for run in runs]
+    names = playing(PLAYED[role], models) if role in PLAYED else names_of_family(role, models)
+    known = Counter(run.model for run in runs if run.model_name in names)
+    return {"model": min(known, key=lambda model: (-known[model], model))} if known else {"on_hub": role}
 
 
 def run_command(
@@ -58,7 +73,12 @@ def run_command(
         return " ".join(words)
     if on_hub is not None:
         run = replace(run, model=f"hub:{HUB[on_hub]}")
-    return command(replace(run, task=task or run.task), drop)
+    return named(command(replace(run, task=task or run.task), drop), run)
+
+
+def named(text: str, run: Run) -> str:
+    """Return a command with the model's name in the place of `MODEL`: a store does not know where its folder is."""
+    return text.replace(" MODEL ", f" {shlex.quote(run.model_name)} ", 1)
 
 
 def _count(strategy: str, share: float, depth: int) -> int:
@@ -72,15 +92,17 @@ def analysis_commands(results: Results, kind: str, *, missing: Sequence[str]) ->
 
     Args:
         kind: `probe` or `similarity`.
-        missing: of `HUB`.
+        missing: roles in `HUB`; CHECKPOINT is what the run of each leaves.
     """
-    run = example(results)
-    task = run.task if run is not None else "mrpc"
-    data = run.data_options.get("dataset") if run is not None else None
     found = []
     for role in missing:
-        found.append(run_command(results, None, on_hub=role))
-        before = f"{HUB[role]} " if kind == "similarity" else ""
-        where = f" --dataset {data}" if data else ""
-        found.append(f"depthprune {kind} {before}CHECKPOINT --task {task}{where} --store STORE")
+        where = found_as(results, role)
+        run = example(results, where.get("model"))
+        task = run.task if run is not None else "mrpc"
+        data = run.data_options.get("dataset") if run is not None else None
+        whole = run_command(results, None, **where)
+        model = whole.removeprefix("depthprune run ").partition(" --")[0]
+        before = f"{model} " if kind == "similarity" else ""
+        rows = f" --dataset {data}" if data else ""
+        found += [whole, f"depthprune {kind} {before}CHECKPOINT --task {task}{rows} --token first,mean --store STORE"]
     return found

@@ -18,7 +18,7 @@ from depthprune.reporting.claims.evidence import (
     said,
     tasks_of,
 )
-from depthprune.reporting.claims.missing import run_command, supplied
+from depthprune.reporting.claims.missing import found_as, run_command, supplied
 from depthprune.reporting.claims.roles import BERT, OTHER, playing, stood_in
 from depthprune.reporting.claims.strategies import kept_cell
 from depthprune.reporting.pairs import base_name, family, loss, names_of_family, plain
@@ -69,9 +69,7 @@ def _three_commands(results: Results, **there: list[dict[str, list[Run]]]) -> li
     """Return what runs the three strategies on what is missing: in the store where it has such a model."""
     found = []
     for role, groups in there.items():
-        named = [(run.model_name, run.model_type) for run in results.runs]
-        own = _models(results, playing({"bert": BERT, "xlnet": OTHER}[role], named))
-        where = {"model": own[0]} if own else {"on_hub": role}
+        where = found_as(results, role)
         found += [run_command(results, name, 1 / 3, **where) for name in (*THREE, "top") if not groups]
     return found or [run_command(results, name, 1 / 3) for name in (*THREE, "top")]
 
@@ -140,7 +138,7 @@ def _distilled(results: Results) -> tuple[str, str]:
                 f"; the best by position is {best} with {100 * mean(compared[best]):.2f}" if len(compared) > 1 else ""
             )
             cells.append(Cell(found.text + more, found.supports, found.against))
-    where = {"model": models[0]} if models else {"on_hub": "distilled"}
+    where = found_as(results, "distilled")
     need = "needs a distilled model, named as one, and top with a third of its layers gone"
     return judged(cells, supplied(need, [run_command(results, "top", 1 / 3, **where)]))
 
@@ -159,7 +157,10 @@ def _roberta(results: Results) -> tuple[str, str]:
     tasks = [run.task for some in (*roberta, *bert) for run in some]
     wanted = [role for role, some in (("roberta", roberta), ("bert", bert)) if not some] or ["bert"]
     more = {"task": tasks[0]} if tasks else {}
-    return judged(cells, supplied(need, [run_command(results, "top", 1 / 2, on_hub=r, **more) for r in wanted], there))
+    return judged(
+        cells,
+        supplied(need, [run_command(results, "top", 1 / 2, **found_as(results, r), **more) for r in wanted], there),
+    )
 
 
 def _less_lost(results: Results, roberta: Sequence[Run], bert: Sequence[Run]) -> Cell | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from depthprune.reporting.claims.differences import difference
 from depthprune.reporting.claims.evidence import Cell, Claim, claim, judged, mean, tasks_of
-from depthprune.reporting.claims.missing import example, supplied
+from depthprune.reporting.claims.missing import example, named, supplied
 from depthprune.reporting.pairs import drops_first
 from depthprune.reporting.results import Results, Run
 from depthprune.reporting.settings import command
@@ -55,7 +55,7 @@ def _commands(results: Results) -> list[str]:
     epochs = run.heal.num_epochs
     recipes = (replace(run.heal, epochs_before=epochs), replace(run.heal, num_epochs=2 * epochs))
     drop = ("--strategy", "top", "--count", str(run.depth // 2))
-    return [command(replace(run, heal=heal), drop) for heal in recipes]
+    return [named(command(replace(run, heal=heal), drop), run) for heal in recipes]
 
 
 def _pairs(runs: Sequence[Run], other: Callable[[HealSpec], bool]) -> list[Pair]:
