@@ -36,9 +36,13 @@ def read(folder: Path = HERE) -> list[Kept]:
             if (row["what"], row["precision"], row["batch"]) == ("answer", each["precision"], each["batch"]):
                 speeds[each["model"], row["depth"], row["count"]] = row["speedup"]
     found = [*_from_stores(folder, settings["stores"]), *_from_table(folder / "measured.csv")]
+    orders = {name: list(settings[f"{name}s"]) for name in ("recipe", "task", "model")}
+    for kept in found:
+        for name, known in orders.items():
+            if getattr(kept, name) not in known:
+                sys.exit(f"figures.yaml has no {name} '{getattr(kept, name)}'; add it to its {name}s")
+    found.sort(key=lambda kept: [known.index(getattr(kept, name)) for name, known in orders.items()])
     tasks = settings["tasks"]
-    found.sort(key=lambda kept: [settings["recipes"].index(kept.recipe), list(tasks).index(kept.task),
-                                 settings["models"].index(kept.model)])  # fmt: skip
     return [
         replace(kept, task=tasks[kept.task], speedup=speeds.get((kept.model, kept.depth, kept.count))) for kept in found
     ]
@@ -51,7 +55,9 @@ def _from_stores(folder: Path, stores: Sequence[dict[str, Any]]) -> Iterator[Kep
             some = [run for run in runs if run.task in store["tasks"] and re.fullmatch(words, run.recipe)]
             if not any(run.dropped for run in some):
                 sys.exit(f"no run of {store['folder']} has the recipe {words}")
-            yield from (replace(kept, model=store["model"]) for kept in kept_by(some, name))
+            for task in store["tasks"]:
+                own = kept_by([run for run in some if run.task == task], name)
+                yield from (replace(kept, model=store["model"], task=task) for kept in own)
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -77,11 +83,11 @@ def _from_table(file: Path) -> Iterator[Kept]:
 def figures(some: Sequence[Kept]) -> Iterator[tuple[str, list[Kept], Callable[..., Any]]]:
     """Yield the figures: name, what each shows, and what draws it."""
     yield "depth", list(some), depth_panels
-    yield "speed", [kept for kept in some if kept.speedup and "fine-tuned" in kept.task], speed_panels
+    yield "speed", list(some), speed_panels
     for model in dict.fromkeys(kept.model for kept in some):
         own = [kept for kept in some if kept.model == model and kept.recipe == FINE_TUNED]
-        if own:
-            yield f"layers-{model.lower()}", own, layers_panel
+        if len({kept.strategies for kept in own}) > 1:
+            yield f"layers-{re.sub('[^a-z0-9]+', '-', model.lower())}", own, layers_panel
 
 
 def draw(target: Path, folder: Path = HERE) -> list[Path]:

@@ -129,5 +129,6 @@ def in_words(some: Sequence[Kept]) -> str:
     return "; ".join(
         f"{kept.model}, {kept.task}, {kept.recipe}, {' and '.join(kept.strategies)}: without layers "
         f"{format_layers(kept.dropped)} of {kept.depth} {100 * kept.share:.1f} %"
+        + (f", {kept.speedup:.2f} times as fast" if kept.speedup is not None else "")
         for kept in sorted(some, key=lambda kept: (kept.model, kept.task, kept.recipe, kept.count, kept.dropped))
     )

@@ -150,10 +150,9 @@ def _side_by_side(results: Results) -> list[Picture]:
         f"points of the task, or else of the line. Only marks are measured.{key}"
     )
     found = [Picture(as_svg(depth_panels(drawn)), f"Score against layers dropped. {in_words(some)}", caption)]
-    known = [kept for kept in drawn if kept.speedup is not None]
-    if known:
+    if known := [kept for kept in some if kept.speedup is not None]:
         words = f"Score against speed. {in_words(known)}"
-        found.append(Picture(as_svg(speed_panels(known)), words, "The same against the speed-up of one example."))
+        found.append(Picture(as_svg(speed_panels(drawn)), words, "The same against the speed-up of one example."))
     return found
 
 

@@ -42,9 +42,8 @@ def depth_panels(some: Sequence[Kept], *, scheme: Scheme = LIGHT) -> Any:
 
 
 def speed_panels(some: Sequence[Kept], *, scheme: Scheme = LIGHT) -> Any:
-    """Draw the share of the full score against the speed-up, where it is known: see `depth_panels`."""
-    known = [kept for kept in some if kept.speedup is not None]
-    return _panels(known, lambda kept: kept.speedup or 0.0, 1, "times as fast as the full model", scheme)
+    """Draw the share of the full score against the speed-up: the points of `depth_panels` where it is known."""
+    return _panels(some, lambda kept: kept.speedup, 1, "times as fast as the full model", scheme)
 
 
 def lines_of(some: Sequence[Kept], of_all: Sequence[Kept] = ()) -> dict[tuple[str, str], list[Kept]]:
@@ -65,37 +64,55 @@ def lines_of(some: Sequence[Kept], of_all: Sequence[Kept] = ()) -> dict[tuple[st
 
 
 def _panels(
-    some: Sequence[Kept], place: Callable[[Kept], float], start: float, x_label: str, scheme: Scheme
-) -> Any:  # fmt: skip
-    tasks, models, recipes = (list(dict.fromkeys(getattr(k, a) for k in some)) for a in ("task", "model", "recipe"))
-    columns = min(len(tasks), 2)
-    rows = -(-len(tasks) // columns)
+    some: Sequence[Kept], place: Callable[[Kept], float | None], start: float, x_label: str, scheme: Scheme
+) -> Any:
+    """Draw a panel for each task.
+
+    Args:
+        place: where on the x axis; what has no place is left out.
+        start: of the full model.
+    """
+    models, recipes = (list(dict.fromkeys(getattr(kept, name) for kept in some)) for name in ("model", "recipe"))
+    panels = {}
+    for task in dict.fromkeys(kept.task for kept in some):
+        lines = lines_of([kept for kept in some if kept.task == task], some)
+        placed = {key: [(x, kept) for kept in line if (x := place(kept)) is not None] for key, line in lines.items()}
+        if drawn := {key: line for key, line in placed.items() if line}:
+            panels[task] = drawn
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    shown = {key for lines in panels.values() for key in lines}
+    legend = ([(n, name) for n, name in enumerate(models) if any(model == name for model, _ in shown)],
+              [(n, name) for n, name in enumerate(recipes) if any(recipe == name for _, recipe in shown)])  # fmt: skip
     with painted(scheme):
-        below = LEGEND * -(-(len(models) + len(recipes)) // 2) if len(tasks) == rows * columns else 0
+        below = LEGEND * -(-sum(map(len, legend)) // 2) if len(panels) == rows * columns else 0
         figure = matplotlib("figure").Figure(figsize=(WIDTH, HEIGHT * rows + below), layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
         ends: list[list[tuple[float, str]]] = []
-        for n, (axis, task) in enumerate(zip(axes, tasks, strict=False)):
-            lines = lines_of([kept for kept in some if kept.task == task], some)
-            last = max(place(kept) for line in lines.values() for kept in line)
-            ends.append([])
-            for (model, recipe), line in lines.items():
-                style = _style(models.index(model), recipes.index(recipe), scheme)
-                points = [(place(kept), FULL * kept.share) for kept in line]
-                spread = [FULL * (kept.spread or 0.0) for kept in line]
-                axis.plot((start, points[0][0]), (FULL, points[0][1]), **(style | {"marker": ""}))
-                axis.errorbar(*zip(*points, strict=True), yerr=spread if any(spread) else None, capsize=3, **style)
-                if points[-1][0] == last:
-                    ends[n].append((points[-1][1], style["color"]))
-            _frame(axis, task, scheme, x_label, {start: 0} | {place(k): k.count for v in lines.values() for k in v})
+        for n, (axis, (task, lines)) in enumerate(zip(axes, panels.items(), strict=False)):
+            ticks = {start: 0} | {x: kept.count for line in lines.values() for x, kept in line}
+            styles = {key: _style(models.index(key[0]), recipes.index(key[1]), scheme) for key in lines}
+            for key, line in lines.items():
+                _draw_line(axis, line, start, styles[key])
+            ends.append([(FULL * line[-1][1].share, styles[key]["color"]) for key, line in lines.items()
+                         if line[-1][0] == max(ticks)])  # fmt: skip
+            _frame(axis, task, scheme, x_label, ticks)
             axis.set_ylabel("of the full score, %" if n % columns == 0 else "")
-        for axis in axes[len(tasks) :]:
+        for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        _legend(figure, axes[len(tasks) :], models, recipes, scheme)
+        _legend(figure, axes[len(panels) :], *legend, scheme)
         figure.draw_without_rendering()
         for axis, values in zip(axes, ends, strict=False):
             _write_ends(axis, values)
     return figure
+
+
+def _draw_line(axis: Any, line: Sequence[tuple[float, Kept]], start: float, style: dict[str, Any]) -> None:
+    """Draw what is kept at each place, with its spread over seeds, and a line from the full model to the first."""
+    xs, shares = [x for x, _ in line], [FULL * kept.share for _, kept in line]
+    spread = [FULL * (kept.spread or 0.0) for _, kept in line]
+    axis.plot((start, xs[0]), (FULL, shares[0]), **(style | {"marker": ""}))
+    axis.errorbar(xs, shares, yerr=spread if any(spread) else None, capsize=3, **style)
 
 
 def _write_ends(axis: Any, values: Sequence[tuple[float, str]]) -> None:
@@ -156,18 +173,24 @@ def _tick(place: float, count: int, start: float) -> str:
     return f"{place:.0f}" if start == 0 else f"{place:.2f}×\nK = {count}" if count else "1×\nfull"
 
 
-def _legend(figure: Any, free: Sequence[Any], models: Sequence[str], recipes: Sequence[str], scheme: Scheme) -> None:
+def _legend(
+    figure: Any,
+    free: Sequence[Any],
+    models: Sequence[tuple[int, str]],
+    recipes: Sequence[tuple[int, str]],
+    scheme: Scheme,
+) -> None:
     """Say which colour is which model and which line which recipe, in the free cell if there is one, else below."""
     line = matplotlib("lines").Line2D
     handles = [
         line([], [], color=scheme.colours[n % len(scheme.colours)], linewidth=4, label=textwrap.fill(model, 34))
-        for n, model in enumerate(models)
+        for n, model in models
     ]
-    handles += [
-        line([], [], label=textwrap.fill(recipe, 34), **(_style(0, n, scheme) | {"color": scheme.ink}
-             | ({"markerfacecolor": scheme.ink} if LINES[n % len(LINES)] == "-" else {})))
-        for n, recipe in enumerate(recipes)
-    ]  # fmt: skip
+    for n, recipe in recipes:
+        style = _style(0, n, scheme) | {"color": scheme.ink}
+        if style["markerfacecolor"] != scheme.paper:
+            style["markerfacecolor"] = scheme.ink
+        handles.append(line([], [], label=textwrap.fill(recipe, 34), **style))
     look = {"handles": handles, "frameon": False, "fontsize": 10.5, "handlelength": 2.6}
     if free:
         free[0].legend(loc="center", **look)
