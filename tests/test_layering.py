@@ -20,6 +20,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # What a module, or a folder of modules, may import from the package, beside its own folder.
 STAGES = ("scores", "strategies", "surgery", "checkpoints", "tasks", "evaluation", "healing", "profiling", "exporting")
+STAGES = (*STAGES, "pooled")
 BASICS = ("errors", "registry", "optional", "plan", "specs", "sources", "loading", "output", "result_file", "quiet")
 BASICS = (*BASICS, "processes", "devices", "arguments", "scratch")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -39,11 +40,23 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "devices": ("errors", "processes"),
     "__main__": ("cli",),
     "surgery": ("errors", "arguments", "plan", "sources", "loading"),
-    "checkpoints": ("errors", "arguments", "plan", "sources", "loading", "output", "result_file", "scratch", "surgery"),
-    "scores": ("errors", "registry", "plan", "scratch", "surgery", "checkpoints", "tasks"),
+    "pooled": ("errors", "sources", "loading", "result_file", "specs", "tasks"),
+    "checkpoints": (
+        "errors",
+        "arguments",
+        "plan",
+        "sources",
+        "loading",
+        "output",
+        "result_file",
+        "scratch",
+        "surgery",
+        "pooled",
+    ),
+    "scores": ("errors", "registry", "plan", "scratch", "surgery", "checkpoints", "tasks", "pooled"),
     "strategies": ("errors", "arguments", "registry", "plan", "scores"),
-    "tasks": ("errors", "registry", "optional", "specs"),
-    "evaluation": ("errors", "optional", "registry", "sources", "loading", "tasks"),
+    "tasks": ("errors", "registry", "optional", "specs", "sources"),
+    "evaluation": ("errors", "optional", "registry", "sources", "loading", "tasks", "pooled"),
     "healing": ("errors", "quiet", "optional", "registry", "processes", "scratch", "plan", "specs", "surgery", "tasks"),
     "profiling": ("errors",),
     "exporting": (
@@ -134,6 +147,8 @@ TORCH_FREE = (
     "depthprune.checkpoints.stream",
     "depthprune.checkpoints.copying",
     "depthprune.tasks",
+    "depthprune.tasks.heads",
+    "depthprune.pooled.loading",
     "depthprune.tasks.metrics.perplexity",
     "depthprune.evaluation.measurement",
     "depthprune.evaluation.language_model",

@@ -130,7 +130,9 @@ def test_the_command_that_repeats_a_run_gives_the_same_recipe():
 def test_an_option_out_of_its_bounds_is_named_as_it_was_written():
     with pytest.raises(UserError, match=r"^--learning-rate 3 is out of range: it is between 0 and 1; 2e-5 to 5e-4 are"):
         recipes_of_a_command(HealSpec, "--learning-rate", "3")
-    with pytest.raises(UserError, match=r"^there is no precision 'float16'; it is one of auto"):
+    with pytest.raises(
+        UserError, match=r"^there is no precision 'float16'; did you mean 'bfloat16'\? It is one of auto"
+    ):
         recipes_of_a_command(HealSpec, "--precision", "float16")
     with pytest.raises(UserError, match=r"^--freeze-layers: 'a' is not a list of layers"):
         recipes_of_a_command(HealSpec, "--freeze-layers", "a")

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError, UserError
-from depthprune.sources import VOCABULARY_FILES, ModelSource
+from depthprune.sources import POOLED_HEAD, VOCABULARY_FILES, ModelSource
 
 POOLER = "pooler"
 # Tables of learned positions, by the name of their module; other models know no longest text.
@@ -173,6 +173,8 @@ def load_classifier(source: ModelSource, num_outputs: int, *, device: str = "cpu
             "use an encoder such as BERT, RoBERTa, XLNet or DistilBERT"
         )
     extra: dict[str, Any] = {} if config.num_labels == num_outputs else {"num_labels": num_outputs}
+    if hasattr(config, POOLED_HEAD):  # of a head that is not this one; None in the file counts as none
+        extra[POOLED_HEAD] = None
     extra["problem_type"] = "regression" if num_outputs == 1 else "single_label_classification"
     model, info = from_pretrained(
         AutoModelForSequenceClassification, source, dtype="float32", ignore_mismatched_sizes=True, **extra

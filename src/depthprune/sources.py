@@ -40,6 +40,8 @@ VOCABULARY_FILES = frozenset(TOKENIZER_FILES) - {
     "chat_template.jinja",
 }
 WEIGHT_SUFFIXES = (".safetensors", ".bin")
+# Entry of config.json: how the states are pooled that a linear layer in this subfolder reads (`pooled.folder`).
+POOLED_HEAD, HEAD_FOLDER = "pooled_head", "2_Dense"
 SAY_NOTHING = ("model", "checkpoint", "output", "best", "")  # names of folders
 DEEPEST = 50  # real configurations are nested up to six deep
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate, which cannot be written again
@@ -92,10 +94,15 @@ class ModelSource:
         last = remembered.rpartition("/")[2]
         return last if folder in SAY_NOTHING and is_name and last not in SAY_NOTHING else folder
 
+    @property
+    def _head_files(self) -> tuple[Path, ...]:
+        """The files of a pooled head; none for other models, whose identities know no such files."""
+        return tuple(sorted((self.path / HEAD_FOLDER).glob("*"))) if self.config.get(POOLED_HEAD) else ()
+
     @cached_property
     def stamps(self) -> str:
         """Names, sizes, inodes and times of the folder's files: while they stay, on one machine, so does `identity`."""
-        files = (file for file in self.path.iterdir() if file.is_file())
+        files = (file for file in (*self.path.iterdir(), *self._head_files) if file.is_file())
         found = ((file.name, (at := file.stat()).st_size, at.st_ino, at.st_mtime_ns) for file in files)
         return f"sha256:{hashlib.sha256(repr(sorted(found)).encode()).hexdigest()}"
 
@@ -113,7 +120,8 @@ class ModelSource:
         _ = self.stamps  # before the files are read, so that a change meanwhile shows in them
         digest = hashlib.sha256()
         tokenizer = (self.path / name for name in TOKENIZER_FILES)
-        for file in (self.path / "config.json", *self.weights, *(f for f in tokenizer if f.is_file())):
+        files = (self.path / "config.json", *self.weights, *(f for f in tokenizer if f.is_file()), *self._head_files)
+        for file in files:
             digest.update(f"{file.name}:{file.stat().st_size}:".encode())
             with file.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):

@@ -5,6 +5,7 @@ The card is written last, since it says how the checkpoint was proved.
 """
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def write_beside_weights(
     training: str | None = None,
     task_kept: bool = False,
     library: str = "transformers",
+    without: tuple[str, ...] = (),
 ) -> str:
     """Write companion files, history and card into a folder that already has weights and config.json.
 
@@ -41,6 +43,7 @@ def write_beside_weights(
         prove: proves the folder, complete but for the card, and says how, as a sentence without a full stop.
         root: the sentence-transformers folder around `source`, if there is one.
         parameters, command, training, task_kept, library: see `card.model_card`.
+        without: patterns of companions that are not copied, since the folder has its own.
 
     Returns:
         What `prove` said.
@@ -53,7 +56,8 @@ def write_beside_weights(
     if root is not None:
         copy_others(root, folder, transformer=source.path, python=python)
     if root != source.path:  # otherwise the companions include them
-        copy_files(source.path, inside, beside(source.path, python=python))
+        names = beside(source.path, python=python)
+        copy_files(source.path, inside, [name for name in names if not any(fnmatch(name, one) for one in without)])
     replace_json(inside / PROVENANCE_FILE, history)
     source_card = card_of(whole)
     proof = prove()

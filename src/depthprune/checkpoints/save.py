@@ -19,6 +19,9 @@ from depthprune.checkpoints.publish import write_beside_weights
 from depthprune.errors import CannotDropError
 from depthprune.loading import POOLER
 from depthprune.output import whole_folder
+from depthprune.pooled.folder import LIBRARY_PARTS, write_head
+from depthprune.pooled.model import PooledClassifier
+from depthprune.pooled.proof import prove_head
 from depthprune.result_file import replace_json
 from depthprune.sources import TOKENIZER_FILES, ModelSource
 from depthprune.surgery.modules import REFUSALS, first_line
@@ -89,6 +92,15 @@ def save_made(
         LoadError: if a file beside the weights is a symbolic link that points out of the folder.
     """
     target = Path(target)
+    if isinstance(model, PooledClassifier):
+        return _save_pooled(
+            *(model, target, source, provenance),
+            name=name or target.name,
+            parameters=parameters,
+            command=command,
+            training=training,
+            task_kept=task_kept,
+        )
     library = "transformers" if root is None else "sentence-transformers"
     root = root or (source.path if (source.path / MODULES_FILE).is_file() else None)
     with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
@@ -107,6 +119,27 @@ def save_made(
             training=training,
             task_kept=task_kept,
             library=library,
+        )
+    return target
+
+
+def _save_pooled(
+    model: PooledClassifier, target: Path, source: ModelSource, provenance: dict[str, Any], **about: Any
+) -> Path:
+    """Save a classifier on pooled states as a folder of sentence-transformers; see `save_made`."""
+    with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
+        body: Any = model.base_model
+        body.save_pretrained(partial)
+        write_head(partial, model.pooling, model.classifier.weight, model.classifier.bias, source=source.path)
+        write_beside_weights(
+            partial,
+            source=source,
+            history=provenance,
+            config={**source.config, "architectures": [type(body).__name__]},
+            prove=lambda: f"{prove_reload(body, partial)}, and {prove_head(model, partial)}",
+            without=LIBRARY_PARTS,
+            library="sentence-transformers",
+            **about,
         )
     return target
 

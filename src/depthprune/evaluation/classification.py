@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.evaluation.base import EvaluationKind, OnStep, registry
 from depthprune.evaluation.batching import in_order, outputs, refuse_nan
-from depthprune.loading import load_classifier
+from depthprune.pooled.loading import load_with_head
 from depthprune.sources import ModelSource
 from depthprune.tasks.base import CLASSIFICATION, Task
 from depthprune.tasks.data.encoding import encode
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def load(source: ModelSource, task: Task, *, device: str = "cpu") -> tuple[Any, list[str]]:
-    """Load a model with an output a class; see `loading.load_classifier`."""
-    return load_classifier(source, task.num_outputs, device=device)
+    """Load a model with an output a class; see `pooled.loading.load_with_head`."""
+    return load_with_head(source, task.num_outputs, head=task.head, device=device)
 
 
 def predict(

@@ -12,20 +12,23 @@ from depthprune.healing.base import Teacher
 from depthprune.loading import load_tokenizer
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import DropSpec, RunSpec
+from depthprune.specs.healing import ARCHITECTURE
 from depthprune.tasks import Task, TaskData
-from depthprune.tasks.heads import fit_to_head
+from depthprune.tasks.heads import fit_to_head, own_head
 from depthprune.tasks.metrics.base import HIGHER
 
 FullRun = Callable[[RunSpec, bool], Any]  # (its spec, whether its checkpoint is kept) to its result
 KEPT_BYTES = 1 << 30  # a larger model is loaded anew for each run
-_loaded: dict[tuple[str, str, int, int], tuple[Any, list[str]]] = {}  # at most one, for the runs of a sweep's worker
+_loaded: dict[
+    tuple[str, str, str, int, int], tuple[Any, list[str]]
+] = {}  # at most one, for the runs of a sweep's worker
 
 
 def load_model(source: ModelSource, identity: str, task: Task, seed: int, device: str) -> tuple[Any, list[str]]:
     """Load the model with a task's head, which depends on the seed alone; the last one is kept for the next run."""
     from depthprune.profiling.footprint import weight_bytes
 
-    key = (identity, task.kind, task.num_outputs, seed)
+    key = (identity, task.kind, task.head, task.num_outputs, seed)
     if key not in _loaded:
         _loaded.clear()
         model, fresh = evaluation_of(task).load(source, task)
@@ -114,11 +117,20 @@ def check_given(given: ModelSource, source: ModelSource, data: TaskData) -> None
             f"the teacher '{given.name}' has another vocabulary than '{source.name}', so it cannot read the same rows; "
             "give a teacher with the same tokenizer"
         )
-    if fit_to_head(data, given.config, given.name).task.outputs != data.task.outputs:
+    if (own := own_head(given.config)) and own != data.task.head:
+        raise UserError(
+            f"the head of the teacher '{given.name}' reads {_read_by(own)}, and that of '{source.name}' "
+            f"{_read_by(data.task.head)}; give --head {own}, or a teacher with such a head"
+        )
+    if fit_to_head(data, given.config, given.name, head=data.task.head).task.outputs != data.task.outputs:
         raise UserError(
             f"the outputs of the teacher '{given.name}' stand in another order than those of '{source.name}'; give the "
             "teacher itself as the model, or one with the same order"
         )
+
+
+def _read_by(head: str) -> str:
+    return "what its architecture says" if head == ARCHITECTURE else f"states pooled by {head}"
 
 
 def _check_taught(full: Any, source: ModelSource, data: TaskData) -> None:

@@ -106,7 +106,7 @@ def run(
         BusyError: another process does this run now, and `wait` is false.
         UserError: what the stages raise; the store is then as it was.
     """
-    data = fit_to_head(data, source.config, source.name)
+    data = fit_to_head(data, source.config, source.name, head=spec.heal.head)
     digest, now = spec.digest(), dict[str, Any]()
     needs = {"save": save, "teaches": teaches}
     if not force and (stored := _stored(store, digest, **needs)) is not None:

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
-from depthprune.errors import UserError
+from depthprune.errors import LoadError, UserError
 from depthprune.healing.recipe import as_recorded, resolve
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan, choose_stack
 from depthprune.sources import ModelSource
 from depthprune.specs import DropSpec, EvalSpec, HealSpec, RunSpec
+from depthprune.specs.healing import ARCHITECTURE, POOLED, POOLING
 from depthprune.strategies import removal_order
 from depthprune.surgery.config.depth import depth_keys
 from depthprune.surgery.stacks import depths_of
@@ -36,18 +37,39 @@ def with_given_head(source: ModelSource, data: TaskData, heal: HealSpec) -> Heal
     """Return the recipe for a model that may have learned the task already.
 
     Where the recipe needs a teacher, names none, and the model brings a trained head for the task, the model is
-    `fine_tuned`: as it is, it is the full model that a cut is compared with, and the teacher.
+    `fine_tuned`: as it is, it is the full model that a cut is compared with, and the teacher. A trained head that is
+    what the recipe asks for stays, and counts as the one that the model has.
 
     Raises:
-        UserError: the recipe says that the model is fine-tuned, and it has no head for the task.
+        UserError: the recipe says that the model is fine-tuned, and it has no head for the task, or asks for a head
+            that the task or the model cannot have.
     """
-    fits = fits_head(data, source.config, source.name)
+    heal = replace(heal, head=_pooling_of(source) if heal.head == POOLING else heal.head)
+    fits = fits_head(data, source.config, source.name, head=heal.head)
+    heal = replace(heal, head=ARCHITECTURE) if fits else heal
     if heal.fine_tuned and not fits:
         raise UserError(
             f"'{source.name}' has no trained head for '{data.task.name}', so it is not fine-tuned on it; leave "
             "--fine-tuned out, or give a model that is"
         )
     return replace(heal, fine_tuned=True) if fits and not heal.teacher and needs_teacher(heal) else heal
+
+
+def _pooling_of(source: ModelSource) -> str:
+    """Return how a model's folder pools; the mean where it does not say.
+
+    Raises:
+        LoadError: in a way that no head can read, or in several.
+    """
+    from depthprune.tasks.pooling import read_pooling
+
+    ways = read_pooling(source.path)
+    if len(ways) > 1 or ways[0] not in POOLED:
+        raise LoadError(
+            f"'{source.name}' pools by {' and '.join(ways)}, and a head reads one of {', '.join(POOLED)}; give --head "
+            "with one of these"
+        )
+    return ways[0]
 
 
 def needs_teacher(heal: HealSpec) -> bool:
@@ -74,7 +96,7 @@ def make_spec(
         UserError: the recipe says that the model is fine-tuned, and it has no head for the task.
     """
     heal = as_recorded(with_given_head(source, data, heal))
-    fitted = fit_to_head(data, source.config, source.name).task
+    fitted = fit_to_head(data, source.config, source.name, head=heal.head).task
     more = {"outputs": fitted.outputs, "metric": data.task.chosen_metric}
     evaluation = EvalSpec(task=data.task.name, data=data.fingerprint, max_length=max_length, **more)
     drop = DropSpec(plan.dropped)

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
 from depthprune.errors import UserError
+from depthprune.pooled.model import PooledClassifier
 from depthprune.tasks.data.calibration import Calibration
 
 MASKED_SHARE = 0.15  # BERT's
@@ -31,6 +32,8 @@ HEADS = {
 
 def head_of(model: PreTrainedModel) -> str | None:
     """Return what the model's head predicts: `causal`, `masked`, `seq2seq`, `classes`, or None without a head."""
+    if isinstance(model, PooledClassifier):
+        return "classes"
     name = type(model).__name__
     found = [head for head, table in HEADS.items() if name in table.values()]
     if "masked" in found and not model.config.is_encoder_decoder:

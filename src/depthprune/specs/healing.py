@@ -9,6 +9,9 @@ from depthprune.errors import UserError
 from depthprune.specs.options import as_text, option, options_of
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+ARCHITECTURE, POOLING = "architecture", "pooling"
+POOLED = ("mean", "cls", "max", "lasttoken")  # what a head of our own can read
+HEADS = (ARCHITECTURE, *POOLED, POOLING)
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,13 @@ class HealSpec(Schedule):
         "The model has learned the task: the full one is scored as it is, and teaches. Implied by recipes that need a "
         "teacher, where the model's head fits the task and no --teacher is given.",
         for_full=False,
+        later=True,
+    )
+    head: str = option(
+        ARCHITECTURE,
+        "What a fresh head reads: as the architecture has it; the mean, first (cls), max or lasttoken of the last "
+        "hidden states; or pooling, which is the one that the model's folder names. A trained head that fits stays.",
+        choices=HEADS,
         later=True,
     )
 

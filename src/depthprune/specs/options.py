@@ -6,6 +6,7 @@ From such a field come the option `--epochs` with its help, group and bounds (`c
 recipe in a sweep's file (`healing.recipe`), the words in a report and the command line that repeats a run. No torch.
 """
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import lru_cache
@@ -113,7 +114,9 @@ class Option:
         if value is None:
             return
         if about.choices and value not in about.choices:
-            raise UserError(f"there is no {self.name} '{value}'; it is one of {', '.join(about.choices)}")
+            near = difflib.get_close_matches(str(value), about.choices, n=1)
+            guess = f"did you mean '{near[0]}'? It" if near else "it"
+            raise UserError(f"there is no {self.name} '{value}'; {guess} is one of {', '.join(about.choices)}")
         outside = (
             (about.minimum is not None and not value >= about.minimum)
             or (about.above is not None and not value > about.above)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthprune.errors import LoadError, UserError
 from depthprune.registry import Registry, first_line
+from depthprune.specs.healing import ARCHITECTURE
 from depthprune.specs.options import Switch, option
 from depthprune.tasks.data.reading import require_columns
 from depthprune.tasks.metrics.base import CLASSIFICATION, REGRESSION, possible_metrics
@@ -88,6 +89,7 @@ class Task:
         head_labels: names of the outputs of a trained head, where they say something.
         chosen_metric: the first of `metrics`, where it was chosen and is not the task's own.
         evaluation: the kind of evaluation, where it is neither a classification nor a regression.
+        head: what the head reads: `architecture`, or how the last hidden states are pooled (`specs.HealSpec.head`).
     """
 
     name: str
@@ -100,6 +102,7 @@ class Task:
     head_labels: tuple[str, ...] = ()
     chosen_metric: str = ""
     evaluation: str = ""
+    head: str = field(default=ARCHITECTURE, repr=False)  # tokens do not depend on it, and are kept by this text
 
     @property
     def kind(self) -> str:

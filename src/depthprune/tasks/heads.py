@@ -9,31 +9,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from depthprune.errors import LoadError
+from depthprune.errors import LoadError, UserError
+from depthprune.sources import POOLED_HEAD
+from depthprune.specs.healing import ARCHITECTURE, POOLED
 from depthprune.tasks.base import KINDS, Task, TaskData
 
 CLASSIFIER = "ForSequenceClassification"  # what the classes with such a head are called
 SHOWN = 6  # names in a message
 
 
-def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed: bool = False) -> TaskData:
+def fit_to_head(
+    data: TaskData, config: Mapping[str, Any], model: str, *, needed: bool = False, head: str = ARCHITECTURE
+) -> TaskData:
     """Return `data` with the order of the labels that the trained head of a model has, and say how it was found.
+
+    The task says which head the model is to have: the trained one where it stays, and else a fresh one.
 
     Names are compared without case. Where they say nothing (`LABEL_0`, or numbers in the data), label i is output i.
     A head with another number of outputs that does not know the labels is left for a fresh one, unless it is needed.
 
     Args:
-        config: the content of config.json, whose `architectures` say whether there is a trained head.
+        config: the content of config.json, which says whether there is a trained head.
         model: what the user called it.
         needed: the head is to be scored as it is.
+        head: what a fresh head reads; a trained one of another kind does not stay, save that the architecture's is
+            what is asked for where nothing is.
 
     Raises:
         LoadError: if the labels and the outputs cannot be matched.
+        UserError: such a task has no such head.
     """
-    task = replace(data.task, outputs=(), head_labels=())
+    task = replace(data.task, outputs=(), head_labels=(), head=head)
     if task.kind not in KINDS:
+        if head != ARCHITECTURE:
+            raise UserError(
+                f"'{task.name}' is neither a classification nor a regression, and the model's own head answers it; "
+                "leave --head out"
+            )
         return replace(data, task=task)
-    names = head_labels(config)
+    names = head_labels(config) if head in (ARCHITECTURE, own_head(config)) else None
+    if names is not None and task.regression and len(names) == 1:
+        task = replace(task, head=own_head(config))
     if names is None or task.regression or len(names) == 1:
         if needed and names is not None and task.regression != (len(names) == 1):
             asked, has = ("a number", "classes") if task.regression else ("classes", "a number")
@@ -54,26 +70,51 @@ def fit_to_head(data: TaskData, config: Mapping[str, Any], model: str, *, needed
     note = f"labels matched with the head's outputs by {how}: " + _listed(
         [f"{output} is '{label}'" for label, output in sorted(zip(task.labels, order, strict=True), key=_second)]
     )
-    return replace(data, task=_fitted(task, order, names), notes=(*data.notes, note))
+    task = replace(_fitted(task, order, names), head=own_head(config))
+    return replace(data, task=task, notes=(*data.notes, note))
 
 
-def fits_head(data: TaskData, config: Mapping[str, Any], model: str) -> bool:
+def fits_head(data: TaskData, config: Mapping[str, Any], model: str, *, head: str = ARCHITECTURE) -> bool:
     """Tell whether a model brings a trained head for a task, by its labels and the number of its outputs.
 
     A language model does, or it is refused when it is loaded.
 
+    Args:
+        head: what the head is to read; see `fit_to_head`.
+
     Raises:
         LoadError: the labels and the outputs cannot be matched.
+        UserError: such a task has no such head.
     """
-    if data.task.kind not in KINDS:
+    fitted = fit_to_head(data, config, model, head=head).task
+    if fitted.kind not in KINDS:
         return True
     names = head_labels(config)
-    return names is not None and fit_to_head(data, config, model).task.num_outputs == len(names)
+    return names is not None and head in (ARCHITECTURE, own_head(config)) and fitted.num_outputs == len(names)
+
+
+def own_head(config: Mapping[str, Any]) -> str:
+    """Return what the trained head of a model reads: `architecture`, or a pooling; empty for a model without one.
+
+    Raises:
+        LoadError: its pooling is not implemented.
+    """
+    if any(str(name).endswith(CLASSIFIER) for name in config.get("architectures") or ()):
+        return ARCHITECTURE
+    pooling = config.get(POOLED_HEAD) or ""
+    if pooling and pooling not in POOLED:
+        raise LoadError(f"config.json names a head on states pooled by {pooling!r}, and not one of {', '.join(POOLED)}")
+    return pooling
+
+
+def has_pooled_head(config: Mapping[str, Any]) -> bool:
+    """Tell whether the trained head of a model is one on pooled states, which is not of its architecture."""
+    return own_head(config) not in ("", ARCHITECTURE)
 
 
 def head_labels(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names of a trained head's outputs in their order; None for a model without such a head."""
-    if not any(str(name).endswith(CLASSIFIER) for name in config.get("architectures") or ()):
+    if not own_head(config):
         return None
     found = _numbered(config.get("id2label")) or _numbered(_turned(config.get("label2id")))
     if found:

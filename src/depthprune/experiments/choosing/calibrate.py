@@ -9,10 +9,11 @@ from depthprune.errors import UserError
 from depthprune.experiments.choosing.engine import Engine
 from depthprune.loading import check_positions, load_to_score, load_tokenizer
 from depthprune.plan import choose_stack
+from depthprune.pooled.loading import load_pooled
 from depthprune.sources import ModelSource
 from depthprune.tasks import TaskData
 from depthprune.tasks.data.calibration import CalibrationOptions, load_calibration
-from depthprune.tasks.heads import fit_to_head
+from depthprune.tasks.heads import fit_to_head, has_pooled_head
 
 if TYPE_CHECKING:
     from depthprune.surgery.stacks import Stack
@@ -106,7 +107,7 @@ def prepare(
     else:
         import torch
 
-        model, fresh = load_to_score(source)
+        model, fresh = (load_pooled(source), fresh) if has_pooled_head(source.config) else load_to_score(source)
         if engine.dtype != "auto":
             model = model.to(getattr(torch, engine.dtype))
         model = model.eval().to(device)  # pyright: ignore[reportArgumentType]

@@ -13,8 +13,9 @@ from depthprune.healing.progress import TrainingProgress
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import check_positions
 from depthprune.specs import Execution
+from depthprune.specs.healing import ARCHITECTURE
 from depthprune.tasks import TaskData
-from depthprune.tasks.heads import fit_to_head
+from depthprune.tasks.heads import fit_to_head, own_head
 
 if TYPE_CHECKING:
     from depthprune.experiments.run import Progress
@@ -48,7 +49,8 @@ def heal_labelled(
     from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 
     on_progress("loading the models", 0, 1)
-    fitted = fit_to_head(data, pair.student.config, pair.student.name)
+    head = own_head(pair.teacher.config) or ARCHITECTURE
+    fitted = fit_to_head(data, pair.student.config, pair.student.name, head=head)
     check_given(pair.teacher, pair.student, fitted)
     teacher = FullModel(pair.teacher, fitted.task, device)
     full = teacher.model()

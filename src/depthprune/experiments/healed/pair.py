@@ -14,7 +14,9 @@ from depthprune.experiments.specification import stack_depth
 from depthprune.healing.base import Cut
 from depthprune.loading import load_model, load_to_score, load_tokenizer
 from depthprune.plan import LayerPlan
+from depthprune.pooled.loading import load_pooled
 from depthprune.sources import ModelSource
+from depthprune.tasks.heads import has_pooled_head
 
 HIDDEN_SIZES = ("hidden_size", "d_model", "dim", "n_embd")  # entries of config.json, by architecture
 
@@ -111,8 +113,9 @@ class Pair:
         """
         import torch
 
-        student: Any = load_model(self.student)
-        teacher: Any = load_to_score(self.teacher)[0]
+        pooled = [has_pooled_head(source.config) for source in (self.student, self.teacher)]
+        student: Any = load_pooled(self.student) if pooled[0] else load_model(self.student)
+        teacher: Any = load_pooled(self.teacher) if pooled[1] else load_to_score(self.teacher)[0]
         dtypes = {tensor.dtype for tensor in student.parameters() if tensor.is_floating_point()}
         dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
         teacher = teacher.float().to(device).eval().requires_grad_(False)
