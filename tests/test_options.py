@@ -26,7 +26,14 @@ NEEDED = {
     "freeze_dropped": {"epochs_before": 1},
     "patience": {"validation_fraction": 0.1},
 }
-TEXTS = {"steps": "two-step", "teacher": "full", "precision": "float32", "kind": "regression", "metric": "f1"}
+TEXTS = {
+    "steps": "two-step",
+    "teacher": "full",
+    "precision": "float32",
+    "kind": "regression",
+    "metric": "f1",
+    "head": "mean",
+}
 
 
 def other(item: Option) -> str:

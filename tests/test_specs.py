@@ -44,6 +44,7 @@ OTHER_VALUES = {
     "heal.patience": 2,
     "heal.accumulation": 4,
     "heal.fine_tuned": True,
+    "heal.head": "mean",
     "drop.order": (2, 1),
 }
 

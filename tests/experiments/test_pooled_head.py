@@ -21,7 +21,7 @@ from depthprune.tasks import TaskOptions, load_task
 from depthprune.tasks.heads import fit_to_head
 from tiny_models import tiny_checkpoint, tiny_decoder, words
 
-SCHEDULE = {"num_epochs": 3, "batch_size": 8, "learning_rate": 5e-3, "precision": "float32"}
+SCHEDULE = {"num_epochs": 4, "batch_size": 8, "learning_rate": 1e-2, "precision": "float32"}
 
 
 def heal_spec(recipe: str | None = None, **more) -> HealSpec:
@@ -33,8 +33,8 @@ def here(tmp_path_factory):
     """A model, rows, and a run with a pooled head that a full model has taught."""
     folder = tmp_path_factory.mktemp("pooled")
     tiny_checkpoint(folder / "model", "bert", "base", 3)
-    lines = words(96 * 4, line=4).splitlines()[:96]
-    rows = "".join(f"{('ba ba', 'so so')[i % 2]} {line},{('no', 'yes')[i % 2]}\n" for i, line in enumerate(lines))
+    lines = words(160 * 2, line=2).splitlines()[:160]
+    rows = "".join(f"{('ba ' * 4, 'so ' * 4)[i % 2]}{line},{('no', 'yes')[i % 2]}\n" for i, line in enumerate(lines))
     (folder / "rows.csv").write_text("text,label\n" + rows)
     return folder
 
@@ -64,7 +64,7 @@ def test_the_full_model_has_the_same_head_and_teaches(taught):
 
 def test_its_checkpoint_scores_what_the_run_says(here, taught):
     scored = evaluate(taught.full.model, "custom", options=options_of(here), max_length=16)
-    assert scored.metrics["accuracy"].examples == 96 and scored.score > 0.8
+    assert scored.metrics["accuracy"].examples == 160 and scored.score > 0.8
     assert any("labels matched with the head's outputs by name" in note for note in scored.notes)
 
 

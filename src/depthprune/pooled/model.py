@@ -15,7 +15,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
@@ -25,6 +32,7 @@ from depthprune.tasks.pooling import pooled_BD
 
 # Entries with the dropout before a head, by architecture.
 DROPOUT = ("classifier_dropout", "seq_classif_dropout", "summary_last_dropout", "hidden_dropout_prob", "resid_pdrop")
+READERS = (AutoModelForSequenceClassification, AutoModelForMaskedLM, AutoModelForCausalLM)  # of text
 
 
 class PooledClassifier(PreTrainedModel):
@@ -108,8 +116,6 @@ def pooled_class(config: PreTrainedConfig) -> type[PooledClassifier]:
     Raises:
         LoadError: the architecture is an encoder-decoder, or has no plain model that reads token ids.
     """
-    from transformers import AutoModel
-
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise LoadError(
@@ -118,8 +124,7 @@ def pooled_class(config: PreTrainedConfig) -> type[PooledClassifier]:
         )
     found = AutoModel._model_mapping.get(type(config), None)
     body: Any = found[0] if isinstance(found, list | tuple) else found
-    readable = body is not None and "input_ids" in inspect.signature(body.forward).parameters
-    if not readable or not isinstance(getattr(config.get_text_config(), "hidden_size", None), int):
+    if body is None or not any(type(config) in auto._model_mapping for auto in READERS):
         raise LoadError(
             f"a pooled head reads the hidden states of text tokens, and '{kind}' has none; leave --head out, or give "
             "an encoder such as BERT"
