@@ -63,13 +63,13 @@ def _pooling_of(source: ModelSource) -> str:
     """
     from depthprune.tasks.pooling import read_pooling
 
-    ways = read_pooling(source.path)
-    if len(ways) > 1 or ways[0] not in POOLED:
+    first, *more = ways = read_pooling(source.path)
+    if more or first not in POOLED:
         raise LoadError(
             f"'{source.name}' pools by {' and '.join(ways)}, and a head reads one of {', '.join(POOLED)}; give --head "
             "with one of these"
         )
-    return ways[0]
+    return first
 
 
 def needs_teacher(heal: HealSpec) -> bool:

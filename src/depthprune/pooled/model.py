@@ -40,7 +40,7 @@ class PooledClassifier(PreTrainedModel):
 
     body_class: Any = None
 
-    def __init__(self, config: PreTrainedConfig):
+    def __init__(self, config: Any):  # PreTrainedConfig, whose number of labels may be None by its annotation
         super().__init__(config)
         self.num_labels = config.num_labels
         self.pooling: str = getattr(config, POOLED_HEAD)
