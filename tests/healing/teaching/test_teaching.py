@@ -51,7 +51,8 @@ def padded(data: TrainingData, numbers: list[int]):
 
 
 def loss_of(student, teacher, options: DistillOptions, pairs, batch) -> float:
-    wanted = Wanted(tuple(aim for _, aim in pairs), options.tokens == "all", CLS)
+    pooled = ("mean",) if options.tokens == "pooled" else ()
+    wanted = Wanted(tuple(aim for _, aim in pairs), options.tokens == "all", CLS, pooled=pooled)
     loss = distillation_loss(
         lambda _, rows: teaching.ask(teacher, rows, wanted), wanted, [s for s, _ in pairs], options
     )
@@ -59,7 +60,7 @@ def loss_of(student, teacher, options: DistillOptions, pairs, batch) -> float:
         return loss(student, dict(batch)).item()
 
 
-@pytest.mark.parametrize("tokens", ["sentence", "all"])
+@pytest.mark.parametrize("tokens", ["sentence", "pooled", "all"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(kind, tokens):
     data, model = rows_of(kind), model_of(kind)
@@ -88,6 +89,28 @@ def test_a_scattered_cut_is_matched_by_original_index():
     logits = F.kl_div(cut.logits.log_softmax(-1), full.logits.softmax(-1), reduction="batchmean")
     found = loss_of(student, teacher, options, matched_states((0, 3, 4), DEPTH), batch)
     assert found == pytest.approx((logits + 2 * sum(expected) / 4).item(), rel=1e-5)
+
+
+def test_pooled_states_are_compared_as_the_teachers_head_reads_them():
+    data, teacher, student = rows_of("xlnet"), model_of("xlnet"), model_of("xlnet")
+    drop_layers(student, LayerPlan(DEPTH, (1, 2)))
+    batch = padded(data, [0, 1, 2])  # padded on the left
+    inputs = {name: values for name, values in batch.items() if name not in ("row", "labels")}
+    with torch.no_grad():
+        full, cut = (model(**inputs, output_hidden_states=True) for model in (teacher, student))
+    real = [mask.bool() for mask in inputs["attention_mask"]]
+    one, other = (
+        torch.stack([states[mask].mean(0) for states, mask in zip(out.hidden_states[-1], real, strict=True)])
+        for out in (full, cut)
+    )
+    expected = F.mse_loss(F.normalize(one, dim=-1), F.normalize(other, dim=-1)).item()
+    pairs = matched_states((0, 3, 4), DEPTH, states="last")
+    with_states, without = (
+        loss_of(student, teacher, DistillOptions(alpha=1, beta=beta, tokens="pooled", normalise=True), pairs, batch)
+        for beta in (2, 1)
+    )
+    assert with_states - without == pytest.approx(expected, rel=1e-4) and expected > 1e-3
+    assert {len(mask) - int(mask.sum()) for mask in real} != {0}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -123,11 +146,11 @@ def test_labels_count_for_the_rest_of_the_weight():
     assert half == pytest.approx(0.5 * whole + 0.5 * labels, rel=1e-5) and abs(whole - labels) > 1e-3
 
 
-@pytest.mark.parametrize("every_token", [False, True])
+@pytest.mark.parametrize("tokens", ["sentence", "pooled", "all"])
 @pytest.mark.parametrize("kind", ["bert", "xlnet"])
-def test_kept_outputs_are_those_of_each_batch(kind, every_token, tmp_path):
+def test_kept_outputs_are_those_of_each_batch(kind, tokens, tmp_path):
     data, teacher = rows_of(kind, 70), model_of(kind)
-    wanted = Wanted((0, 2, 5), every_token, CLS)
+    wanted = Wanted((0, 2, 5), tokens == "all", CLS, pooled=("mean",) if tokens == "pooled" else ())
     kept, how = outputs_of(teacher, data, wanted, tmp_path)
     anew, other = outputs_of(teacher, data, wanted, tmp_path, read_once=True)
     assert how.startswith("computed once; its states take") and other.startswith("computed for each batch")
@@ -181,7 +204,7 @@ def test_a_teacher_that_does_not_fit_is_refused(other, message):
     "options, message",
     [
         ({"alpha": 2}, "alpha is between 0 and 1"),
-        ({"tokens": "first"}, "tokens of 'distill' is one of sentence, all, not 'first'"),
+        ({"tokens": "first"}, "tokens of 'distill' is one of sentence, pooled, all, not 'first'"),
         ({"mapping": "skip"}, "mapping of 'distill' is one of boundary, even"),
         ({"alpha": 0}, "nothing is learned from the teacher; use 'finetune'"),
     ],

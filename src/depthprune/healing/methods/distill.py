@@ -13,7 +13,7 @@ from depthprune.specs import Step
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-TOKENS = ("sentence", "all")
+TOKENS = ("sentence", "pooled", "all")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class DistillOptions:
         beta: weight of the squared error of hidden states; at 0 they are not computed.
         gamma: weight of the squared error of attention, of each layer with itself in the full model; at 0 it is not
             computed. Attention is not kept: the teacher runs at every step.
-        tokens: whose states: `sentence`, the token that a classifier reads, or `all` real tokens.
+        tokens: whose states: `sentence`, the token that the architecture's own classifier reads; `pooled`, one vector
+            a text, pooled as the teacher's head or folder does it (the mean of the real tokens where it has neither);
+            or `all` real tokens.
         normalise: compare states of length 1, as Patient-KD does.
         states: which of the student's states: `all`; `inner`, all but the first and the last; or `last`.
         mapping: which of the teacher's states a state is to match: `boundary` or `even`; see `teaching.mapping`.
@@ -109,6 +111,7 @@ def distill(
         sentence=_sentence(data),
         precision=schedule.precision,
         attentions=cut.present if attention else (),
+        pooled=teacher.pooling if options.tokens == "pooled" else (),
     )
     started = time.perf_counter()
     with scratch_folder("teacher") as folder, showing_attention(model, full, wanted=attention):

@@ -18,6 +18,7 @@ from torch import Tensor
 from depthprune.errors import UserError
 from depthprune.healing.base import TrainingData
 from depthprune.healing.kept_states import LARGEST, KeptStates, NoRoomError, batches_by_length, num_bytes, size_line
+from depthprune.tasks.pooling import pooled_BD
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,6 +37,7 @@ class Wanted:
         precision: `bfloat16` for autocast, as the student is trained in.
         logits: of its head, one row a sequence.
         attentions: of which layers, by index; they are not kept. None if empty.
+        pooled: pool the states of all real tokens in this way (`tasks.pooling`), instead of choosing tokens.
     """
 
     states: tuple[int, ...] = ()
@@ -44,9 +46,12 @@ class Wanted:
     precision: str = "float32"
     logits: bool = True
     attentions: tuple[int, ...] = ()
+    pooled: tuple[str, ...] = ()
 
     def picked(self, hidden: Sequence[Tensor], batch: Mapping[str, Tensor], states: Sequence[int]) -> Tensor:
         """Return the vectors [S, N, D] of some hidden states, each [B, T, D]."""
+        if self.pooled:
+            return torch.stack([pooled_BD(hidden[state], batch["attention_mask"], self.pooled) for state in states])
         real_BT = batch["attention_mask"].bool()
         if not self.every_token:
             real_BT = _sentence_mask(batch["input_ids"], real_BT, self.sentence)
@@ -124,7 +129,8 @@ def outputs_of(
     if wanted.attentions:
         return anew, "computed for each batch, since attentions are not kept"
     vectors = data.rows["length"][:] if wanted.every_token else [1] * len(data.rows)
-    size = (vectors, len(wanted.states), teacher.config.hidden_size, KEPT_AS) if wanted.states else None
+    hidden_size = teacher.config.hidden_size * max(len(wanted.pooled), 1)
+    size = (vectors, len(wanted.states), hidden_size, KEPT_AS) if wanted.states else None
     needed = num_bytes(*size) if size else 0
     if needed > LARGEST:
         return anew, f"computed for each batch, since its states would take {size_line(needed)}"
