@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 
 import pytest
 import torch
@@ -70,11 +71,17 @@ def test_padding_does_not_change_the_logits(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_head_loads_back_and_sentence_transformers_gives_its_logits(kind, tmp_path):
+def test_a_saved_head_loads_back_and_sentence_transformers_gives_its_logits(kind, tmp_path, monkeypatch):
     model = model_of(checkpoint_of(kind, tmp_path / "model"))
     folder = saved(model, tmp_path / "model", tmp_path / "out")
     again, fresh = load_with_head(locate(folder), 3, head="mean")
+    said: list[str] = []
+    monkeypatch.setattr(logging.getLogger("transformers.modeling_utils"), "warning", lambda text, *_: said.append(text))
     encoder = SentenceTransformer(str(folder), device="cpu")
+    assert said == [], "nothing is missing, and nothing left over"
+    if model.without_pooler:
+        AutoModel.from_pretrained(folder)
+        assert "pooler.dense.weight" in said[0], "which the plain class makes up"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert fresh == [] and own_head(locate(folder).config) == "mean"
     for texts in (TEXTS, PAIRS):

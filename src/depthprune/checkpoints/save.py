@@ -130,7 +130,7 @@ def _save_pooled(
     with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
         body: Any = model.base_model
         body.save_pretrained(partial)
-        write_head(partial, model.pooling, model.classifier.weight, model.classifier.bias, source=source.path)
+        write_head(partial, model, source=source.path)
         write_beside_weights(
             partial,
             source=source,

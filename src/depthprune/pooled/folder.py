@@ -20,6 +20,8 @@ from depthprune.sources import HEAD_FOLDER
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from depthprune.pooled.model import PooledClassifier
+
 MODULES_FILE = "modules.json"
 POOLING_FOLDER = "1_Pooling"
 # Files and folders of sentence-transformers in a source that say what becomes of its states; a head has its own.
@@ -54,8 +56,8 @@ def write_modules(folder: Path, pooling: str, *, size: int, last: str) -> None:
     replace_json(folder / POOLING_FOLDER / "config.json", {"word_embedding_dimension": size, **modes})
 
 
-def write_head(folder: Path, pooling: str, weight_CD: "Tensor", bias_C: "Tensor", *, source: Path) -> None:
-    """Write the files of a head beside those of its body.
+def write_head(folder: Path, model: "PooledClassifier", *, source: Path) -> None:
+    """Write the files of a model's head beside those of its body.
 
     Of what the source says about sentences only the longest text is kept: prompts and lower-casing would change what
     the head reads.
@@ -65,16 +67,19 @@ def write_head(folder: Path, pooling: str, weight_CD: "Tensor", bias_C: "Tensor"
     """
     from safetensors.torch import save_file
 
-    outputs, size = weight_CD.shape
-    write_modules(folder, pooling, size=size, last="Dense")
+    outputs, size = model.classifier.weight.shape
+    write_modules(folder, model.pooling, size=size, last="Dense")
     about = {"in_features": size, "out_features": outputs, "bias": True, "activation_function": IDENTITY}
     replace_json(folder / HEAD_FOLDER / "config.json", about)
-    tensors = {"linear.weight": weight_CD, "linear.bias": bias_C}
+    tensors = {"linear.weight": model.classifier.weight, "linear.bias": model.classifier.bias}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / HEAD_FOLDER / WEIGHTS, metadata={"format": "pt"})
     longest = _read(source / "sentence_bert_config.json").get("max_seq_length")
-    if isinstance(longest, int):
-        replace_json(folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False})
+    said: dict[str, Any] = {"max_seq_length": longest} if isinstance(longest, int) else {}
+    if model.without_pooler:  # the library would make up a random one, and say so
+        said["model_args"] = {"add_pooling_layer": False}
+    if said:
+        replace_json(folder / "sentence_bert_config.json", {**said, "do_lower_case": False})
 
 
 def read_head(folder: Path) -> "tuple[Tensor, Tensor]":

@@ -44,9 +44,9 @@ class PooledClassifier(PreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.pooling: str = getattr(config, POOLED_HEAD)
-        parameters = inspect.signature(self.body_class.__init__).parameters
-        without = {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
-        setattr(self, self.base_model_prefix, self.body_class(config, **without))
+        self.without_pooler = "add_pooling_layer" in inspect.signature(self.body_class.__init__).parameters
+        less = {"add_pooling_layer": False} if self.without_pooler else {}
+        setattr(self, self.base_model_prefix, self.body_class(config, **less))
         rates = (getattr(config, name, None) for name in DROPOUT)
         self.dropout = nn.Dropout(next((float(rate) for rate in rates if isinstance(rate, int | float)), 0.0))
         self.classifier = nn.Linear(config.get_text_config().hidden_size, config.num_labels)

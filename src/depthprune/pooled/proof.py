@@ -37,7 +37,8 @@ def prove_head(model: PooledClassifier, folder: Path) -> str:
 
     weight_CD, bias_C = read_head(folder)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    body = AutoModel.from_pretrained(folder, dtype="auto").eval()
+    less = {"add_pooling_layer": False} if model.without_pooler else {}
+    body = AutoModel.from_pretrained(folder, dtype="auto", **less).eval()
     encoder = None
     if importlib.util.find_spec("sentence_transformers") is not None:
         from sentence_transformers import SentenceTransformer
