@@ -6,7 +6,7 @@ Runs give them, and so can any table of numbers: a figure does not ask where the
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from depthprune.plan import format_layers
 from depthprune.reporting.results import Results, Run
@@ -73,17 +73,20 @@ def all_kept(results: Results) -> list[Kept]:
     """Return what every pruned model of a store keeps, plain fine-tuning first; baselines are left out.
 
     A recipe goes by its steps. Where several of a model and task have the same, it goes by all that is in it, so that
-    no two are averaged.
+    no two are averaged; several models of one name have the end of their identity beside it.
     """
+    identities = {run.model: run.model_name for run in results.runs}
+    shared = Counter(identities.values())
     tasks: dict[tuple, dict[str, list[Run]]] = {}
     for run in results.pruned(baseline=False):
         tasks.setdefault((run.model, run.on), {}).setdefault(run.recipe, []).append(run)
     found = []
-    for recipes in tasks.values():
+    for (model, _), recipes in tasks.items():
+        called = identities[model] if shared[identities[model]] == 1 else f"{identities[model]} ({model[-6:]})"
         names = Counter(recipe_name(some[0]) for some in recipes.values())
         for recipe, some in recipes.items():
             name = recipe_name(some[0])
-            found += kept_by(some, name if names[name] == 1 else recipe)
+            found += [replace(kept, model=called) for kept in kept_by(some, name if names[name] == 1 else recipe)]
     return sorted(found, key=lambda kept: (kept.recipe != PLAIN, kept.recipe, kept.task, kept.model))
 
 

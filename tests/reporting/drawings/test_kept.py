@@ -54,6 +54,13 @@ def test_two_recipes_of_one_name_are_not_averaged(tmp_path):
     assert sorted(shares.values()) == [0.5, 0.7499999999999999] and all("learning rate" in name for name in shares)
 
 
+def test_two_models_of_one_name_are_two_lines(tmp_path):
+    fill(tmp_path)
+    fill(tmp_path, model="sha256:" + "b" * 64)
+    lines = lines_of(all_kept(read_results(tmp_path)))
+    assert {model for model, _ in lines} == {"tiny (aaaaaa)", "tiny (bbbbbb)"}
+
+
 def test_the_depth_figure_names_models_recipes_tasks_and_where_each_line_ends(tmp_path):
     fill(tmp_path)
     fill(tmp_path, task="rte", model="sha256:" + "b" * 64, name="other")
