@@ -79,6 +79,8 @@ def test_the_store_of_the_twelve_layer_model_is_read_and_keeps_its_digests():
     results = read_results(store.root)
     assert results.foreign == () and sorted(run.digest for run in results.runs) == found
     assert {len(run.dropped) for run in results.runs} == {0, 2, 4, 6, 8, 9}
+    assert sorted({each.token for each in results.analyses}) == ["first", "mean"]
+    assert len(results.analyses) == 8 and all(each.covariance for each in results.analyses)
 
 
 def test_every_analysis_is_read(store):
