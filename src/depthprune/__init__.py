@@ -4,6 +4,7 @@
     depthprune.drop_checkpoint("bert-base-cased", "bert-10", [8, 9])         # its files, without loading it
     depthprune.run("bert-base-cased", "mrpc", strategy="greedy", count=4)    # choose, drop, fine-tune, compare
     depthprune.auto("bert-base-cased", "mrpc", max_loss=1.0)                 # the smallest within a point
+    depthprune.train_once("bert-base-cased", "mrpc", "12,9,6")               # one training, three models
 
 Names are resolved on first use: importing the package imports neither torch nor transformers.
 """
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from depthprune.experiments.comparison import Comparison as Comparison
     from depthprune.experiments.comparison import compare as run
     from depthprune.experiments.comparison import finetune as finetune
+    from depthprune.experiments.depth_curve import DepthCurve as DepthCurve
+    from depthprune.experiments.depth_curve import train_once as train_once
     from depthprune.experiments.evaluate import Evaluation as Evaluation
     from depthprune.experiments.evaluate import evaluate as evaluate
     from depthprune.experiments.healed.heal import HealedCheckpoint as HealedCheckpoint
@@ -57,6 +60,7 @@ _HOMES = {
     "CalibrationOptions": ("tasks.data.calibration", "CalibrationOptions"),
     "Comparison": ("experiments.comparison", "Comparison"),
     "Decision": ("checkpoints.drop", "Decision"),
+    "DepthCurve": ("experiments.depth_curve", "DepthCurve"),
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.evaluate", "Evaluation"),
@@ -90,6 +94,7 @@ _HOMES = {
     "similarity": ("experiments.analyses.analyse", "similarity"),
     "strategies": ("strategies", None),
     "sweep": ("experiments.sweeps.sweep", "sweep"),
+    "train_once": ("experiments.depth_curve", "train_once"),
 }
 
 __all__ = [
@@ -98,6 +103,7 @@ __all__ = [
     "CalibrationOptions",
     "Comparison",
     "Decision",
+    "DepthCurve",
     "DroppedCheckpoint",
     "Engine",
     "Evaluation",
@@ -131,6 +137,7 @@ __all__ = [
     "similarity",
     "strategies",
     "sweep",
+    "train_once",
 ]
 
 

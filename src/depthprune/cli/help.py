@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 NARROWEST = 60
 GROUPS: dict[str, tuple[str, ...]] = {
     "Layers": (
-        "strategy", "count", "layers", "keep", "threshold", "protect", "select", "scores", "search", "stack",
+        "strategy", "count", "layers", "keep", "threshold", "protect", "depths", "select", "scores", "search", "stack",
         "original_indices", "method", "objective", "token", "race", "no_reuse", "width", "generations", "adapter",
     ),
     "Data": (

@@ -24,6 +24,15 @@ Strategy = Annotated[str | None, typer.Option("--strategy", help="How to choose 
 Count = Annotated[int | None, typer.Option("--count", help="How many layers to drop (the paper's K).")]
 Layers = Annotated[str | None, typer.Option("--layers", help="Layers to drop, from 0: 8,9-11. Instead of --strategy.")]
 Keep = Annotated[str | None, typer.Option("--keep", help="Layers to keep, in the same form.")]
+Depths = Annotated[
+    str | None,
+    typer.Option(
+        "--depths",
+        help="Train once, and write a checkpoint for each number of layers that are left, as 12,9,6 or 4-12; --output "
+        "is then a folder for all. --strategy says which layers go, top if left out; no --count.",
+        show_default=False,
+    ),
+]
 Dataset = Annotated[str | None, of(TaskOptions, "dataset")]
 LabelColumn = Annotated[str | None, of(TaskOptions, "label_column")]
 Regression = Annotated[bool, of(TaskOptions, "kind", REGRESSION)]

@@ -19,6 +19,7 @@ def run(
     keep: options.Keep = None,
     threshold: options.Threshold = None,
     protect: options.Protect = None,
+    depths: options.Depths = None,
     data: options.TaskFields = TaskOptions(),
     seed: options.Seed = RunSpec.seed,
     max_length: options.MaxLength = EvalSpec.max_length,
@@ -36,8 +37,35 @@ def run(
     """Drop layers, fine-tune what is left, score it beside the full model, save it.
 
     Both runs are recorded in the store, and a recorded run is not run again. Under torchrun the processes share the
-    training, and the first one records.
+    training, and the first one records. With --depths one training serves several depths, each a checkpoint.
     """
+    if depths is not None:
+        from depthprune.cli.depths import run_depths
+
+        said = {"--count": count, "--layers": layers, "--keep": keep, "--threshold": threshold}
+        run_depths(
+            model,
+            task,
+            depths,
+            beside=[flag for flag, value in said.items() if value is not None],
+            quiet=quiet,
+            strategy=strategy,
+            protect=protect,
+            options=data,
+            heal=replace(heal, teacher=""),
+            teacher=heal.teacher or None,
+            output=output,
+            max_length=max_length,
+            seed=seed,
+            store=store,
+            device=device,
+            force=force,
+            profile=not no_profile,
+            execution=execution,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
+        return
     if output is not None:
         from depthprune.output import check_target
 

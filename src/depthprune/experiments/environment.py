@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from depthprune import processes
 from depthprune.checkpoints.history import ONLY_STACK, provenance, versions
 from depthprune.plan import LayerPlan
 from depthprune.sources import ModelSource
+from depthprune.tasks import TaskData
 
 
 def source_commit() -> str | None:
@@ -33,6 +35,23 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "device": device,
         "threads": threads,
+    }
+
+
+def run_environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:
+    """Return the environment of a run's record.
+
+    Args:
+        device: its name: `cpu`, or the GPU's.
+    """
+    import torch
+
+    return {
+        **environment(device, torch.get_num_threads()),
+        "model": source.title,
+        "model_type": source.config.get("model_type"),
+        "data": data.options.given() if data.options is not None else {},
+        **({"processes": processes.count()} if processes.count() > 1 else {}),
     }
 
 

@@ -11,11 +11,11 @@ from depthprune import processes
 from depthprune.checkpoints.companions import check_travelling
 from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 from depthprune.evaluation.measurement import Measurement, primary_of
-from depthprune.experiments.environment import environment
+from depthprune.experiments.environment import run_environment
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.models import load_model, teacher_of
 from depthprune.experiments.saving import save_run
-from depthprune.experiments.specification import stack_depth
+from depthprune.experiments.specification import shared_training, stack_depth
 from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.store.predictions import Predictions, write_predictions
 from depthprune.experiments.store.store import LOGS, Store
@@ -23,10 +23,11 @@ from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.place import Place
 from depthprune.healing.progress import TrainingProgress
 from depthprune.healing.recipe import heal, resolve, together
+from depthprune.healing.steps import remaining
 from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
-from depthprune.sources import ModelSource
+from depthprune.sources import ModelSource, locate
 from depthprune.specs import Execution, RunSpec
 from depthprune.strategies import same_choice
 from depthprune.tasks import TaskData
@@ -119,10 +120,10 @@ def run(
         now.update(stage=stage, done=done, total=total)
         on_progress(stage, done, total)
 
-    def run_full(full: RunSpec, keep: bool) -> Result:
-        how = {"store": store, "device": device, "teaches": keep, "profile": profile, "execution": execution}
-        said = lambda stage, done, total: tell(f"teacher: {stage}", done, total)  # noqa: E731
-        return run(source, data, full, **how, on_progress=said)
+    def run_other(other: RunSpec, title: str, **more: Any) -> Result:
+        said = lambda stage, done, total: tell(f"{title}: {stage}", done, total)  # noqa: E731
+        how = {"store": store, "device": device, "profile": profile, "execution": execution, "on_progress": said}
+        return run(source, data, other, **how, **more)
 
     plan = LayerPlan(stack_depth(source), spec.drop.dropped)
     waits = (lambda who: on_progress(f"waiting for {who}, which does this run", 0, 1)) if wait else None
@@ -131,11 +132,17 @@ def run(
         if not force and (stored := _stored(store, digest, **needs)) is not None:
             return stored
         kept_before = processes.agree(store.model_folder(digest).is_dir())
-        teaching = teacher_of(source, data, spec, teacher, device, run_full)
+        whole, recipe, teaching = None, resolve(spec.heal), None
+        if (shared := shared_training(spec)) is not None:
+            whole = run_other(shared, "training for all depths", save=True, teacher=teacher)
+            recipe = remaining(recipe)
+        if any(step.healer.needs_teacher for step in recipe):
+            run_full = lambda full, keep: run_other(full, "teacher", teaches=keep)  # noqa: E731
+            teaching = teacher_of(source, data, spec, teacher, device, run_full)
         started = time.perf_counter()
         measuring = Measuring(store, device, profile, anew=force)
         place = Place(digest, leased / LOGS) if leased is not None else None
-        training = Training(execution, place, tell)
+        training = Training(execution, place, tell, whole)
         model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, training)
         record = None
         if leased is not None:
@@ -145,7 +152,8 @@ def run(
                 if teaches and not save and not kept_before:
                     keep_for_teaching(leased)
                 save_run(model, data, source, plan, leased / "model", spec, outcome["profile"])
-            record = {"spec": spec.to_dict(), "outcome": outcome, "environment": _environment(source, data, device)}
+            where = run_environment(source, data, device_name(device))
+            record = {"spec": spec.to_dict(), "outcome": outcome, "environment": where}
             write_predictions(leased, predictions)
             (leased / MOVED_FILE).unlink(missing_ok=True)  # an earlier run's
             store.finish(digest, record)
@@ -170,11 +178,18 @@ def _stored(store: Store, digest: str, *, save: bool, teaches: bool) -> Result |
 
 @dataclass(frozen=True)
 class Training:
-    """How a run's trainings are carried out, where they keep what outlives them, and who is told of their steps."""
+    """How a run's trainings are carried out.
+
+    Args:
+        place: where they keep what outlives them.
+        on_progress: told of their steps.
+        whole: the run that has trained the whole model for all plans, where there is one: its checkpoint is cut.
+    """
 
     execution: Execution
     place: Place | None
     on_progress: Progress
+    whole: Result | None
 
 
 def _stages(
@@ -200,7 +215,11 @@ def _stages(
     encoded = evaluation_of(data.task).encode(data, tokenizer, spec.evaluation.max_length)
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
-    model, fresh = load_model(source, spec.model, data.task, spec.seed, measuring.device)
+    whole, begun, identity = training.whole, source, spec.model
+    if whole is not None and whole.model is not None:
+        begun = locate(whole.model, trust_remote_code=source.trust_remote_code)
+        identity = begun.identity
+    model, fresh = load_model(begun, identity, data.task, spec.seed, measuring.device)
     check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
@@ -211,10 +230,11 @@ def _stages(
 
     told, measured = TrainingProgress(on_progress, "training"), merit_on_rows(tokenizer, data.task)
     how = {"execution": training.execution, "place": training.place, "on_log": told.log}
+    recipe = resolve(spec.heal, precision=precision.precision)
     healed = heal(
         model,
         TrainingData(encoded["train"], tokenizer, on_progress, measured, **how),
-        resolve(spec.heal, precision=precision.precision),
+        recipe if whole is None else remaining(recipe),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
         teacher=teacher,
@@ -233,6 +253,7 @@ def _stages(
     )
     took = asdict(together(trainings))
     took |= {"trainings": [asdict(each) for each in trainings]} if len(trainings) > 1 else {}
+    took |= {"trained_in": whole.digest} if whole is not None else {}
     baseline = majority_baseline(data)
     outcome = {
         "status": "done",
@@ -272,16 +293,4 @@ def _plan(plan: LayerPlan) -> dict[str, Any]:
         **plan.to_dict(),
         "kept": list(plan.kept),
         "strategies": list(same_choice(plan)),
-    }
-
-
-def _environment(source: ModelSource, data: TaskData, device: str) -> dict[str, Any]:
-    import torch
-
-    return {
-        **environment(device_name(device), torch.get_num_threads()),
-        "model": source.title,
-        "model_type": source.config.get("model_type"),
-        "data": data.options.given() if data.options is not None else {},
-        **({"processes": processes.count()} if processes.count() > 1 else {}),
     }

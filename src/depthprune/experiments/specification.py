@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from depthprune.errors import LoadError, UserError
 from depthprune.healing.recipe import as_recorded, resolve
+from depthprune.healing.steps import shared_length
 from depthprune.loading import model_class
 from depthprune.plan import LayerPlan, choose_stack
 from depthprune.sources import ModelSource
@@ -112,3 +113,18 @@ def teacher_run(spec: RunSpec) -> RunSpec | None:
     if spec.heal.teacher or spec.heal.fine_tuned or not needs_teacher(spec.heal):
         return None
     return replace(spec, drop=DropSpec(), heal=spec.heal.for_full())
+
+
+def shared_training(spec: RunSpec) -> RunSpec | None:
+    """Return the run that trains the whole model once for all plans, from whose checkpoint a run's layers are dropped.
+
+    It has the steps of the recipe that are the same for all plans (`healing.steps`), and drops nothing. None where
+    there are no such steps, or the run is that training itself.
+    """
+    recipe = resolve(spec.heal)
+    length = shared_length(recipe)
+    taught = any(step.healer.needs_teacher for step in recipe[:length])
+    teacher = spec.heal.teacher if taught else ""
+    heal = replace(spec.heal, steps=spec.heal.steps[:length], teacher=teacher)
+    whole = replace(spec, drop=DropSpec(), heal=heal)
+    return whole if length and whole != spec else None

@@ -246,6 +246,11 @@ class PlannedStep:
         """Whether rows without labels do: the method's, or that of its options that say `needs_labels`."""
         return self.healer.unlabelled or not getattr(self.options, "needs_labels", True)
 
+    @property
+    def any_plan(self) -> bool:
+        """Whether it trains the whole model, alike for all plans, and drops layers afterwards (`healing.steps`)."""
+        return getattr(self.options, "any_plan", False)
+
 
 registry: Registry[Healer] = Registry("healer", "depthprune.healing.methods", Healer)
 recipes: Registry[Recipe] = Registry("recipe", "depthprune.healing.methods", Recipe)

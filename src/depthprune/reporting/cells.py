@@ -29,7 +29,7 @@ class Group:
     @property
     def full(self) -> list[Measurement]:
         """Scores of the full model, one a seed; what drops in another way is compared with the plain recipe's."""
-        own = [run.measured for run in self.runs if not run.dropped]
+        own = [run.measured for run in self.runs if run.is_full]
         return own or list({run.seed: run.full for run in self.runs if run.full is not None}.values())
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from depthprune.experiments.store.records import group_of, measured, records, speedup_of
+from depthprune.experiments.store.records import group_of, is_full, measured, records, speedup_of
 from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.expansion import BASELINE
 from depthprune.experiments.sweeps.rows import SWEEPS, stored_rows
@@ -55,7 +55,7 @@ def read_results(*roots: Path) -> Results:
     for _, record in found.values():
         model = record["spec"]["model"]
         called[model][str(record.get("environment", {}).get("model", model[:19]))] = None
-    full = {group_of(record): measured(record) for _, record in found.values() if not record["spec"]["drop"]["dropped"]}
+    full = {group_of(record): measured(record) for _, record in found.values() if is_full(record)}
     runs = []
     for name, (folder, record) in found.items():
         spec = record["spec"]
@@ -75,7 +75,8 @@ def read_results(*roots: Path) -> Results:
     notes = [note for store in stores for note in _notes(store)]
     notes += [f"{' and '.join(map(repr, some))} are one model" for some in map(list, called.values())
                              if len(some) > 1]  # fmt: skip
-    return Results(tuple(_with_spread(_one_plan_a_name(runs))), tuple(foreign), tuple(notes), tuple(analyses.values()),
+    runs = _with_spread(_with_curves(_one_plan_a_name(runs)))
+    return Results(tuple(runs), tuple(foreign), tuple(notes), tuple(analyses.values()),
                    tuple(search for root in roots for search in read_searches(root)))  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def _run(digest: str, record: dict[str, Any], labels: Iterable[str], about: dict
     heal = heal_of(spec["heal"])
     dropped = tuple(outcome["plan"]["dropped"])
     names = sorted({*labels, *outcome["plan"].get("strategies", ())}) or ([CHOSEN] if dropped else [])
-    if not dropped:
+    if is_full(record):
         about["full"] = measured(record)
     return Run(
         digest=digest,
@@ -168,6 +169,23 @@ def _one_plan_a_name(runs: Sequence[Run]) -> list[Run]:
         names = tuple(named(run, name) for name in run.strategies)
         found.append(run if names == run.strategies else replace(run, strategies=names))
     return found
+
+
+def _with_curves(runs: Sequence[Run]) -> list[Run]:
+    """Name the whole model of a training for several depths after the strategies of the runs that are cut from it.
+
+    So it is the point of their curve at which no layer has gone.
+    """
+    names: dict[tuple, set[str]] = defaultdict(set)
+    for run in runs:
+        if run.dropped:
+            names[run.model, run.task, run.recipe, run.seed] |= set(run.strategies)
+    return [
+        run
+        if run.dropped or run.is_full
+        else replace(run, strategies=tuple(sorted(names[run.model, run.task, run.recipe, run.seed])))
+        for run in runs
+    ]
 
 
 def _with_spread(runs: Sequence[Run]) -> list[Run]:

@@ -89,6 +89,8 @@ def _drop_options(run: "Run") -> tuple[str, ...]:
         names = [name.partition(" (")[0] for name in run.strategies]
         ordered = [name for name in same_choice(plan) if removal_order(plan, name) == run.order]
         return ("--strategy", (ordered or names)[0], "--count", str(run.count))
+    if not run.dropped and not run.is_full:
+        return ("--depths", str(run.depth))
     return ("--layers", format_layers(run.dropped)) if run.dropped else ()
 
 

@@ -22,7 +22,8 @@ class Run:
         digest: its name.
         model, model_name: identity, and what a sweep calls it, or else the folder.
         task: of the run, and `primary`, its metric.
-        strategies: names of all that chose these layers; none for the full model.
+        strategies: names of all that chose these layers; none for the full model. A whole model that was trained for
+            several depths has those of the runs that are cut from it.
         depth, dropped: the plan.
         seed: of the fine-tuning.
         recipe: all that is between the model and the score but layers, task and seed, as a text that like ones share.
@@ -96,6 +97,11 @@ class Run:
         return len(self.dropped)
 
     @property
+    def is_full(self) -> bool:
+        """Whether it is the full model, by which others are measured; see `store.records.is_full`."""
+        return not self.dropped and not self.heal.steps
+
+    @property
     def on(self) -> str:
         """The task, with what is unusual about its data and scoring."""
         return f"{self.task} ({self.setting})" if self.setting else self.task
@@ -157,7 +163,7 @@ class Results:
 
     @cached_property
     def _full(self) -> dict[str, Run]:
-        return {run.group: run for run in self.runs if not run.dropped}
+        return {run.group: run for run in self.runs if run.is_full}
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -10,7 +10,7 @@ Shapes: B sequences, T tokens, D hidden size.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -36,7 +36,8 @@ class PartialModel:
     Use it as a context manager; afterwards the model is unchanged.
 
     Args:
-        model: in evaluation mode; it is not copied.
+        model: not copied. `learn` needs it in evaluation mode; gradients flow through `run` and `without`, but not with
+            gradient checkpointing, which runs layers again.
         stack: the stack whose layers are dropped.
 
     Attributes:
@@ -87,6 +88,16 @@ class PartialModel:
             yield
         finally:
             self._learning = NOTHING
+
+    @contextmanager
+    def without(self, dropped: frozenset[int]) -> Iterator[None]:
+        """Let the model, called by itself, run without some layers as long as the context lasts."""
+        with bypass_lists(self._lists(), sorted(dropped)) if self.layers() is None else nullcontext():
+            self._dropped = dropped
+            try:
+                yield
+            finally:
+                self._dropped = NOTHING
 
     def knows(self, layer: int) -> bool:
         """Return whether a layer can be skipped: its output has no tensors but the hidden states and inputs."""
@@ -145,8 +156,7 @@ class PartialModel:
         if self.layers() is None:
             assert start == 0 and stop is None and record is None
             self.layer_runs += self.depth
-            lists = [self.model.get_submodule(path) for path in self.stack.paths]
-            with bypass_lists(lists, sorted(dropped)):
+            with self.without(dropped):
                 return self.model(**batch)
         self._dropped, self._stop, self._record = dropped, stop, record
         try:
@@ -171,6 +181,9 @@ class PartialModel:
             yield
         finally:
             self._start, self._states = 0, {}
+
+    def _lists(self) -> list[nn.Module]:
+        return [self.model.get_submodule(path) for path in self.stack.paths]
 
     def _patch(self, i: int) -> None:
         layer = self.model.get_submodule(f"{self.stack.path}.{i}")

@@ -27,8 +27,11 @@ TEACHES_FILE = "teaches.json"
 def checkpoint(store: Store, digest: str) -> Path | None:
     """Return the folder with the checkpoint of a run, or None if there is none."""
     folder = store.model_folder(digest)
-    if folder.is_dir():
-        return folder
+    return folder if folder.is_dir() else moved_to(store, digest)
+
+
+def moved_to(store: Store, digest: str) -> Path | None:
+    """Return the folder outside the store that has the checkpoint of a run; None where there is none, or it changed."""
     try:
         moved = json.loads((store.folder(digest) / MOVED_FILE).read_text(encoding="utf-8"))
         target = Path(moved["to"])
@@ -37,8 +40,11 @@ def checkpoint(store: Store, digest: str) -> Path | None:
         return None
 
 
-def hand_over(store: Store, digest: str, target: Path) -> Path:
+def hand_over(store: Store, digest: str, target: Path, *, stays: bool = False) -> Path:
     """Move the checkpoint of a run out of the store, or copy it if it was moved before.
+
+    Args:
+        stays: keep it in the store, too.
 
     Raises:
         OutputError: if the target exists already or cannot be written; nothing is moved.
@@ -49,7 +55,8 @@ def hand_over(store: Store, digest: str, target: Path) -> Path:
     if source == store.model_folder(digest):
         place = target.absolute()
         replace_json(store.folder(digest) / MOVED_FILE, {"to": str(place), "weights": _weights(place)})
-        shutil.rmtree(source)
+        if not stays:
+            shutil.rmtree(source)
     return target
 
 

@@ -37,6 +37,11 @@ def speedup_of(profile: dict[str, Any]) -> float | None:
     return full / latency if latency and full else None
 
 
+def is_full(record: dict[str, Any]) -> bool:
+    """Return whether a run is a full model's, by which others are measured, and no training for several depths."""
+    return not record["spec"]["drop"]["dropped"] and not record["spec"]["heal"].get("steps")
+
+
 def group_of(record: dict[str, Any]) -> str:
     """Return what a run has in common with the full model it is compared with: all but the layers and how they go."""
     spec = record["spec"]

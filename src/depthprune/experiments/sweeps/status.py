@@ -8,7 +8,7 @@ from typing import Any
 
 from depthprune.evaluation.measurement import Measurement, mean_of
 from depthprune.experiments.store.leases import Watch, running
-from depthprune.experiments.store.records import group_of, measured, without_empty
+from depthprune.experiments.store.records import group_of, is_full, measured, without_empty
 from depthprune.experiments.store.store import MEASURED, Store, readable_record
 from depthprune.experiments.sweeps.rows import stored_rows
 from depthprune.specs import canonical_json, heal_of
@@ -84,7 +84,7 @@ def best_plans(found: list[dict[str, Any]]) -> list[Best]:
 
     Runs are seeds of one another where their specs say the same but for the seed.
     """
-    full = {group_of(record): measured(record) for record in found if not record["spec"]["drop"]["dropped"]}
+    full = {group_of(record): measured(record) for record in found if is_full(record)}
     same: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
     for record in found:
         if record["spec"]["drop"]["dropped"]:

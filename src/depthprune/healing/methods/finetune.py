@@ -1,14 +1,18 @@
-"""Plain fine-tuning on the task."""
+"""Plain fine-tuning on the task, and the two-step recipe of it (Sajjad et al., section 5)."""
 
 from typing import TYPE_CHECKING
 
-from depthprune.healing.base import Cut, Healed, OnStep, Schedule, Teacher, TrainingData, healer
+from depthprune.healing.base import Cut, Healed, OnStep, Schedule, Teacher, TrainingData, healer, recipe
+from depthprune.specs import Step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@healer("finetune", paper="https://arxiv.org/abs/2004.03844")
+PAPER = "https://arxiv.org/abs/2004.03844"
+
+
+@healer("finetune", paper=PAPER)
 def finetune(
     model: "PreTrainedModel",
     data: TrainingData,
@@ -36,3 +40,11 @@ def finetune(
 
     report = train(model, data, schedule, seed=seed, on_step=on_step)
     return Healed(model, (report,) if report.steps else ())
+
+
+recipe(
+    "two-step",
+    *(Step("finetune"), Step("drop"), Step("finetune")),
+    summary="Fine-tune the full model, drop, and fine-tune what is left.",
+    paper=PAPER,
+)

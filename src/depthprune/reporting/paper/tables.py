@@ -61,7 +61,7 @@ def _cells(runs: Sequence[Run], strategy: str) -> dict[tuple[int, str], list[Run
     """Return (K, task) → runs of a strategy, and with K = 0 those of the full model."""
     cells: dict[tuple[int, str], list[Run]] = {}
     for run in runs:
-        if run.task in TASKS and (not run.dropped or strategy in map(base_name, run.strategies)):
+        if run.task in TASKS and (run.is_full or strategy in map(base_name, run.strategies)):
             cells.setdefault((run.count, run.task), []).append(run)
     return cells
 

@@ -66,7 +66,7 @@ def score_tables(results: Results) -> list[Table]:
 
 def _score_table(group: Group, *, first: bool) -> Table:
     runs, some = group.runs, group.runs[0]
-    counts = sorted({run.count for run in runs if run.dropped})
+    counts = sorted({run.count for run in runs if run.strategies})
     rows = []
     for name in sorted({name for run in runs for name in run.strategies}):
         cells = [_cell([run for run in runs if run.count == count and name in run.strategies]) for count in counts]

@@ -1,0 +1,134 @@
+"""Sub-networks of a model that is trained whole: the same weights, with some layers left out.
+
+Layers that are left out do not run (`surgery.partial`), so that a sub-network costs what its layers cost. Where a whole
+pass comes first, its state before the first of these layers is taken, and the layers below run once for both.
+
+Draws come from torch's own random state, which a training sets by its seed, and keeps and restores with the rest of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from depthprune import processes
+from depthprune.errors import UserError
+from depthprune.healing.base import TrainingData
+from depthprune.healing.teaching.losses import logits_loss
+from depthprune.healing.training import first_batch
+from depthprune.surgery.modules import find_stacks
+from depthprune.surgery.partial import PartialModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from depthprune.healing.trainer import Loss
+
+
+@contextmanager
+def trained_in_part(
+    model: "PreTrainedModel", data: TrainingData, subnetworks: Sequence[frozenset[int]], method: str
+) -> Iterator[PartialModel]:
+    """Give a model that can be trained without some of its layers; afterwards it is as it was.
+
+    Args:
+        model: trained in place.
+        data: the first rows show how its layers pass their states on.
+        subnetworks: layers that will be left out together; each is tried.
+        method: its name, for complaints.
+
+    Raises:
+        CannotDropError: a layer cannot be left out.
+        UserError: several processes share the training, or it keeps no activations.
+    """
+    if processes.count() > 1:
+        raise UserError(f"'{method}' trains in one process; start it without torchrun")
+    if data.execution.gradient_checkpointing:
+        raise UserError(
+            f"'{method}' leaves layers out, which the backward pass of gradient checkpointing would run again; "
+            "leave --gradient-checkpointing out, and save memory with --accumulation"
+        )
+    batch = first_batch(data.tokenizer, data.rows, 2)
+    batch = {name: tensor.to(model.device) for name, tensor in batch.items() if name != "labels"}
+    training = model.training
+    with PartialModel(model, next(iter(find_stacks(model).values()))) as parts:
+        model.eval()
+        with torch.no_grad():
+            parts.learn(batch)
+            for dropped in subnetworks:
+                parts.run(batch, dropped)
+        model.train(training)
+        yield parts
+
+
+def adaptive_loss(
+    parts: PartialModel, subnetworks: Sequence[frozenset[int]], options: Any, *, accumulation: int
+) -> "Loss":
+    """Return the loss of the whole model and of some of its sub-networks, which are drawn anew for each step.
+
+    Args:
+        parts: the model.
+        subnetworks: the layers that each leaves out.
+        options: see `methods.adaptive_layers`.
+        accumulation: parts of a batch, which are of one step.
+    """
+    drawn: list[frozenset[int]] = []
+    batches = 0
+
+    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
+        nonlocal batches
+        if batches % accumulation == 0:
+            order = torch.randperm(len(subnetworks)).tolist()
+            drawn[:] = [subnetworks[i] for i in order[: options.sampled]]
+        batches += 1
+        states: dict[int, Tensor] = {}
+        starts = {min(dropped) if parts.resumes else 0 for dropped in drawn} - {0}
+        record = (lambda i, state: states.update({i: state}) if i in starts else None) if starts else None
+        whole = parts.run(batch, record=record)
+        total = whole.loss
+        for dropped in drawn:
+            start = min(dropped) if parts.resumes else 0
+            answer = parts.run(batch, dropped, start=start, state=states[start] if start else None)
+            part = (1 - options.alpha) * answer.loss
+            if options.alpha:
+                said, aims = (_of_real_tokens(each.logits, batch) for each in (answer, whole))
+                part = part + options.alpha * logits_loss(said, aims.detach(), options.temperature)
+            total = total + options.weight / len(drawn) * part
+        return total
+
+    return loss
+
+
+def layerdrop_loss(parts: PartialModel, rate: float, *, accumulation: int) -> "Loss":
+    """Return the loss of the model without some layers, each of which is left out with a probability.
+
+    Args:
+        parts: the model.
+        rate: the probability. A draw that leaves no layer is repeated.
+        accumulation: parts of a batch, which are of one step.
+    """
+    dropped: frozenset[int] = frozenset()
+    batches = 0
+
+    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
+        nonlocal batches, dropped
+        if batches % accumulation == 0:
+            dropped = _drawn(parts.depth, rate)
+        batches += 1
+        return parts.run(batch, dropped).loss
+
+    return loss
+
+
+def _drawn(depth: int, rate: float) -> frozenset[int]:
+    while True:
+        gone = torch.nonzero(torch.rand(depth) < rate).flatten().tolist()
+        if len(gone) < depth:
+            return frozenset(gone)
+
+
+def _of_real_tokens(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return logits as one row for each prediction: of a sequence, or of each real token of a language model."""
+    return logits[batch["attention_mask"].bool()] if logits.dim() > 2 else logits
