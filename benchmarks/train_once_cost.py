@@ -6,7 +6,7 @@ on the machine matters less; the layers that are tried once before the first ste
 
     OMP_NUM_THREADS=1 python benchmarks/train_once_cost.py MODEL --dataset DIR --steps 8 --rounds 3
 
-`count` is what is expected from the layers that run in a step, forwards and backwards alike, embeddings and head aside.
+`at most` counts the layers that run in a step, forwards and backwards alike, embeddings and head aside.
 """
 
 import argparse
@@ -34,13 +34,13 @@ def ways(depth: int, smallest: int) -> dict[str, tuple[str, float]]:
     found = {"finetune": ("finetune", 1.0)}
     for strategy in ("top", "even-alternate", "bottom"):
         order = removal_order(choose(strategy, depth, depth - smallest), strategy)
-        # From the first layer that a sub-network leaves out on, its layers run once more.
+        # From the first layer that a sub-network leaves out on, its layers run once more; all of them up to the depth.
         more = [
             sum(layer not in order[:count] for layer in range(min(order[:count]), depth))
             for count in range(1, depth - smallest + 1)
         ]
         recipe = f"adaptive-layers(depths={smallest}-{depth - 1}, order={','.join(map(str, order))})"
-        found[f"adaptive-layers, {strategy}"] = (recipe, 1 + statistics.fmean(more) / depth)
+        found[f"adaptive-layers, {strategy}"] = (recipe, 1 + min(sum(more) / depth, 1))
     found["layerdrop(rate=0.2)"] = ("layerdrop(rate=0.2)", 0.8)
     return found
 
@@ -78,7 +78,7 @@ def main() -> None:
             seconds[name].append((ends[-1] - ends[0]) / (len(ends) - 1))
             print(f"round {number + 1}: {seconds[name][-1]:.2f} s a step  {name}", file=sys.stderr)
     base = statistics.median(seconds["finetune"])
-    print("| way | CPU seconds a step (median, min–max) | against fine-tuning | count |\n|---|---|---|---|")
+    print("| way | CPU seconds a step (median, min–max) | against fine-tuning | at most |\n|---|---|---|---|")
     for name, found in seconds.items():
         middle = statistics.median(found)
         spread = f"{middle:.2f} ({min(found):.2f}–{max(found):.2f})"

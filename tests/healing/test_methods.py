@@ -57,7 +57,6 @@ OTHER_OPTIONS = {
     "adaptive-layers": {
         "depths": ("", "2"),
         "order": ("", "1,0"),
-        "sampled": ("depths=1-2", "2"),
         "weight": ("", "0.5"),
         "alpha": ("", "0.9"),
         "temperature": ("", "5"),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from depthprune.cli import options
 from depthprune.cli.options import quiet_libraries
@@ -39,32 +40,17 @@ def run(
     Both runs are recorded in the store, and a recorded run is not run again. Under torchrun the processes share the
     training, and the first one records. With --depths one training serves several depths, each a checkpoint.
     """
+    how: dict[str, Any] = {"strategy": strategy, "protect": protect, "options": data, "teacher": heal.teacher or None}
+    how |= {"heal": replace(heal, teacher="")}  # a spec has the content of a teacher
+    how |= {"max_length": max_length, "seed": seed, "store": store, "device": device, "force": force}
+    how |= {"profile": not no_profile, "execution": execution}
+    how |= {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    chosen = {"count": count, "layers": layers, "keep": keep, "threshold": threshold}
     if depths is not None:
         from depthprune.cli.depths import run_depths
 
-        said = {"--count": count, "--layers": layers, "--keep": keep, "--threshold": threshold}
-        run_depths(
-            model,
-            task,
-            depths,
-            beside=[flag for flag, value in said.items() if value is not None],
-            quiet=quiet,
-            strategy=strategy,
-            protect=protect,
-            options=data,
-            heal=replace(heal, teacher=""),
-            teacher=heal.teacher or None,
-            output=output,
-            max_length=max_length,
-            seed=seed,
-            store=store,
-            device=device,
-            force=force,
-            profile=not no_profile,
-            execution=execution,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-        )
+        beside = [f"--{name}" for name, value in chosen.items() if value is not None]
+        run_depths(model, task, depths, beside=beside, quiet=quiet, output=output, **how)
         return
     if output is not None:
         from depthprune.output import check_target
@@ -79,29 +65,7 @@ def run(
         quiet_libraries()
         from depthprune.experiments.comparison import compare
 
-        result = compare(
-            model,
-            task,
-            strategy=strategy,
-            count=count,
-            layers=layers,
-            keep=keep,
-            threshold=threshold,
-            protect=protect,
-            options=data,
-            heal=replace(heal, teacher=""),  # of which a spec has the content
-            teacher=heal.teacher or None,
-            max_length=max_length,
-            seed=seed,
-            store=store,
-            device=device,
-            force=force,
-            profile=not no_profile,
-            execution=execution,
-            allow_pickle=allow_pickle,
-            trust_remote_code=trust_remote_code,
-            on_progress=show,
-        )
+        result = compare(model, task, **chosen, **how, on_progress=show)
     if processes.is_first():
         _say(result, f"{model} on {task}", strategy or "chosen", store, output)
     processes.end()

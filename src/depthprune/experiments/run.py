@@ -30,7 +30,7 @@ from depthprune.quiet import no_progress
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import Execution, RunSpec
 from depthprune.strategies import same_choice
-from depthprune.tasks import TaskData
+from depthprune.tasks import Task, TaskData
 from depthprune.tasks.heads import fit_to_head
 
 Progress = Callable[[str, int, int], None]
@@ -215,11 +215,8 @@ def _stages(
     encoded = evaluation_of(data.task).encode(data, tokenizer, spec.evaluation.max_length)
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
-    whole, begun, identity = training.whole, source, spec.model
-    if whole is not None and whole.model is not None:
-        begun = locate(whole.model, trust_remote_code=source.trust_remote_code)
-        identity = begun.identity
-    model, fresh = load_model(begun, identity, data.task, spec.seed, measuring.device)
+    whole = training.whole
+    model, fresh = _loaded(source, spec, data.task, whole, measuring.device)
     check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
@@ -267,6 +264,14 @@ def _stages(
         "notes": [*data.notes, *balance_note(data, baseline), *_warnings(spec, fresh, trainings), *healed.notes],
     }
     return model, outcome, predictions
+
+
+def _loaded(source: ModelSource, spec: RunSpec, task: Task, whole: Result | None, device: str) -> tuple[Any, list[str]]:
+    """Load the model that is cut, and the names of its fresh tensors: as given, or trained once for all plans."""
+    if whole is None or whole.model is None:
+        return load_model(source, spec.model, task, spec.seed, device)
+    trained = locate(whole.model, trust_remote_code=source.trust_remote_code)
+    return load_model(trained, trained.identity, task, spec.seed, device)
 
 
 def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:

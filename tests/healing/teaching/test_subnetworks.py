@@ -99,6 +99,22 @@ def test_layers_below_the_first_that_is_left_out_run_once():
             assert parts.layer_runs - before == runs
 
 
+def test_a_step_trains_what_runs_no_more_layers_than_the_whole_model_has():
+    model = tiny_model("bert", "classification", DEPTH)
+    for order, together in [((3, 2, 1), [{1, 2, 3}]), ((0, 1, 2), [{1, 3}, {2, 3}])]:
+        subnetworks = [frozenset(order[:count]) for count in (1, 2, 3)]
+        with trained_in_part(model, data(), subnetworks, "test") as parts, torch.no_grad():
+            whole = parts.run(batch_for(model)).loss.item()
+            alone = {len(dropped): parts.run(batch_for(model), dropped).loss.item() for dropped in subnetworks}
+            loss, seen = adaptive_loss(parts, subnetworks, AdaptiveLayersOptions(alpha=0), accumulation=1), set()
+            for _ in range(20):
+                before = parts.layer_runs
+                seen.add(round(loss(model, batch_for(model)).item(), 4))
+                assert parts.layer_runs - before <= (DEPTH if order[0] else 2 * DEPTH)
+        means = {round(whole + sum(alone[count] for count in counts) / len(counts), 4) for counts in together}
+        assert seen == means and len(means) == len(together)
+
+
 def test_parts_of_a_batch_leave_the_same_layers_out_and_some_layer_always_runs():
     model, seen = tiny_model("bert", "classification", DEPTH), []
     with trained_in_part(model, data(), [], "test") as parts:

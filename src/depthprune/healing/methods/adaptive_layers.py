@@ -30,7 +30,6 @@ class AdaptiveLayersOptions:
         depths: of the sub-networks; without them the only one is what the plan leaves.
         order: the layers in the order in which they go, with commas between them: a sub-network of depth d lacks as
             many of the first. The plan's layers, the one nearest the output first, if empty.
-        sampled: how many of the sub-networks are trained in a step, drawn anew for each.
         weight: of the sub-networks' loss beside the whole model's.
         alpha: weight of the whole model's logits, against 1 - alpha of the labels.
         temperature: of both distributions; a regression has none.
@@ -38,14 +37,13 @@ class AdaptiveLayersOptions:
 
     depths: tuple[int, ...] = ()
     order: str = ""
-    sampled: int = 1
     weight: float = 1.0
     alpha: float = 0.5
     temperature: float = 2.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.weight <= 0 or self.sampled < 1:
-            raise UserError("alpha is between 0 and 1, temperature and weight above 0, and sampled at least 1")
+        if not 0 <= self.alpha <= 1 or self.temperature <= 0 or self.weight <= 0:
+            raise UserError("alpha is between 0 and 1, and temperature and weight are above 0")
         if 0 in self.depths:
             raise UserError("a depth of 'adaptive-layers' is a number of layers, 1 or more, not 0")
         _ = self.removal_order
@@ -110,7 +108,11 @@ def adaptive_layers(
     teacher: Teacher | None = None,
     on_step: OnStep | None = None,
 ) -> Healed:
-    """Train the whole model and, at each step, a shallower sub-network of it, which learns from both; then drop.
+    """Train the whole model and shallower sub-networks of it, which learn from labels and from the whole; then drop.
+
+    Each step trains the whole model and as many of the sub-networks, drawn anew, as together run no more layers than it
+    has: all of them where layers go from the top, since what is below the first layer that goes runs once for all. So a
+    step costs at most twice what one of plain fine-tuning does.
 
     An epoch that is chosen by rows held out is the one of the best mean over the whole model and all sub-networks.
 

@@ -66,7 +66,7 @@ def trained_in_part(
 def adaptive_loss(
     parts: PartialModel, subnetworks: Sequence[frozenset[int]], options: Any, *, accumulation: int
 ) -> "Loss":
-    """Return the loss of the whole model and of some of its sub-networks, which are drawn anew for each step.
+    """Return the loss of the whole model and of sub-networks, drawn anew for each step, that cost no more than it does.
 
     Args:
         parts: the model.
@@ -80,8 +80,7 @@ def adaptive_loss(
     def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
         nonlocal batches
         if batches % accumulation == 0:
-            order = torch.randperm(len(subnetworks)).tolist()
-            drawn[:] = [subnetworks[i] for i in order[: options.sampled]]
+            drawn[:] = _drawn_together(parts, [subnetworks[i] for i in torch.randperm(len(subnetworks)).tolist()])
         batches += 1
         states: dict[int, Tensor] = {}
         starts = {min(dropped) if parts.resumes else 0 for dropped in drawn} - {0}
@@ -99,6 +98,18 @@ def adaptive_loss(
         return total
 
     return loss
+
+
+def _drawn_together(parts: PartialModel, subnetworks: Sequence[frozenset[int]]) -> list[frozenset[int]]:
+    """Return those of the sub-networks, in their order, that together run at most as many layers as the model has."""
+    chosen, left = [], parts.depth
+    for dropped in subnetworks:
+        start = min(dropped) if parts.resumes else 0
+        runs = sum(layer not in dropped or layer not in parts.skipped for layer in range(start, parts.depth))
+        if runs <= left:
+            chosen.append(dropped)
+            left -= runs
+    return chosen
 
 
 def layerdrop_loss(parts: PartialModel, rate: float, *, accumulation: int) -> "Loss":
