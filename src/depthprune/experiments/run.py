@@ -254,7 +254,7 @@ def _stages(
     baseline = majority_baseline(data)
     outcome = {
         "status": "done",
-        "plan": _plan(plan),
+        "plan": {**plan.to_dict(), "kept": list(plan.kept), "strategies": list(same_choice(plan))},
         "metrics": {name: each.to_dict() for name, each in metrics.items()},
         "primary": data.task.primary,
         "baseline": baseline,
@@ -291,11 +291,3 @@ def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) 
         f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
         "mean nothing; give a fine-tuned model, or more than 0 epochs"
     ]
-
-
-def _plan(plan: LayerPlan) -> dict[str, Any]:
-    return {
-        **plan.to_dict(),
-        "kept": list(plan.kept),
-        "strategies": list(same_choice(plan)),
-    }
