@@ -88,6 +88,15 @@ def test_every_analysis_is_read(store):
     assert sorted(each.kind for each in read_results(store.root).analyses) == files == ["probe", "similarity"]
 
 
+def test_the_searches_of_the_oldest_store_stand_beside_what_healing_made_of_their_plans(store):
+    from depthprune.reporting.tables.before_healing import before_healing_table
+
+    rows = before_healing_table(read_results(store.root)).rows
+    optimum = [row for row in rows if "exhaustive" in row[3]]
+    assert [row[1:3] for row in optimum] == [(task, str(count)) for task in ("mrpc", "stsb") for count in (1, 2, 3)]
+    assert [row[7] for row in optimum] == ["72.79", "–", "68.63", "82.65", "–", "38.99"]
+
+
 @pytest.mark.parametrize(("file", "number"), [("sweep.yaml", 26), ("recipes.yaml", 7)])
 def test_a_sweep_stands_for_the_runs_that_it_stood_for(file, number):
     sweep = read_sweep(OLDEST / file)
