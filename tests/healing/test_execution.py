@@ -41,6 +41,7 @@ def carried_out(execution: Execution, **more) -> TrainingData:
     [
         ("freeze(embeddings=true)+finetune", {}),
         ("distill(beta=1, tokens=all, gamma=1)", {"precision": "bfloat16"}),
+        ("distill(beta=1, tokens=all)", {"precision": "bfloat16"}),  # its kept states are float16
         ("replace", {}),
         ("lora", {}),
         ("gradual", {"accumulation": 2}),

@@ -67,7 +67,9 @@ class KeptStates:
 
     def of(self, rows: Sequence[int]) -> Tensor:
         """Return the states [N, S, D] of some rows, in their order."""
-        return torch.cat([self._states_VSD[self._starts[row] : self._starts[row + 1]] for row in rows])
+        kept = [self._states_VSD[self._starts[row] : self._starts[row + 1]] for row in rows]
+        with torch.autocast("cpu", enabled=False):  # that of a training in bfloat16 refuses float16 here
+            return torch.cat(kept)
 
 
 def num_bytes(vectors: Sequence[int], states: int, hidden_size: int, dtype: torch.dtype) -> int:
