@@ -70,6 +70,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "specs",
         "surgery",
         "checkpoints",
+        "pooled",
     ),
     "experiments": (*BASICS, *STAGES),
     "reporting": (

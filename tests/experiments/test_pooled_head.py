@@ -11,6 +11,7 @@ from depthprune.errors import LoadError, UserError
 from depthprune.experiments.comparison import compare
 from depthprune.experiments.evaluate import evaluate
 from depthprune.experiments.healed.heal import heal as heal_cut
+from depthprune.experiments.inspect import inspect
 from depthprune.experiments.specification import make_spec
 from depthprune.healing.recipe import parse_recipe
 from depthprune.loading import load_tokenizer
@@ -66,6 +67,11 @@ def test_its_checkpoint_scores_what_the_run_says(here, taught):
     scored = evaluate(taught.full.model, "custom", options=options_of(here), max_length=16)
     assert scored.metrics["accuracy"].examples == 160 and scored.score > 0.8
     assert any("labels matched with the head's outputs by name" in note for note in scored.notes)
+
+
+def test_inspect_names_its_outputs(taught):
+    found = inspect(taught.pruned.model)
+    assert (found.head, found.outputs, found.stacks[0].depth) == ("mean", ("no", "yes"), 2)
 
 
 def test_it_counts_as_fine_tuned_and_its_cut_is_healed(here, taught, tmp_path):

@@ -21,6 +21,11 @@ def inspect(
     console.print(
         f"{model}: {found.class_name}, {found.parameters:,} parameters", highlight=False, markup=False, soft_wrap=True
     )
+    if found.head:
+        outputs = ", ".join(found.outputs)
+        console.print(
+            f"head on states pooled by {found.head}: {outputs}", highlight=False, markup=False, soft_wrap=True
+        )
     for stack in found.stacks:
         if not stack.path:
             console.print(f"{stack.depth} passes ({stack.depth_key}) through one layer; their number can be reduced")

@@ -1,6 +1,6 @@
 """Inspect a checkpoint: its stacks, and the parameters of each layer. This module has `depthprune.inspect`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from depthprune.arguments import checked
 from depthprune.plan import LayerPlan
 from depthprune.quiet import quietly
 from depthprune.sources import ModelSource, locate
+from depthprune.tasks.heads import has_pooled_head, head_labels, own_head
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,18 @@ class Inspection:
     Args:
         model: as it was asked for.
         class_name: of the model.
-        parameters: in all.
+        parameters: in all; a pooled head, which is a file of its own, does not count.
         stacks: in the order of the modules.
+        head: how the states are pooled that a pooled head reads; empty without one.
+        outputs: names of that head's outputs.
     """
 
     model: str
     class_name: str
     parameters: int
     stacks: tuple[InspectedStack, ...]
+    head: str = ""
+    outputs: tuple[str, ...] = ()
 
 
 @checked("inspect")
@@ -74,7 +79,10 @@ def inspect(model: str | Path, *, allow_pickle: bool = False, trust_remote_code:
         UserError: for anything that the user can fix; the message is one line.
     """
     source = locate(model, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
-    return _from_headers(source) or _from_modules(source)
+    found = _from_headers(source) or _from_modules(source)
+    if not has_pooled_head(source.config):
+        return found
+    return replace(found, head=own_head(source.config), outputs=head_labels(source.config) or ())
 
 
 def _from_headers(source: ModelSource) -> Inspection | None:

@@ -18,20 +18,13 @@ from depthprune.checkpoints.layout import INDEX_FILE, file_inside
 from depthprune.errors import CannotExportError, UserError
 from depthprune.exporting.base import Exported, exporter
 from depthprune.optional import require
-from depthprune.result_file import replace_json
+from depthprune.pooled.folder import write_modules
 from depthprune.sources import VOCABULARY_FILES, locate
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 POOLINGS = ("mean", "cls", "lasttoken", "max")
-# Name in this file → entry of 1_Pooling/config.json.
-ENTRIES = {
-    "cls": "pooling_mode_cls_token",
-    "mean": "pooling_mode_mean_tokens",
-    "max": "pooling_mode_max_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
 PROBES = ("A cat sat on the mat.", "Fewer layers, the same words!", "7")
 TOLERANCE = 1e-4  # of the largest value: the sums over tokens are taken in another order
 
@@ -68,23 +61,11 @@ def export_sentences(checkpoint: Path, target: Path, options: SentenceOptions) -
         file_inside(checkpoint, name)
     copy_files(checkpoint, target, [*names, *beside(checkpoint)])
     expected = _expected(checkpoint, options)
-    _write_modules(target, options, size=expected[0].shape[-1])
+    last = "Normalize" if options.normalize else ""
+    write_modules(target, options.pooling, size=expected[0].shape[-1], last=last)
     card = card_for_library(card_of(checkpoint) or "", "sentence-transformers")
     (target / CARD_FILE).write_text(card, encoding="utf-8")
     return Exported(target, _prove(library, target, expected))
-
-
-def _write_modules(target: Path, options: SentenceOptions, *, size: int) -> None:
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"} | ({"2_Normalize": "Normalize"} if options.normalize else {})
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for index, (path, kind) in enumerate(kinds.items())
-    ]
-    replace_json(target / MODULES_FILE, modules)
-    for path in (path for path in kinds if path):
-        (target / path).mkdir()
-    modes = {entry: name == options.pooling for name, entry in ENTRIES.items()}
-    replace_json(target / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
 
 
 def _expected(checkpoint: Path, options: SentenceOptions) -> "list[Tensor]":
