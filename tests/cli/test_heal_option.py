@@ -48,6 +48,7 @@ def test_a_loss_is_said_beside_the_steps_and_recorded_and_how_it_was_trained_is_
     "more, message",
     [
         (("--report-to", "tensorbord"), "is named 'tensorbord'; did you mean 'tensorboard'?"),
+        (("--head", "meen"), "there is no head 'meen'; did you mean 'mean'? It is one of architecture, mean, cls"),
         (("--heal", "twostep"), "no healing method or recipe is named 'twostep'; did you mean 'two-step'?"),
         (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
         (("--heal", "merge+compensate", "--epochs", 0), "leaves none for 'compensate'; give one of the two"),
@@ -59,6 +60,24 @@ def test_a_recipe_that_cannot_be_is_one_line_and_nothing_is_left_behind(more, me
     answer = command("run", "model", *DATA, "--dataset", rows_csv, "--layers", "2", *more)
     assert answer.status == 2 and message in " ".join(answer.err.split()), answer
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_a_regression_on_the_mean_of_the_tokens_is_scored_cut_and_inspected(command, rows_csv, tmp_path):
+    source = tiny_checkpoint(tmp_path / "model", num_layers=3)
+    data = ("--task", "custom", "--dataset", rows_csv, "--text-columns", "text,other", "--label-column", "amount")
+    more = ("--layers", "2", "--epochs", 1, "--no-profile", "--head", "mean", "--accumulation", 2)
+
+    answer = command("run", source, *data, *more, "--gradient-checkpointing", "--heal", "distill", "--output", "out")
+
+    assert answer.status == 0, answer
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/record.json")]
+    assert {record["spec"]["heal"]["head"] for record in records} == {"mean"} and len(records) == 2
+    answer = command("drop", "out", "--layers", 0, "--output", "cut")
+    assert answer.status == 0, answer
+    answer = command("evaluate", "cut", *data)
+    assert answer.status == 0 and "pearson" in answer.out, answer
+    answer = command("inspect", "cut")
+    assert "head on states pooled by mean: LABEL_0" in answer.out and "1 layers" in answer.out
 
 
 def test_a_cut_is_repaired_without_training(command, rows_csv, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import sys
 
 import pytest
 import torch
@@ -13,16 +14,21 @@ from depthprune.checkpoints.drop import drop_checkpoint
 from depthprune.checkpoints.save import save_made
 from depthprune.errors import CannotDropError, LoadError
 from depthprune.experiments.environment import checkpoint_provenance
+from depthprune.healing.base import Cut, TrainingData
+from depthprune.healing.recipe import heal, parse_recipe, resolve
 from depthprune.plan import LayerPlan
 from depthprune.pooled.folder import read_head
 from depthprune.pooled.loading import load_pooled, load_with_head
 from depthprune.pooled.model import PooledClassifier
 from depthprune.pooled.proof import prove_head
 from depthprune.sources import locate
+from depthprune.specs import HealSpec
 from depthprune.surgery import drop_layers, find_stacks
 from depthprune.surgery.bypass import bypassed
+from depthprune.tasks import Task, TaskData
+from depthprune.tasks.data.encoding import encode
 from depthprune.tasks.heads import own_head
-from tiny_models import SIZES, build, tiny_checkpoint, tiny_decoder, tiny_tokenizer
+from tiny_models import SIZES, WORDS, build, tiny_checkpoint, tiny_decoder, tiny_tokenizer
 
 KINDS = ("bert", "roberta", "distilbert", "xlnet", "mpnet", "modernbert")
 POOLINGS = ("mean", "cls", "max", "lasttoken")
@@ -173,6 +179,69 @@ def test_a_folder_with_other_weights_than_the_model_is_not_proved(tmp_path):
     model.classifier.bias.data[0] += 0.1
     with pytest.raises(CannotDropError, match="the folder gives other logits by AutoModel and the linear layer"):
         prove_head(model, folder)
+
+
+def test_without_sentence_transformers_the_plain_model_and_the_linear_layer_are_the_proof(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # as if it were not installed
+    model = model_of(tiny_checkpoint(tmp_path / "model"))
+    folder = saved(model, tmp_path / "model", tmp_path / "out")
+    assert prove_head(model, folder) == "the linear layer beside them gives its logits"
+
+
+def test_an_architectures_head_takes_the_place_of_a_pooled_one(tmp_path):
+    folder = saved(model_of(tiny_checkpoint(tmp_path / "model")), tmp_path / "model", tmp_path / "out")
+    model, fresh = load_with_head(locate(folder), 2, head="architecture")
+    assert "classifier.weight" in fresh and model.config.pooled_head is None
+    again = saved(model, folder, tmp_path / "other")
+    assert own_head(locate(again).config) == "architecture" and not (again / "modules.json").exists()
+    assert sorted(path.name for path in again.iterdir() if path.is_dir()) == []
+
+
+class Full:
+    """A teacher with the same head."""
+
+    pooling, identity = ("mean",), "sha256:00"
+
+    def __init__(self, model):
+        self._model = model
+
+    def model(self):
+        return self._model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "lora",
+        "freeze(embeddings=true)+finetune",
+        "freeze(all_but_last=1)+distill(tokens=pooled, beta=1, states=last)",
+        "gradual(every_steps=1)",
+        "linear-patch(examples=8)",
+        "merge",
+        "theseus",
+        "inherit",
+        "embedding",
+        "hidden-kd",
+        "distill(gamma=1)",
+    ],
+)
+def test_healing_methods_train_it_as_any_classifier(recipe, tmp_path):
+    from datasets import Dataset
+
+    source = tiny_checkpoint(tmp_path / "model", num_layers=3)
+    model, teacher, tokenizer = model_of(source, 2), model_of(source, 2), tiny_tokenizer()
+    teacher.classifier.weight.data.neg_()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    texts = [" ".join(WORDS[i : i + 3 + i % 4]) for i in range(16)]
+    rows = Dataset.from_dict({"text": texts, "label": [i % 2 for i in range(16)]})
+    task = Task("t", ("text",), "label", ("a", "b"), ("accuracy",))
+    data = TrainingData(encode(TaskData(task, {"train": rows}), tokenizer, 16)["train"], tokenizer)
+    spec = HealSpec(num_epochs=2, batch_size=8, learning_rate=1e-3, precision="float32", steps=parse_recipe(recipe))
+    healed = heal(model, data, resolve(spec), cut=Cut(LayerPlan(3, (1,))), seed=0, teacher=Full(teacher))
+    assert healed.model is model and model.config.num_hidden_layers == 2
+    after = model.state_dict()
+    assert after.keys() < before.keys() and any(not torch.equal(after[name], before[name]) for name in after)
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_another_head_is_another_model(tmp_path):

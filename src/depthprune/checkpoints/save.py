@@ -23,7 +23,7 @@ from depthprune.pooled.folder import LIBRARY_PARTS, write_head
 from depthprune.pooled.model import PooledClassifier
 from depthprune.pooled.proof import prove_head
 from depthprune.result_file import replace_json
-from depthprune.sources import TOKENIZER_FILES, ModelSource
+from depthprune.sources import POOLED_HEAD, TOKENIZER_FILES, ModelSource
 from depthprune.surgery.modules import REFUSALS, first_line
 
 
@@ -102,7 +102,8 @@ def save_made(
             task_kept=task_kept,
         )
     library = "transformers" if root is None else "sentence-transformers"
-    root = root or (source.path if (source.path / MODULES_FILE).is_file() else None)
+    replaced = root is None and bool(source.config.get(POOLED_HEAD))  # by the head of the model
+    root = root or (source.path if (source.path / MODULES_FILE).is_file() and not replaced else None)
     with whole_folder(target, num_bytes=_num_bytes(model)) as partial:
         inside = partial / source.path.relative_to(root or source.path)
         model.save_pretrained(inside)
@@ -119,6 +120,7 @@ def save_made(
             training=training,
             task_kept=task_kept,
             library=library,
+            without=LIBRARY_PARTS if replaced else (),
         )
     return target
 

@@ -3,7 +3,6 @@
 Shapes: B texts, C outputs.
 """
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,7 @@ def prove_head(model: PooledClassifier, folder: Path) -> str:
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     less = {"add_pooling_layer": False} if model.without_pooler else {}
     body = AutoModel.from_pretrained(folder, dtype="auto", **less).eval()
-    encoder = None
-    if importlib.util.find_spec("sentence_transformers") is not None:
-        from sentence_transformers import SentenceTransformer
-
-        encoder = SentenceTransformer(str(folder), device="cpu")
+    encoder = _encoder(folder)
     was_training = model.training
     model.eval()
     for texts in PROBES:
@@ -60,6 +55,24 @@ def prove_head(model: PooledClassifier, folder: Path) -> str:
     model.train(was_training)
     by = "the linear layer beside them gives its logits"
     return by if encoder is None else f"{by}, as does SentenceTransformer"
+
+
+def _encoder(folder: Path) -> Any:
+    """Load a folder with sentence-transformers; None where that is not installed.
+
+    Raises:
+        CannotDropError: it does not load.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        return None
+    try:
+        return SentenceTransformer(str(folder), device="cpu")
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise CannotDropError(
+            f"sentence-transformers does not load what was written ({error}); nothing was saved, please report it"
+        ) from None
 
 
 def _compare(said_BC: Tensor, expected_BC: Tensor, by: str) -> None:
