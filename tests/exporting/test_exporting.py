@@ -156,10 +156,10 @@ def test_a_model_without_a_tokenizer_or_with_another_one_is_refused(checkpoint, 
 
 
 def test_other_vectors_than_the_models_are_refused_and_nothing_is_left(checkpoint, tmp_path, monkeypatch):
-    from depthprune.exporting import sentence_transformers
+    from depthprune.pooled import folder
 
-    wrong = {**sentence_transformers.ENTRIES, "cls": "pooling_mode_max_tokens", "max": "pooling_mode_cls_token"}
-    monkeypatch.setattr(sentence_transformers, "ENTRIES", wrong)
+    wrong = {**folder.ENTRIES, "cls": "pooling_mode_max_tokens", "max": "pooling_mode_cls_token"}
+    monkeypatch.setattr(folder, "ENTRIES", wrong)
 
     with pytest.raises(UserError, match="makes another vector of"):
         export(checkpoint, tmp_path / "out", "sentence-transformers", {"pooling": "cls"})
