@@ -11,11 +11,11 @@ from transformers.integrations import integration_utils
 
 from depthprune.errors import UserError
 from depthprune.healing.base import Cut, TrainingData
-from depthprune.healing.history import MOST_LOSSES
-from depthprune.healing.place import Place
-from depthprune.healing.progress import TrainingProgress
+from depthprune.healing.execution.history import MOST_LOSSES
+from depthprune.healing.execution.place import Place
+from depthprune.healing.execution.progress import TrainingProgress
+from depthprune.healing.execution.reporting import PACKAGES, check_reporters
 from depthprune.healing.recipe import heal, parse_recipe, resolve, together
-from depthprune.healing.reporting import PACKAGES, check_reporters
 from depthprune.plan import LayerPlan
 from depthprune.specs import Execution, HealSpec
 from tiny_healing import Full, data

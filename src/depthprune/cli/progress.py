@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from depthprune import processes
-from depthprune.healing.progress import DETAIL, counted
+from depthprune.healing.execution.progress import DETAIL, counted
 
 EVERY = 30.0  # seconds between two lines of one stage
 
@@ -23,7 +23,7 @@ class Reporter:
     """Shows progress. Call it with the name of the stage, the steps done and the steps in all.
 
     A stage with nothing to count has a total of 1 or less. Stages follow each other: a new name ends the one before;
-    what follows `healing.progress.DETAIL` in a name is shown, and may change from step to step.
+    what follows `healing.execution.progress.DETAIL` in a name is shown, and may change from step to step.
     """
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -12,8 +12,8 @@ from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
 from depthprune.experiments.store.kept_checkpoints import hand_over
 from depthprune.experiments.store.store import DEFAULT_STORE, Store
+from depthprune.healing.execution.reporting import check_reporters
 from depthprune.healing.recipe import resolve
-from depthprune.healing.reporting import check_reporters
 from depthprune.loading import model_class
 from depthprune.output import check_target
 from depthprune.plan import LayerPlan

@@ -23,7 +23,7 @@ from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, shared_training, stack_depth, teacher_run
 from depthprune.experiments.store.kept_checkpoints import hand_over, moved_to
 from depthprune.experiments.store.store import DEFAULT_STORE, Store
-from depthprune.healing.reporting import check_reporters
+from depthprune.healing.execution.reporting import check_reporters
 from depthprune.output import check_target
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import locate

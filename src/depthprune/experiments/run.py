@@ -20,8 +20,8 @@ from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.store.predictions import Predictions, write_predictions
 from depthprune.experiments.store.store import LOGS, Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
-from depthprune.healing.place import Place
-from depthprune.healing.progress import TrainingProgress
+from depthprune.healing.execution.place import Place
+from depthprune.healing.execution.progress import TrainingProgress
 from depthprune.healing.recipe import heal, resolve, together
 from depthprune.healing.steps import remaining
 from depthprune.loading import check_positions, load_tokenizer

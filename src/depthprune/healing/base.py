@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depthprune.errors import PlanError
-from depthprune.healing.place import Place
+from depthprune.healing.execution.place import Place
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
 from depthprune.registry import Registry, first_line

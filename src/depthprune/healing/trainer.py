@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback
 
 from depthprune.errors import UserError
 from depthprune.healing.base import OnStep
-from depthprune.healing.history import History
+from depthprune.healing.execution.history import History
 from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:

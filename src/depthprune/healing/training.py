@@ -19,10 +19,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from depthprune import processes
 from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
+from depthprune.healing.execution.history import History
+from depthprune.healing.execution.reporting import check_reporters, log_into
 from depthprune.healing.frozen import frozen_layers
-from depthprune.healing.history import History
 from depthprune.healing.precision import faster_precision
-from depthprune.healing.reporting import check_reporters, log_into
 from depthprune.healing.selection import BestEpoch, split_rows
 from depthprune.healing.trainer import DivergedError, HealingTrainer, Loss, Steps
 from depthprune.scratch import scratch_folder

@@ -12,9 +12,9 @@ from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Pair, find_pair
 from depthprune.experiments.specification import stack_depth
 from depthprune.healing.base import HealReport, PlannedStep
-from depthprune.healing.place import Place
+from depthprune.healing.execution.place import Place
+from depthprune.healing.execution.reporting import check_reporters
 from depthprune.healing.recipe import resolve, show
-from depthprune.healing.reporting import check_reporters
 from depthprune.output import check_outside, check_space, check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly

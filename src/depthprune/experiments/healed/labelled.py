@@ -8,8 +8,8 @@ from depthprune.experiments.healed.pair import Pair
 from depthprune.experiments.healed.unlabelled import Outcome
 from depthprune.experiments.models import FullModel, check_given
 from depthprune.healing.base import PlannedStep, TrainingData
-from depthprune.healing.place import Place
-from depthprune.healing.progress import TrainingProgress
+from depthprune.healing.execution.place import Place
+from depthprune.healing.execution.progress import TrainingProgress
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import check_positions
 from depthprune.specs import Execution

@@ -8,8 +8,8 @@ from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Loaded, LoadedTeacher, Pair
 from depthprune.healing.base import HealReport, PlannedStep, TrainingData
-from depthprune.healing.place import Place
-from depthprune.healing.progress import TrainingProgress
+from depthprune.healing.execution.place import Place
+from depthprune.healing.execution.progress import TrainingProgress
 from depthprune.healing.recipe import heal, together
 from depthprune.loading import num_positions
 from depthprune.specs import Execution

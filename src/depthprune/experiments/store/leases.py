@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import OutputError, UserError
-from depthprune.healing.progress import counted
+from depthprune.healing.execution.progress import counted
 from depthprune.result_file import replace_json
 
 LEASE_FILE = "claim.json"

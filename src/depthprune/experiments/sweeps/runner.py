@@ -21,7 +21,7 @@ from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.executors.local import gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion, Job
-from depthprune.healing.reporting import check_reporters
+from depthprune.healing.execution.reporting import check_reporters
 from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import Execution, run_spec_of
