@@ -47,7 +47,14 @@ def records(store: Path):
     return {tuple(record["spec"]["drop"]["dropped"]): record for record in found}
 
 
-@pytest.mark.parametrize("more", [(), pytest.param(("--similar-lengths",), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        pytest.param(("--similar-lengths",), marks=pytest.mark.slow),
+        pytest.param(("--heal", "distill(beta=1, tokens=all)"), marks=pytest.mark.slow),
+    ],
+)
 def test_two_processes_learn_what_one_does_and_one_of_them_writes(here, tmp_path, more):
     choice = ("--strategy", "top", "--count", "1", *more)
     two = carry_out(here, tmp_path / "two", *choice)

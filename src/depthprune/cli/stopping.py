@@ -22,7 +22,15 @@ SIGNALS = tuple(
 )  # Ctrl-C in a terminal, a scheduler's end, a closed terminal
 
 
-GO_ON = ("run", "sweep", "auto", "search", "quickstart")  # commands that keep what was done before they were stopped
+GO_ON = (
+    "run",
+    "finetune",
+    "sweep",
+    "auto",
+    "heal",
+    "search",
+    "quickstart",
+)  # commands that keep what was done before they were stopped
 
 
 class Stopped:

@@ -18,7 +18,7 @@ from depthprune.experiments.saving import save_run
 from depthprune.experiments.specification import shared_training, stack_depth
 from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.store.predictions import Predictions, write_predictions
-from depthprune.experiments.store.store import LOGS, Store
+from depthprune.experiments.store.store import LOGS, TRAINING, Store
 from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.execution.place import Place
 from depthprune.healing.execution.progress import TrainingProgress
@@ -141,7 +141,7 @@ def run(
             teaching = teacher_of(source, data, spec, teacher, device, run_full)
         started = time.perf_counter()
         measuring = Measuring(store, device, profile, anew=force)
-        place = Place(digest, leased / LOGS) if leased is not None else None
+        place = Place(digest, leased / LOGS, leased / TRAINING, {"run": digest}) if leased is not None else None
         training = Training(execution, place, tell, whole)
         model, outcome, predictions = _stages(source, data, spec, plan, measuring, teaching, training)
         record = None
@@ -248,8 +248,8 @@ def _stages(
             {prefix: {"expected": expected, "predicted": predicted}}
         ),
     )
-    took = asdict(together(trainings))
-    took |= {"trainings": [asdict(each) for each in trainings]} if len(trainings) > 1 else {}
+    took = _reported(together(trainings))
+    took |= {"trainings": [_reported(each) for each in trainings]} if len(trainings) > 1 else {}
     took |= {"trained_in": whole.digest} if whole is not None else {}
     baseline = majority_baseline(data)
     outcome = {
@@ -291,3 +291,8 @@ def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) 
         f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
         "mean nothing; give a fine-tuned model, or more than 0 epochs"
     ]
+
+
+def _reported(training: HealReport) -> dict[str, Any]:
+    """Return a report as a record has it: JSON knows no tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(training).items()}

@@ -144,6 +144,7 @@ class HealReport:
         history: points of the training: mean losses of up to about a hundred intervals, with the learning rate at
             their last step, and the score of each epoch on the rows that were held out.
         frozen: how the states of frozen layers were come by, where they were computed once or that was asked for.
+        resumed_steps: the steps from which it was resumed after it had been interrupted.
     """
 
     seconds: float
@@ -156,6 +157,7 @@ class HealReport:
     diverged_step: int | None = None
     history: tuple[Point, ...] = ()
     frozen: str | None = None
+    resumed_steps: tuple[int, ...] = ()
 
 
 UNTRAINED = HealReport(0.0, 0.0, 0, None, "float32")

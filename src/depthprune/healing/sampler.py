@@ -30,6 +30,11 @@ class SimilarLengthSampler(Sampler[int]):
     def __len__(self) -> int:
         return len(self._lengths)
 
+    def skip(self, passes: int) -> None:
+        """Draw the order of so many passes, and go through none of them: a training is resumed after these."""
+        for _ in range(passes):
+            list(self)
+
     def __iter__(self) -> Iterator[int]:
         order = torch.randperm(len(self._lengths), generator=self._generator).tolist()
         size = self._batch_size

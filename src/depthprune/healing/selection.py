@@ -82,6 +82,16 @@ class BestEpoch(TrainerCallback):
         if self._patience and self._without >= self._patience:
             control.should_training_stop = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was found so far; see `healing.execution.resuming`."""
+        found = {"score": self.score, "step": self.step, "without": self._without, "measured_at": self._measured_at}
+        return {**found, "weights": self._weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back."""
+        self.score, self.step, self._weights = state["score"], state["step"], state["weights"]
+        self._without, self._measured_at = state["without"], state["measured_at"]
+
     def restore(self) -> None:
         """Give the model the best weights back."""
         if self._weights:

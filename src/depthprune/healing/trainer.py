@@ -1,6 +1,8 @@
 """A `transformers.Trainer` with our order of rows, a loss of one's own, and an end where the loss is not finite."""
 
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 from depthprune.errors import UserError
 from depthprune.healing.base import OnStep
 from depthprune.healing.execution.history import History
+from depthprune.healing.execution.resuming import Saving
 from depthprune.healing.sampler import SimilarLengthSampler
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ class HealingTrainer(Trainer):
         lengths: tokens of every row, to put rows of similar length into one batch; None to mix them.
         examples_a_step: of all processes together.
         history: collects the losses.
+        saving: saves the state of the training, from which it is resumed; None to save none.
         more: what `Trainer` takes.
     """
 
@@ -50,6 +54,7 @@ class HealingTrainer(Trainer):
         lengths: Sequence[int] | None = None,
         examples_a_step: int = 1,
         history: History,
+        saving: Saving | None = None,
         **more: Any,
     ):
         super().__init__(**more)
@@ -57,7 +62,7 @@ class HealingTrainer(Trainer):
         self._history = history
         history.belong_to(self)
         self.add_callback(history)
-        self._sum_of_losses = torch.zeros((), device=self.args.device)
+        self._saving = saving
         # Trainer has models scale their own loss for accumulation, which those of regressions do not.
         if loss is None and self.args.gradient_accumulation_steps > 1:
             self._loss = lambda model, batch: model(**batch).loss
@@ -86,19 +91,31 @@ class HealingTrainer(Trainer):
                 "--learning-rate, or give --precision float32",
                 step,
             )
-        self._sum_of_losses = self._sum_of_losses + loss
         self._history.add(loss)
         return loss
-
-    def mean_loss(self) -> float:
-        """Return the mean loss of the steps so far; Trainer's own leaves out those before a resume."""
-        return float(self._sum_of_losses) / max(self.state.global_step, 1)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self._lengths is None:
             return super()._get_train_sampler(train_dataset)
         generator = torch.Generator().manual_seed(self.args.seed)
-        return SimilarLengthSampler(self._lengths, self._examples_a_step, generator)
+        sampler = SimilarLengthSampler(self._lengths, self._examples_a_step, generator)
+        sampler.skip(self._saving.epochs if self._saving is not None else 0)
+        return sampler
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self._saving is None or not self._saving.has_room():
+            return
+        started = time.perf_counter()
+        self.args.output_dir = str(self._saving.folder)
+        super()._save_checkpoint(model, trial)
+        self._saving.complete(self._saving.folder / f"checkpoint-{self.state.global_step}", started)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        assert self._saving is not None and output_dir is not None, "nothing else saves"
+        self._saving.save_weights(Path(output_dir))
+
+    def _load_from_checkpoint(self, *args: Any, **more: Any) -> None:
+        """Leave the weights to `Saving`: the optimiser is still to be made, of layers that may have gone since."""
 
 
 class Steps(TrainerCallback):

@@ -21,6 +21,7 @@ from depthprune.errors import UserError
 from depthprune.healing.base import UNTRAINED, HealReport, OnStep, Schedule, TrainingData
 from depthprune.healing.execution.history import History
 from depthprune.healing.execution.reporting import check_reporters, log_into
+from depthprune.healing.execution.resuming import Saving, saved_precision, saving_of
 from depthprune.healing.frozen import frozen_layers
 from depthprune.healing.precision import faster_precision
 from depthprune.healing.selection import BestEpoch, split_rows
@@ -51,7 +52,8 @@ def train(
         schedule: how long and how fast. The precision `auto` is decided here, for this training alone; what compares
             trainings decides once for all (`experiments.measured`).
         loss: called with the model, in training mode, and a padded batch; returns the batch's loss, a scalar. The
-            model's own loss if None.
+            model's own loss if None. Where it remembers something from batch to batch, it has `state_dict` and
+            `load_state_dict`, and a training that is resumed goes on with that (`healing.execution.resuming`).
         reads: the hidden states that `loss` reads, as `output_hidden_states` counts them; None if it reads more
             of what is inside the model: then frozen layers are not computed once for all epochs (`healing.frozen`).
         seed: of the order of the rows, of dropout, and of which rows are held out.
@@ -65,14 +67,17 @@ def train(
     _check(model, data, schedule)
     if schedule.num_epochs == 0:
         return UNTRAINED
+    schedule = decided(schedule, model, data, loss)
     if data.place is not None:
-        data.place.next()
+        data.place.next(schedule.precision)
+    saving = saving_of(model, data, schedule, seed=seed, events=events)
+    if saving is not None and (known := saving.finished()) is not None:
+        return known
     history, rows, best = History(data.on_log), data.rows, None
     if schedule.validation_fraction:
         rows, best = _best_epoch(model, data, schedule, seed, events, history)
     trained = _sharded_copy(model, events) if processes.uses_fsdp() else model
     with scratch_folder("training") as scratch, frozen_layers(trained) as frozen:
-        schedule = decided(schedule, model, data, loss)
         rows, loss = frozen.compute_once(replace(data, rows=rows), schedule, loss, reads, scratch, drops=bool(events))
         settings = _arguments(
             data,
@@ -90,35 +95,48 @@ def train(
             lengths=rows["length"][:] if schedule.similar_lengths else None,
             examples_a_step=schedule.batch_size,
             history=history,
+            saving=saving,
             model=trained,
             args=settings,
             train_dataset=rows.remove_columns("length"),
             data_collator=DataCollatorWithPadding(data.tokenizer),
         )
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-        trainer.add_callback(Steps(on_step, events))
-        if best is not None:
-            trainer.add_callback(best)
-        if data.place is not None:
-            log_into(trainer, data.place.logs)
+        _watch(trainer, data, Steps(on_step, events), best, saving)
+        if saving is not None:
+            saving.include(history=history, best=best, loss=loss)
         started = time.perf_counter()
         with _checkpointing(trained, on=data.execution.gradient_checkpointing):
-            loss_value, diverged_step = _run(trainer, best)
-        seconds = time.perf_counter() - started + frozen.seconds
+            diverged_step = _run(trainer, best, saving)
+        seconds = (time.perf_counter() - started if saving is None else saving.seconds) + frozen.seconds
         if trained is not model:
             _take_weights(model, trainer)
         else:
             # accelerate leaves its autocast on model.forward, and scores would be taken in bfloat16 without a word.
             trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    losses: Any = trainer.accelerator.gather(torch.tensor([loss_value], device=trainer.args.device))
     steps = trainer.state.global_step
+    losses: Any = trainer.accelerator.gather(torch.tensor([history.mean_loss(steps)], device=trainer.args.device))
     examples = len(rows) * schedule.num_epochs * steps / trainer.state.max_steps
     found: dict[str, Any] = {"history": tuple(history.points), "frozen": frozen.how}
+    found |= {"resumed_steps": saving.resumed_steps if saving is not None else ()}
     report = HealReport(seconds, examples / seconds, steps, losses.mean().item(), schedule.precision, **found)
-    if best is None:
-        return report
-    return replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)
+    if best is not None:
+        report = replace(report, best_step=best.step, validation_score=best.score, diverged_step=diverged_step)
+    if saving is not None:
+        saving.finish(report)
+    return report
+
+
+def _watch(
+    trainer: HealingTrainer, data: TrainingData, steps: Steps, best: BestEpoch | None, saving: Saving | None
+) -> None:
+    """Let what follows a training see its steps: an epoch is measured before its state is saved."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    for callback in (steps, best, saving):
+        if callback is not None:
+            trainer.add_callback(callback)
+    if data.place is not None:
+        log_into(trainer, data.place.logs)
 
 
 def _check(model: "PreTrainedModel", data: TrainingData, schedule: Schedule) -> None:
@@ -168,26 +186,28 @@ def decided(schedule: Schedule, model: "PreTrainedModel", data: TrainingData, lo
     """
     if schedule.precision != "auto":
         return schedule
+    if (known := saved_precision(data)) is not None:
+        return replace(schedule, precision=known)
     probe = faster_precision(model, first_batch(data.tokenizer, data.rows, schedule.batch_size), loss)
     return replace(schedule, precision=processes.agree(probe.precision))
 
 
-def _run(trainer: HealingTrainer, best: BestEpoch | None) -> tuple[float, int | None]:
-    """Train; return the mean loss, and the step at which it was not finite, where the best epoch's weights make up.
+def _run(trainer: HealingTrainer, best: BestEpoch | None, saving: Saving | None) -> int | None:
+    """Train; return the step at which the loss was not finite, where the best epoch's weights make up for it.
 
     Raises:
         DivergedError: the loss was not finite, and there are no such weights.
     """
-    diverged_step = None
+    diverged_step, checkpoint = None, saving.checkpoint if saving is not None else None
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except DivergedError as error:
         if best is None or best.step is None:
             raise
         diverged_step = error.step
     if best is not None:
         best.restore()
-    return trainer.mean_loss(), diverged_step
+    return diverged_step
 
 
 def _best_epoch(

@@ -106,6 +106,12 @@ class Execution:
         "Where losses and scores are sent, too: tensorboard, trackio, wandb or another integration of transformers.",
         group="Running",
     )
+    resume: bool = option(
+        True,
+        "Save the state of a training every five minutes, and resume one that was killed. Or begin it anew.",
+        flag="--resume/--no-resume",
+        group="Running",
+    )
 
 
 @dataclass(frozen=True)

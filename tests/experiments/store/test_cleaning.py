@@ -46,6 +46,9 @@ def test_what_a_killed_run_left_goes_and_what_is_at_work_or_foreign_stays(tmp_pa
         (tmp_path / name).mkdir()
         (tmp_path / name / "spec.json").write_text("{}")
     (tmp_path / "dead" / "model.partial").mkdir()
+    (tmp_path / "dead" / "training").mkdir()
+    (tmp_path / "dead" / "logs-2").mkdir()
+    (tmp_path / "failed" / "training" / "1").mkdir(parents=True)
     (tmp_path / "dead" / "claim.json").write_text(json.dumps({"host": os.uname().nodename, "pid": 2**22 + 1}))
     (tmp_path / "failed" / "failure.json").write_text("{}")
     (tmp_path / "failed" / "record.json.7.partial").write_text("{")
@@ -54,7 +57,8 @@ def test_what_a_killed_run_left_goes_and_what_is_at_work_or_foreign_stays(tmp_pa
     (tmp_path / MEASURED / "precision-1.json").write_text("{}")
     with leased(tmp_path / "alive", Watch()):
         assert kinds(store) == {
-            **{"dead": LEFTOVER, "failed/record.json.7.partial": LEFTOVER, f"{MEASURED}/speed-1.json": CACHE}
+            **{"dead": LEFTOVER, "failed/record.json.7.partial": LEFTOVER, "failed/training": LEFTOVER},
+            f"{MEASURED}/speed-1.json": CACHE,
         }
         remove(removable(store))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alive", "failed", "foreign", MEASURED]

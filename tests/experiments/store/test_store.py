@@ -135,6 +135,30 @@ def test_an_interrupt_or_a_mistake_of_the_user_leaves_an_empty_store(stop, tmp_p
     assert names(tmp_path) == []
 
 
+def test_an_interrupt_leaves_the_state_of_a_training_and_its_end_or_a_mistake_does_not(tmp_path):
+    store = Store(tmp_path)
+
+    def interrupted(error: type[BaseException]) -> list[str]:
+        with pytest.raises(error), store.lease(SPEC) as folder:
+            (folder / "training" / "1" / "checkpoint-5").mkdir(parents=True, exist_ok=True)
+            (folder / "logs").mkdir()
+            raise error
+        return names(tmp_path)
+
+    left = [
+        DIGEST,
+        *(f"{DIGEST}/{name}" for name in ("spec.json", "training", "training/1", "training/1/checkpoint-5")),
+    ]
+    assert interrupted(KeyboardInterrupt) == left
+    assert interrupted(KeyboardInterrupt) == left
+    assert tally(store).foreign == []
+    assert interrupted(UserError) == []
+    interrupted(KeyboardInterrupt)
+    with store.lease(SPEC):
+        store.finish(DIGEST, RECORD)
+    assert names(tmp_path) == [DIGEST, f"{DIGEST}/record.json", f"{DIGEST}/spec.json"]
+
+
 def test_an_interrupt_of_a_repeated_run_leaves_the_earlier_record(tmp_path):
     store = Store(tmp_path)
     with store.lease(SPEC):

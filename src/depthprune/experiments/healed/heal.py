@@ -18,7 +18,7 @@ from depthprune.healing.recipe import resolve, show
 from depthprune.output import check_outside, check_space, check_target
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
-from depthprune.specs import Execution, HealSpec, Step
+from depthprune.specs import Execution, HealSpec, Step, canonical_json
 from depthprune.tasks import TaskData, TaskOptions, load_task
 from depthprune.tasks.data.calibration import CalibrationOptions
 
@@ -121,18 +121,32 @@ def heal(
     check_outside(output, pair.root or pair.student.path)
     check_space(output, sum(file.stat().st_size for file in pair.student.weights))
     how: dict[str, Any] = {"max_length": max_length, "seed": seed, "device": device, "on_progress": on_progress}
-    how |= {"execution": execution, "place": Place(output.name, output.with_name(f"{output.name}.logs"))}
+    place = _place(output, pair, recipe, max_length)
+    how |= {"execution": execution, "place": place}
     on_progress("reading the data", 0, 1)
     rows = None if task is None else load_task(task, options)
-    if rows is not None and data is None and not all(step.healer.unlabelled for step in steps):
-        outcome, labelled = heal_labelled(pair, rows, steps, **how), True
-    else:
-        outcome, labelled = _unlabelled(pair, data, rows, steps, held_out, how), False
+    try:
+        if rows is not None and data is None and not all(step.healer.unlabelled for step in steps):
+            place.about["data"] = rows.fingerprint
+            outcome, labelled = heal_labelled(pair, rows, steps, **how), True
+        else:
+            outcome, labelled = _unlabelled(pair, data, rows, steps, held_out, how), False
+    except UserError:
+        place.remove_states()
+        raise
     on_progress("saving", 0, 1)
     _save(pair, outcome, output, recipe, labelled=labelled)
+    place.remove_states()
     return HealedCheckpoint(
         output, outcome.cosine, outcome.scores, outcome.primary, outcome.texts, outcome.training, outcome.notes
     )
+
+
+def _place(output: Path, pair: Pair, recipe: HealSpec, max_length: int) -> Place:
+    """Return where trainings keep their logs and states: beside the output, under its name."""
+    about = {"model": pair.student.identity, "teacher": pair.teacher.identity, "recipe": canonical_json(recipe)}
+    logs, states = (output.with_name(f"{output.name}.{end}") for end in ("logs", "unfinished"))
+    return Place(output.name, logs, states, about | {"length": max_length})
 
 
 def _unlabelled(
@@ -160,6 +174,7 @@ def _unlabelled(
     if isinstance(data, str) or data is None:
         data = CalibrationOptions(data or "", seed=how["seed"])
     sentences = read_sentences(data, held_out=held_out, task_data=None if data.data else rows)
+    how["place"].about["data"] = sentences.fingerprint
     return heal_unlabelled(pair, sentences, steps, task=scored, **how)
 
 

@@ -13,10 +13,17 @@ from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, TEACHES_FI
 from depthprune.experiments.store.leases import Watch, lease_files, running
 from depthprune.experiments.store.predictions import FILE as PREDICTIONS_FILE
 from depthprune.experiments.store.records import measured
-from depthprune.experiments.store.store import LOGS, MEASURED, Store, readable_record
+from depthprune.experiments.store.store import LOGS, MEASURED, TRAINING, Store, readable_record
 from depthprune.experiments.sweeps.status import OTHER_FOLDERS
 
-OURS = {"spec.json", PREDICTIONS_FILE, MOVED_FILE, TEACHES_FILE, "model"}  # besides leases and unfinished files
+OURS = {
+    "spec.json",
+    PREDICTIONS_FILE,
+    MOVED_FILE,
+    TEACHES_FILE,
+    TRAINING,
+    "model",
+}  # besides leases and unfinished files
 CHECKPOINT, LEFTOVER, CACHE = "checkpoint", "left by a run that was killed", "cache"
 
 
@@ -85,7 +92,7 @@ def _of_run(folder: Path, *, keep: bool) -> Iterator[Item]:
             yield _item(folder, LEFTOVER)
         return  # anything else is not ours
     for name in sorted(names):
-        if _is_partial(name) or name in lease_files(folder):
+        if _is_partial(name) or name == TRAINING or name in lease_files(folder):
             yield _item(folder / name, LEFTOVER)
     if "model" in names and not keep:
         yield _item(folder / "model", CHECKPOINT)

@@ -4,6 +4,7 @@
     runs/<digest>/spec.json      written when the lease is taken
     runs/<digest>/record.json    written last, with os.replace: the run is done if and only if it exists
     runs/<digest>/failure.json   instead, if the run failed
+    runs/<digest>/training/      the state of a training that lasts, from which it is resumed; see healing.execution
     runs/<digest>/model/         the checkpoint, if one was asked for
     runs/<digest>/logs/          what TensorBoard shows of the training, if that was asked for
 
@@ -28,7 +29,9 @@ from depthprune.result_file import replace_json
 from depthprune.specs import RunSpec
 
 DEFAULT_STORE = Path("runs")
+SAVED = {"spec.json", "training"}  # what an interrupted run leaves
 LOGS = "logs"  # folder in a run's; those of a recipe's later trainings have a number, too
+TRAINING = "training"  # folder in a run's
 MEASURED = "measured"  # folder in a store: see `experiments.measured`
 
 
@@ -83,8 +86,9 @@ class Store:
     ) -> Iterator[Path]:
         """Take the lease on a run, and create its folder, while the context lasts.
 
-        An interrupt or a full disk leaves the store unchanged; an error leaves `failure.json` with its traceback. An
-        earlier record is kept until the new one replaces it. A `UserError` does not count as a failed run.
+        An interrupt or a full disk leaves the store unchanged, but for the saved state of a training, which an
+        interrupt leaves; an error leaves `failure.json` with its traceback. An earlier record is kept until the new one
+        replaces it. A `UserError` does not count as a failed run.
 
         Args:
             on_wait: called repeatedly with the owner of the lease, until the run is free.
@@ -123,16 +127,26 @@ class Store:
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, UserError) and not disk_is_full(error):
                 replace_json(folder / "failure.json", {"spec": spec.to_dict(), "traceback": traceback.format_exc()})
-            elif before <= lease_files(folder):
-                for entry in set(os.listdir(folder)) - lease_files(folder):
+            elif before <= lease_files(folder) | SAVED:
+                kept = SAVED if _is_saved(folder) and not isinstance(error, Exception) else set[str]()
+                for entry in set(os.listdir(folder)) - lease_files(folder) - kept:
                     _remove(folder / entry)  # the end of the lease removes the folder, if it was created for it
             raise
 
     def finish(self, digest: str, record: dict[str, Any]) -> None:
-        """Write the record of a run, which makes it done."""
+        """Write the record of a run, which makes it done, and remove the state of its training."""
         folder = self.folder(digest)
+        done_with = folder / f"{TRAINING}.partial"  # beside a record it could be taken for that of another attempt
+        if (folder / TRAINING).is_dir():
+            (folder / TRAINING).rename(done_with)
         replace_json(folder / "record.json", record)
         (folder / "failure.json").unlink(missing_ok=True)
+        _remove(done_with)
+
+
+def _is_saved(folder: Path) -> bool:
+    """Tell whether a run's folder has the state of a training, whole or not."""
+    return any((folder / TRAINING).glob("*/*"))
 
 
 def readable_record(file: Path) -> dict[str, Any] | None:

@@ -1,1 +1,1 @@
-"""How trainings are carried out, which changes nothing of what they come to: logs and progress."""
+"""How trainings are carried out, which changes nothing of what they come to: states, logs, progress."""

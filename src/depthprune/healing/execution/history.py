@@ -24,7 +24,8 @@ class History(TrainerCallback):
 
     def __init__(self, on_log: Callable[[Point], None]):
         self._on_log = on_log
-        self._sum, self._steps, self._rate = 0.0, 0, 0.0
+        self._sum, self._steps, self._rate = 0.0, 0, 0.0  # of the interval
+        self._total = torch.zeros(())
         self._trainer: Trainer | None = None
         self.points: list[Point] = []
 
@@ -34,7 +35,22 @@ class History(TrainerCallback):
 
     def add(self, loss: Tensor) -> None:
         """Add the loss of a step, or of a part of it."""
+        self._total = self._total.to(loss.device) + loss
         self._sum += loss.item()
+
+    def mean_loss(self, steps: int) -> float:
+        """Return the mean loss of all steps; Trainer's own leaves out those before a resume."""
+        return self._total.item() / max(steps, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the points so far and the sums; see `healing.execution.resuming`."""
+        points = [dict(point) for point in self.points]
+        return {"points": points, "sum": self._sum, "steps": self._steps, "total": self._total}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back."""
+        self.points, self._total = list(state["points"]), state["total"]
+        self._sum, self._steps = state["sum"], state["steps"]
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note the learning rate of the step."""

@@ -38,29 +38,16 @@ def replacement_loss(
     depth = cut.plan.depth
     layers = Cut(LayerPlan(depth, ())).modules(whole, range(depth))
     mine = cut.modules(student, cut.present)
-    generator = torch.Generator().manual_seed(seed)
     idle = next(parameter for parameter in student.parameters() if parameter.requires_grad)
-    replaced = [False] * len(mine)
-    batches = 0
+    loss = _ReplacementLoss(whole, idle, len(mine), options, seed=seed, schedule=schedule)
 
     def hook(group: int, first: bool) -> Any:
         def act(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-            if not replaced[group]:
+            if not loss.replaced[group]:
                 return None
             return mine[group](*args, **kwargs) if first else hand_on(module, args, kwargs, output)
 
         return act
-
-    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
-        nonlocal batches
-        chance = min(1.0, options.base + options.rise * (batches // schedule.accumulation))
-        replaced[:] = (torch.rand(len(mine), generator=generator) < chance).tolist()
-        batches += 1
-        bfloat16 = schedule.precision == "bfloat16"
-        with torch.autocast(whole.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-            value = whole(**batch).loss.float()
-        # Where no layer that learns stands in its place, the step changes nothing.
-        return value if value.requires_grad else value + 0 * idle.sum()
 
     handles = []
     for number, group in enumerate(layer_groups(cut.present, depth)):
@@ -72,3 +59,32 @@ def replacement_loss(
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _ReplacementLoss:
+    """The loss of the full model, and whose layers run in it."""
+
+    def __init__(self, whole: Any, idle: Tensor, groups: int, options: Any, *, seed: int, schedule: Schedule):
+        self._whole, self._idle, self._options, self._schedule = whole, idle, options, schedule
+        self._generator = torch.Generator().manual_seed(seed)
+        self._batches = 0
+        self.replaced = [False] * groups
+
+    def __call__(self, _: Any, batch: dict[str, Tensor]) -> Tensor:
+        chance = min(1.0, self._options.base + self._options.rise * (self._batches // self._schedule.accumulation))
+        self.replaced = (torch.rand(len(self.replaced), generator=self._generator) < chance).tolist()
+        self._batches += 1
+        bfloat16 = self._schedule.precision == "bfloat16"
+        with torch.autocast(self._whole.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            value = self._whole(**batch).loss.float()
+        # Where no layer that learns stands in its place, the step changes nothing.
+        return value if value.requires_grad else value + 0 * self._idle.sum()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches there were, and the random numbers that come next (`healing.execution.resuming`)."""
+        return {"batches": self._batches, "random": self._generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back."""
+        self._batches = state["batches"]
+        self._generator.set_state(state["random"])

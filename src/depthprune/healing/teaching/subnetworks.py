@@ -6,7 +6,7 @@ pass comes first, its state before the first of these layers is taken, and the l
 Draws come from torch's own random state, which a training sets by its seed, and keeps and restores with the rest of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +74,11 @@ def adaptive_loss(
         options: see `methods.adaptive_layers`.
         accumulation: parts of a batch, which are of one step.
     """
-    drawn: list[frozenset[int]] = []
-    batches = 0
 
-    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
-        nonlocal batches
-        if batches % accumulation == 0:
-            drawn[:] = _drawn_together(parts, [subnetworks[i] for i in torch.randperm(len(subnetworks)).tolist()])
-        batches += 1
+    def draw() -> list[frozenset[int]]:
+        return _drawn_together(parts, [subnetworks[i] for i in torch.randperm(len(subnetworks)).tolist()])
+
+    def loss(batch: dict[str, Tensor], drawn: Sequence[frozenset[int]]) -> Tensor:
         states: dict[int, Tensor] = {}
         starts = {min(dropped) if parts.resumes else 0 for dropped in drawn} - {0}
         record = (lambda i, state: states.update({i: state}) if i in starts else None) if starts else None
@@ -97,7 +94,40 @@ def adaptive_loss(
             total = total + options.weight / len(drawn) * part
         return total
 
-    return loss
+    return DrawnLoss(draw, loss, accumulation)
+
+
+class DrawnLoss:
+    """A loss of sub-networks that are drawn once for each optimiser step.
+
+    Args:
+        draw: returns the layers that each sub-network of a step leaves out.
+        loss: from a batch and what was drawn to a scalar.
+        accumulation: parts of a batch, which are of one step.
+    """
+
+    def __init__(
+        self,
+        draw: Callable[[], list[frozenset[int]]],
+        loss: Callable[[dict[str, Tensor], Sequence[frozenset[int]]], Tensor],
+        accumulation: int,
+    ):
+        self._draw, self._loss, self._accumulation = draw, loss, accumulation
+        self._batches, self._drawn = 0, list[frozenset[int]]()
+
+    def __call__(self, model: Any, batch: dict[str, Tensor]) -> Tensor:
+        if self._batches % self._accumulation == 0:
+            self._drawn = self._draw()
+        self._batches += 1
+        return self._loss(batch, self._drawn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches there were, and what is drawn now (`healing.execution.resuming`)."""
+        return {"batches": self._batches, "drawn": [sorted(each) for each in self._drawn]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state back."""
+        self._batches, self._drawn = state["batches"], [frozenset(each) for each in state["drawn"]]
 
 
 def _drawn_together(parts: PartialModel, subnetworks: Sequence[frozenset[int]]) -> list[frozenset[int]]:
@@ -120,17 +150,9 @@ def layerdrop_loss(parts: PartialModel, rate: float, *, accumulation: int) -> "L
         rate: the probability. A draw that leaves no layer is repeated.
         accumulation: parts of a batch, which are of one step.
     """
-    dropped: frozenset[int] = frozenset()
-    batches = 0
-
-    def loss(_: Any, batch: dict[str, Tensor]) -> Tensor:
-        nonlocal batches, dropped
-        if batches % accumulation == 0:
-            dropped = _drawn(parts.depth, rate)
-        batches += 1
-        return parts.run(batch, dropped).loss
-
-    return loss
+    return DrawnLoss(
+        lambda: [_drawn(parts.depth, rate)], lambda batch, drawn: parts.run(batch, drawn[0]).loss, accumulation
+    )
 
 
 def _drawn(depth: int, rate: float) -> frozenset[int]:
