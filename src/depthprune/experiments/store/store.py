@@ -18,7 +18,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class Store:
         """
         folder, watch = self.folder(spec.digest()), Watch()
         while True:
-            with leased(folder, watch, progress=progress) as ours:
+            with _not_left_empty(folder), leased(folder, watch, progress=progress) as ours:
                 if ours:
                     with self._begun(spec, folder):
                         yield folder
@@ -142,6 +142,17 @@ class Store:
         replace_json(folder / "record.json", record)
         (folder / "failure.json").unlink(missing_ok=True)
         _remove(done_with)
+
+
+@contextmanager
+def _not_left_empty(folder: Path) -> Iterator[None]:
+    """Remove the folder of a run that ends with an error and leaves nothing, where an earlier attempt had made it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # not empty, or gone
+            folder.rmdir()
+        raise
 
 
 def _is_saved(folder: Path) -> bool:
