@@ -13,6 +13,7 @@ from depthprune.evaluation.base import evaluation_of, measure, merit_on_rows
 from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.environment import run_environment
 from depthprune.experiments.measured import Measuring, device_name
+from depthprune.experiments.memory import check_memory, training_bytes
 from depthprune.experiments.models import load_model, teacher_of
 from depthprune.experiments.saving import save_run
 from depthprune.experiments.specification import shared_training, stack_depth
@@ -136,6 +137,7 @@ def run(
         if (shared := shared_training(spec)) is not None:
             whole = run_other(shared, "training for all depths", save=True, teacher=teacher)
             recipe = remaining(recipe)
+        check_memory(training_bytes(source, plan, recipe, teacher), device)
         if any(step.healer.needs_teacher for step in recipe):
             run_full = lambda full, keep: run_other(full, "teacher", teaches=keep)  # noqa: E731
             teaching = teacher_of(source, data, spec, teacher, device, run_full)

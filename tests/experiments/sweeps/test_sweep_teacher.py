@@ -16,7 +16,7 @@ from depthprune.experiments.sweeps.executors.base import Outcome
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
-from depthprune.experiments.sweeps.runner import run_jobs
+from depthprune.experiments.sweeps.runner import check_jobs_memory, run_jobs
 from depthprune.healing.base import Healed, healer, registry
 from depthprune.healing.recipe import parse_recipe
 from depthprune.sources import locate
@@ -191,6 +191,15 @@ def test_auto_has_the_full_model_teach_unless_it_is_told_to_fine_tune(here, tmp_
 
     (step,) = taught.record["spec"]["heal"]["steps"]
     assert step["method"] == "distill" and plain.record["spec"]["heal"]["steps"] == []
+
+
+def test_as_many_runs_as_cannot_fit_into_memory_together_are_refused(here, tmp_path):
+    expansion, _, _ = runs_of(here, Store(tmp_path))
+    jobs = list(expansion.jobs.values())
+    check_jobs_memory(jobs, 2, available=10**6)
+    with pytest.raises(UserError, match=r"^2 runs at a time need at least 0.\d MB of memory, and 0.1 MB are free"):
+        check_jobs_memory(jobs, 2, available=10**5)
+    check_jobs_memory(jobs[:1], 2, available=2 * 10**5)
 
 
 @pytest.mark.parametrize(

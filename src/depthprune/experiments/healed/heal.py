@@ -10,6 +10,7 @@ from depthprune.devices import resolve_device
 from depthprune.errors import UserError
 from depthprune.evaluation.measurement import Measurement
 from depthprune.experiments.healed.pair import Pair, find_pair
+from depthprune.experiments.memory import check_memory, training_bytes
 from depthprune.experiments.specification import stack_depth
 from depthprune.healing.base import HealReport, PlannedStep
 from depthprune.healing.execution.place import Place
@@ -119,6 +120,7 @@ def heal(
     device = resolve_device(device)
     pair = find_pair(model, teacher, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     check_outside(output, pair.root or pair.student.path)
+    check_memory(training_bytes(pair.student, LayerPlan(stack_depth(pair.student), ()), steps, pair.teacher), device)
     check_space(output, sum(file.stat().st_size for file in pair.student.weights))
     how: dict[str, Any] = {"max_length": max_length, "seed": seed, "device": device, "on_progress": on_progress}
     place = _place(output, pair, recipe, max_length)

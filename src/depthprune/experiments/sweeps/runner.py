@@ -7,21 +7,24 @@ each.
 import json
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.experiments.specification import teacher_run
+from depthprune.experiments.memory import check_memory, training_bytes
+from depthprune.experiments.specification import stack_depth, teacher_run
 from depthprune.experiments.store.kept_checkpoints import checkpoint, release
 from depthprune.experiments.store.leases import DEAD_AFTER, BusyError, Watch, is_held, leased
 from depthprune.experiments.store.store import Store, disk_is_full
 from depthprune.experiments.sweeps.executors.base import Outcome, Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
-from depthprune.experiments.sweeps.executors.local import gpus_of_a_run
+from depthprune.experiments.sweeps.executors.local import at_a_time, gpus_of_a_run
 from depthprune.experiments.sweeps.expansion import Expansion, Job
 from depthprune.healing.execution.reporting import check_reporters
+from depthprune.healing.recipe import resolve
+from depthprune.plan import LayerPlan
 from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource, locate
 from depthprune.specs import Execution, run_spec_of
@@ -219,6 +222,8 @@ def run_jobs(
     yield from (known for known in before if known is not None)
     waiting = [work for work, known in zip(asked, before, strict=True) if known is None]
     watch, held = Watch(dead_after), list[Work]()
+    if executor == "local" and not resources.gpus:
+        check_jobs_memory([work.job for work in waiting], at_a_time(resources))
     while waiting:
         busy = held
         for outcome in run_all(do, waiting, resources):
@@ -234,6 +239,28 @@ def run_jobs(
         held = [work for work in busy if work not in waiting]
     done = {digest for digest, known in states.items() if known is not None and known[1] == DONE}
     release(store, (digest for digest, runs in taught.items() if done.issuperset(runs)))
+
+
+def check_jobs_memory(jobs: Sequence[Job], at_once: int, *, available: int | None = None) -> None:
+    """Refuse runs of which so many cannot fit into this machine's memory together.
+
+    Args:
+        at_once: how many run in parallel.
+        available: bytes; what is free now if None.
+
+    Raises:
+        UserError: the largest of them need more.
+    """
+    if available is None and at_once == 1:
+        return  # each run checks itself
+    needed = []
+    for job in jobs:
+        source = locate(job.model, allow_pickle=job.allow_pickle, trust_remote_code=job.trust_remote_code)
+        teacher = locate(job.teacher) if job.teacher else None
+        plan = LayerPlan(stack_depth(source), job.spec.drop.dropped)
+        needed.append(training_bytes(source, plan, resolve(job.spec.heal), teacher) or 0)
+    largest = sorted(needed)[-at_once:]
+    check_memory(sum(largest), "cpu", runs=len(largest), available=available)
 
 
 def _taught(expansion: Expansion) -> dict[str, list[str]]:
