@@ -107,7 +107,7 @@ def compared(here, store, **more):
 
 def test_a_comparison_records_its_precision_and_a_speed_with_its_interval(here, tmp_path):
     stages = []
-    found = compared(here, tmp_path, on_progress=lambda stage, done, total: stages.append(stage))
+    found = compared(here, tmp_path, on_progress=lambda stage, done, total: stages.append(stage.partition(" · ")[0]))
     heals = [result.outcome["heal"] for result in (found.full, found.pruned)]
     assert heals[0]["precision"] == heals[1]["precision"]
     assert heals[1]["precision_decided"] == f"as the full model's record {found.full.digest}"

@@ -25,6 +25,7 @@ from transformers import TrainerCallback
 
 from depthprune import processes
 from depthprune.healing.base import HealReport, Schedule, TrainingData
+from depthprune.result_file import replace_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -185,10 +186,7 @@ class Saving(TrainerCallback):
         self._replace(self.folder / FINISHED, {"report": asdict(report)})
 
     def _replace(self, folder: Path, more: dict[str, Any]) -> None:
-        partial = folder / f"{ABOUT}.partial"
-        about = {"training": self._about, "precisions": self._precisions, **more}
-        partial.write_text(json.dumps(about), encoding="utf-8")
-        partial.replace(folder / ABOUT)
+        replace_json(folder / ABOUT, {"training": self._about, "precisions": self._precisions, **more})
         self._state = folder
         for other in self.folder.iterdir():
             if other != folder:
