@@ -130,7 +130,7 @@ TORCH_FREE = (
     "depthprune.healing.steps",
     "depthprune.healing.methods.adaptive_layers",
     "depthprune.healing.methods.layerdrop",
-    "depthprune.experiments.depth_recipe",
+    "depthprune.experiments.depths.recipe",
     "depthprune.healing.execution.place",
     "depthprune.healing.execution.progress",
     "depthprune.healing.execution.reporting",

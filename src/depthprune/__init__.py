@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from depthprune.experiments.comparison import Comparison as Comparison
     from depthprune.experiments.comparison import compare as run
     from depthprune.experiments.comparison import finetune as finetune
-    from depthprune.experiments.depth_curve import DepthCurve as DepthCurve
-    from depthprune.experiments.depth_curve import train_once as train_once
+    from depthprune.experiments.depths.curve import DepthCurve as DepthCurve
+    from depthprune.experiments.depths.curve import train_once as train_once
     from depthprune.experiments.evaluate import Evaluation as Evaluation
     from depthprune.experiments.evaluate import evaluate as evaluate
     from depthprune.experiments.healed.heal import HealedCheckpoint as HealedCheckpoint
@@ -60,7 +60,7 @@ _HOMES = {
     "CalibrationOptions": ("tasks.data.calibration", "CalibrationOptions"),
     "Comparison": ("experiments.comparison", "Comparison"),
     "Decision": ("checkpoints.drop", "Decision"),
-    "DepthCurve": ("experiments.depth_curve", "DepthCurve"),
+    "DepthCurve": ("experiments.depths.curve", "DepthCurve"),
     "DroppedCheckpoint": ("checkpoints.drop", "DroppedCheckpoint"),
     "Engine": ("experiments.choosing.engine", "Engine"),
     "Evaluation": ("experiments.evaluate", "Evaluation"),
@@ -94,7 +94,7 @@ _HOMES = {
     "similarity": ("experiments.analyses.analyse", "similarity"),
     "strategies": ("strategies", None),
     "sweep": ("experiments.sweeps.sweep", "sweep"),
-    "train_once": ("experiments.depth_curve", "train_once"),
+    "train_once": ("experiments.depths.curve", "train_once"),
 }
 
 __all__ = [

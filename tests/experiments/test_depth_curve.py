@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 import depthprune
 from depthprune.errors import UserError
-from depthprune.experiments.depth_recipe import read_depths
+from depthprune.experiments.depths.recipe import read_depths
 from depthprune.experiments.store.store import Store
 from depthprune.healing.recipe import parse_recipe
 from depthprune.reporting.results import read_results

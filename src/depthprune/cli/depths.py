@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from depthprune.cli.options import quiet_libraries
 
 if TYPE_CHECKING:
-    from depthprune.experiments.depth_curve import DepthCurve
+    from depthprune.experiments.depths.curve import DepthCurve
 
 
 def run_depths(model: str, task: str, depths: str, *, beside: list[str], quiet: bool, store: Path, **how: Any) -> None:
@@ -24,14 +24,14 @@ def run_depths(model: str, task: str, depths: str, *, beside: list[str], quiet: 
     if beside:
         raise UserError(f"--depths and {beside[0]} exclude each other: a depth is how many layers are left; give one")
     from depthprune.cli.progress import progress
-    from depthprune.experiments.depth_recipe import read_depths, training_recipe
+    from depthprune.experiments.depths.recipe import read_depths, training_recipe
 
     read_depths(depths)  # before torch is imported
     training_recipe(how["heal"])
     with progress(quiet=quiet) as show:
         show("starting", 0, 1)  # torch and transformers take seconds to import
         quiet_libraries()
-        from depthprune.experiments.depth_curve import train_once
+        from depthprune.experiments.depths.curve import train_once
 
         curve = train_once(model, task, depths, store=store, on_progress=show, **how)
     _say(curve, f"{model} on {task}, one training for all depths")

@@ -18,7 +18,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +147,15 @@ class Store:
 @contextmanager
 def _not_left_empty(folder: Path) -> Iterator[None]:
     """Remove the folder of a run that ends with an error and leaves nothing, where an earlier attempt had made it."""
-    try:
+    with ExitStack() as on_error:
+        on_error.callback(_remove_if_empty, folder)
         yield
-    except BaseException:
-        with suppress(OSError):  # not empty, or gone
-            folder.rmdir()
-        raise
+        on_error.pop_all()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):  # not empty, or gone
+        folder.rmdir()
 
 
 def _is_saved(folder: Path) -> bool:

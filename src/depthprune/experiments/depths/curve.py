@@ -11,7 +11,7 @@ from depthprune.devices import resolve_device
 from depthprune.errors import UserError
 from depthprune.experiments.choosing.choose import Choice, choose_plan
 from depthprune.experiments.comparison import check_plan_early
-from depthprune.experiments.depth_recipe import (
+from depthprune.experiments.depths.recipe import (
     plan_of,
     read_depths,
     says_order,

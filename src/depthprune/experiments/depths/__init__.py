@@ -1,0 +1,1 @@
+"""Several depths of one model from one training."""
