@@ -148,5 +148,5 @@ def _check_taught(full: Any, source: ModelSource, data: TaskData) -> None:
         raise UserError(
             f"'{source.name}' has a head for '{data.task.name}', but as it is scores {primary} {measured.shown()}, "
             f"and knowing nothing {least.shown()}: it has not learned this task and cannot teach it; fine-tune it "
-            "first (depthprune finetune), or give --teacher"
+            "first (depthprune finetune), give --teacher, or train without a teacher (--heal finetune)"
         )
