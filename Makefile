@@ -29,11 +29,11 @@ check: $(VENV)/.dev
 figures: $(VENV)/.dev
 	$(BIN)/python docs/results/figures.py
 
-# Options of the sweep: make reproduce SWEEP='--gpus 0.25'
+# Options of the sweep: make reproduce SWEEP='--gpus 0.25'; SWEEP=--dry-run says how many runs there are
 reproduce: $(VENV)/.quickstart
 	$(BIN)/pip install --quiet -e '.[metrics,report,sentencepiece]'
 	$(BIN)/depthprune sweep examples/paper/*.yaml --store paper $(SWEEP)
-	$(BIN)/depthprune report paper --output paper.html
+	$(if $(findstring --dry-run,$(SWEEP)),,$(BIN)/depthprune report paper --output paper.html)
 
 # --no-deps: only the wheel comes from PyTorch's own index, its dependencies with everything else.
 # Where the index is out of reach, pip goes on with whatever else it has been set up with, and the version, whose
