@@ -5,9 +5,12 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from warm_proofs import WarmProofs
 
 # Before any test module imports transformers, datasets or torch, which read these once.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,6 +31,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.skip(reason="takes minutes: pytest -m slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_proofs() -> Iterator[Callable[[int], list[str]]]:
+    """Let the child processes that prove cuts share their imports; the program of the package itself is returned."""
+    from depthprune.checkpoints.proof import client
+
+    with pytest.MonkeyPatch.context() as patch:
+        own, warm = client.program, WarmProofs()
+        patch.setattr(client, "program", warm.program)
+        yield own
+        warm.close()
+
+
+@pytest.fixture
+def cold_proofs(warm_proofs, monkeypatch) -> None:
+    """Prove cuts in processes that begin with nothing, as the command does."""
+    from depthprune.checkpoints.proof import client
+
+    monkeypatch.setattr(client, "program", warm_proofs)
 
 
 @pytest.fixture(scope="session")

@@ -97,7 +97,7 @@ def test_shards_are_read_and_written_by_the_size_of_the_sources(tmp_path):
     assert AutoModel.from_pretrained(tmp_path / "out").config.num_hidden_layers == 4
 
 
-def test_tensors_of_any_type_travel_as_bytes(tmp_path):
+def test_tensors_of_any_type_travel_as_bytes(tmp_path, cold_proofs):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
     tensors = load_file(folder / "model.safetensors")
     half = {name: tensor.bfloat16() if i % 2 else tensor for i, (name, tensor) in enumerate(tensors.items())}
@@ -167,7 +167,7 @@ def test_a_depth_that_the_tensors_do_not_come_near_is_refused_before_a_model_is_
         drop_checkpoint(folder, tmp_path / "out", LayerPlan(90_000, (1,)))
 
 
-def test_the_child_outlives_the_thread_that_started_it(tmp_path):
+def test_the_child_outlives_the_thread_that_started_it(tmp_path, cold_proofs):
     folder = tiny_checkpoint(tmp_path / "model", num_layers=5)
     with ThreadPoolExecutor(max_workers=1) as pool:
         prover = pool.submit(Prover).result()

@@ -19,6 +19,11 @@ from depthprune.errors import CannotDropError
 SOURCES_FILE = "depthprune-sources.json"  # with the headers to prove: new name → name of the copied tensor
 
 
+def program(parent: int) -> list[str]:
+    """Return the command that starts the child process, which ends when the process `parent` does."""
+    return [sys.executable, "-m", "depthprune.checkpoints.proof", str(parent)]
+
+
 class Prover:
     """The child process; use it as a context."""
 
@@ -27,7 +32,7 @@ class Prover:
         # A file, since a pipe that is not read could fill up.
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "depthprune.checkpoints.proof", str(os.getpid())],
+            program(os.getpid()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
