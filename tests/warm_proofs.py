@@ -1,9 +1,9 @@
 """Proofs of streamed cuts without the seconds of imports before each: forks of one process that has imported them.
 
 `depthprune drop` starts a child process that imports torch and transformers, about four seconds of a core. Where a
-hundred tests cut a checkpoint, one process imports them, and each proof is a fork of it, as fresh as a child of its own:
-it runs the same program on the same pipes, in the environment and folder of whoever started it. `cold_proofs` is the
-fixture of tests that want the program of the package itself, and commands in processes of their own always run that.
+hundred tests cut a checkpoint, one process imports them, and each proof is a fork of it, as fresh as a child of its
+own: it runs the same program on the same pipes, in the environment and folder of whoever started it. `cold_proofs` is
+the fixture of tests that want the program of the package itself, and commands in processes of their own always run it.
 
     python warm_proofs.py serve FD        the process that is forked; FD: its listening socket
     python warm_proofs.py relay ADDRESS   what stands for the child: hands its pipes to a fork, ends when that ends

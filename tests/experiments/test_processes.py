@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from depthprune import processes
 from depthprune.cli.main import app
 from depthprune.errors import UserError
-from tiny_models import tiny_checkpoint, words
+from depthprune.healing.base import Schedule, TrainingData
+from depthprune.healing.training import train
+from tiny_models import tiny_checkpoint, tiny_model, tiny_tokenizer, words
 
 ROWS = 96  # 64 and 32 after nothing is held out: a multiple of the batch, so that no process pads
 
@@ -31,15 +34,20 @@ def here(tmp_path_factory):
     return folder
 
 
-def carry_out(here, store, *more, count=2, start=()):
-    launch = ["-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone", "-m", "depthprune"]
-    command = [sys.executable, *(launch if count > 1 else ["-m", "depthprune"]), "run", str(here / "model"),
-               *("--task", "custom", "--dataset", str(here / "data"), "--text-columns", "text"),
-               *("--label-column", "label", "--learning-rate", "1e-3", "--epochs", "2", "--batch-size", "16"),
-               *("--precision", "float32", "--max-length", "16", "--store", str(store)),
-               *("--device", "cpu"), *more]  # fmt: skip
+def command(here, store, *more):
+    return ["run", str(here / "model"),
+            *("--task", "custom", "--dataset", str(here / "data"), "--text-columns", "text"),
+            *("--label-column", "label", "--learning-rate", "1e-3", "--epochs", "2", "--batch-size", "16"),
+            *("--precision", "float32", "--max-length", "16", "--store", str(store)),
+            *("--device", "cpu"), *more]  # fmt: skip
+
+
+def carry_out(here, store, *more):
+    """Run the command in two processes."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "depthprune"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=300)
+    words = [sys.executable, *launch, *command(here, store, *more)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=env, timeout=300)
 
 
 def records(store: Path):
@@ -59,8 +67,7 @@ def test_two_processes_learn_what_one_does_and_one_of_them_writes(here, tmp_path
     choice = ("--strategy", "top", "--count", "1", *more)
     two = carry_out(here, tmp_path / "two", *choice)
     assert two.returncode == 0, two.stderr
-    one = carry_out(here, tmp_path / "one", *choice, count=1)
-    assert one.returncode == 0, one.stderr
+    app(command(here, tmp_path / "one", *choice), standalone_mode=False)
     ours, theirs = records(tmp_path / "two"), records(tmp_path / "one")
     assert ours.keys() == theirs.keys() == {(), (2,)}
     for dropped, record in ours.items():
@@ -86,7 +93,16 @@ def test_layers_chosen_by_scores_dropped_one_by_one_and_then_what_is_stored(here
     assert again.returncode == 0 and again.stdout.count("stored before") == 2
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_by_name(here, tmp_path):
+def test_a_batch_that_two_processes_cannot_share_is_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    model, data = tiny_model("bert", "classification"), TrainingData(Dataset.from_dict({}), tiny_tokenizer())
+    with pytest.raises(UserError, match="2 processes cannot share a batch of 15; give a multiple"):
+        train(model, data, Schedule(batch_size=15))
+
+
+@pytest.mark.slow
+def test_a_command_whose_batch_cannot_be_shared_says_so_and_records_nothing(here, tmp_path):
     done = carry_out(here, tmp_path, "--strategy", "top", "--count", "1", "--batch-size", "15")
     assert done.returncode != 0 and "2 processes cannot share a batch of 15" in done.stderr
     assert not list(tmp_path.glob("*/record.json"))

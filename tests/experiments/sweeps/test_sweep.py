@@ -16,6 +16,7 @@ from depthprune.errors import UserError
 from depthprune.experiments.store.leases import LEASE_FILE, Watch, leased
 from depthprune.experiments.store.store import Store, readable_record
 from depthprune.experiments.sweeps.choices import stored_scorer
+from depthprune.experiments.sweeps.executors.base import Resources
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import combined, expand
 from depthprune.experiments.sweeps.grid import parse_sweep
@@ -93,37 +94,33 @@ def test_a_dry_run_takes_no_scores(here, tmp_path):
 
 def test_every_run_is_done_once_and_the_second_time_nothing_is_run(here, tmp_path):
     store = Store(tmp_path)
-    expansion = expand(grid(here, strategies=["top", "bottom"], counts=[1, 2]), scorer(tmp_path))
-    states = list(run_jobs(expansion, store, executor="local"))
-    assert Counter(state for _, state, _ in states) == {"done": 5}
+    expansion = expand(grid(here, strategies=["top", "bottom"], counts=[1]), scorer(tmp_path))
+    states = list(run_jobs(expansion, store, executor="local", resources=Resources(workers=2), profile=False))
+    assert Counter(state for _, state, _ in states) == {"done": 3}
     records = {d: readable_record(store.folder(d) / "record.json") for d in expansion.jobs}
     assert all(records.values())
     times = {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs}
-    assert len(list(run_jobs(expansion, store))) == 5
+    assert len(list(run_jobs(expansion, store))) == 3
     assert {d: (store.folder(d) / "record.json").stat().st_mtime_ns for d in expansion.jobs} == times
     remember(expansion, store)
     remember(expansion, store)
-    assert len(stored_rows(store)) == len(expansion.rows) == 5
-    assert len(tally(store).done) == 5
+    assert len(stored_rows(store)) == len(expansion.rows) == 3
+    assert len(tally(store).done) == 3
     (best,) = best_plans(list(records.values()))
     assert best.retention is not None
 
 
-def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(here, tmp_path):
-    store = Store(tmp_path / "runs")
-    expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path / "runs"))
-    rows = here / "rows.csv"
-    text = rows.read_text()
-    try:
-        rows.unlink()
-        states = {state for _, state, _ in run_jobs(expansion, store)}
-        assert states == {"failed"}
-    finally:
-        rows.write_text(text)
+def test_a_failed_run_is_kept_with_its_reason_and_tried_again_only_when_asked(here, tmp_path, one_by_one):
+    store, rows = Store(tmp_path / "runs"), tmp_path / "rows.csv"
+    shutil.copy(here / "rows.csv", rows)
+    expansion = expand(grid(here, dataset=str(rows), strategies=["top"], counts=[1]), scorer(store.root))
+    rows.unlink()
+    assert {state for _, state, _ in run_jobs(expansion, store)} == {"failed"}
+    shutil.copy(here / "rows.csv", rows)
     digest = next(iter(expansion.jobs))
     assert "rows.csv" in json.loads((store.folder(digest) / "failure.json").read_text())["traceback"]
     assert {state for _, state, _ in run_jobs(expansion, store)} == {"failed"}
-    assert {state for _, state, _ in run_jobs(expansion, store, retry_failed=True)} == {"done"}
+    assert {state for _, state, _ in run_jobs(expansion, store, retry_failed=True, profile=False)} == {"done"}
     assert not (store.folder(digest) / "failure.json").exists()
     assert tally(store, list(expansion.jobs)).failed == []
 
@@ -194,19 +191,19 @@ def test_a_model_of_which_nothing_can_be_dropped_is_left_out_and_the_others_run(
     assert any("flat" in note for note in expansion.skipped)
 
 
-def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path):
+def test_the_runs_of_a_machine_that_died_are_taken_up(here, tmp_path, one_by_one):
     store = Store(tmp_path)
     expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
     for digest in expansion.jobs:
         store.folder(digest).mkdir()
         content = {"owner": "somebody", "beat": 3, "host": "elsewhere", "pid": 1, "start": None}
         (store.folder(digest) / LEASE_FILE).write_text(json.dumps(content))
-    states = list(run_jobs(expansion, store, pause=0.2, dead_after=0.5))
+    states = list(run_jobs(expansion, store, pause=0.1, dead_after=0.3, profile=False))
     assert sorted(states) == sorted((digest, "done", "") for digest in expansion.jobs)
 
 
 @pytest.mark.parametrize("content", ["{", '{"something": "else"}', "another run's"])
-def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path, content):
+def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path, content, one_by_one):
     store = Store(tmp_path)
     expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
     full, pruned = expansion.jobs
@@ -216,7 +213,7 @@ def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path,
         (folder / "record.json").write_text(json.dumps(record) if content == "another run's" else content)
     before = (store.folder(pruned) / "record.json").read_bytes()
     assert estimate(expansion, store) is None, "what cannot be read stops nobody"
-    states = {digest: (state, line) for digest, state, line in run_jobs(expansion, store)}
+    states = {digest: (state, line) for digest, state, line in run_jobs(expansion, store, profile=False)}
     assert states[full] == ("done", "") and states[pruned][0] == "failed"
     assert str(store.folder(pruned) / "record.json") in states[pruned][1]
     assert (store.folder(pruned) / "record.json").read_bytes() == before
@@ -225,7 +222,7 @@ def test_a_record_that_is_none_is_named_and_the_other_runs_go_on(here, tmp_path,
 def test_a_full_disk_stops_the_sweep_and_is_no_failure_of_the_run(here, tmp_path, monkeypatch):
     store = Store(tmp_path)
     expansion = expand(grid(here, strategies=["top"], counts=[1]), scorer(tmp_path))
-    first, second = (Work(job, str(tmp_path), "cpu") for job in expansion.jobs.values())
+    first, second = (Work(job, str(tmp_path), "cpu", profile=False) for job in expansion.jobs.values())
     assert do(first)[1] == "done"
     replace = os.replace
 
@@ -266,34 +263,37 @@ def test_a_foreign_record_is_counted_and_left_alone(tmp_path):
     assert (tmp_path / "abc" / "record.json").read_text() == '{"something": "else"}'
 
 
-def _killed_at_random_moments(here, folder, kills, counts, seeds):
-    """Start the sweep again and again, kill all of it at a random moment, and let the last one finish."""
+def _killed(here, folder, moments, strategies, counts, seeds, last=()):
+    """Start the sweep again and again, kill all of it at some moment, and let the last one finish.
+
+    Args:
+        moments: for each of those that are killed, what waits for its moment, given the process and the store.
+        last: options of the command that finishes.
+    """
     spec = folder / "s.yaml"
     import yaml
 
     content = {
         "models": [str(here / "model")], "tasks": ["custom"], "dataset": str(here / "rows.csv"),
-        "text_columns": ["text"], "label_column": "label", "strategies": ["top", "bottom", "even-alternate"],
+        "text_columns": ["text"], "label_column": "label", "strategies": strategies,
         "counts": counts, "seeds": list(range(seeds)), "heal": {"num_epochs": 0.2}, "max_length": 16,
     }  # fmt: skip
     spec.write_text(yaml.safe_dump(content))
-    store = Store(folder / "runs")
+    store, written = Store(folder / "runs"), {}
     command = [sys.executable, "-m", "depthprune.cli.main", "sweep", str(spec), "--store", str(store.root)]
-    chance, written = random.Random(0), {}
-    for _ in range(kills):
+    command += ["--no-profile", "--workers", "2"]
+    for wait in moments:
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        deadline = time.monotonic() + chance.uniform(6, 20)
-        while time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.05)
+        wait(process, store)
         subprocess.run(["kill", "-9", "--", f"-{process.pid}"], check=False, stderr=subprocess.DEVNULL)
         process.wait()
         for file in store.root.glob("*/record.json"):
             stamp = file.stat().st_mtime_ns
             assert written.setdefault(file, stamp) == stamp, "a run that was done was run again"
             assert readable_record(file) is not None, "a record is whole or not there"
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, *last], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for file, stamp in written.items():
         assert file.stat().st_mtime_ns == stamp
@@ -301,13 +301,28 @@ def _killed_at_random_moments(here, folder, kills, counts, seeds):
     found = tally(store, asked)
     assert sorted(found.done) == sorted(asked) and not found.running and not found.waiting and not found.failed
     assert not list(store.root.glob(f"*/{LEASE_FILE}"))
-    return len(asked)
+    return len(asked), len(written)
 
 
 def test_a_sweep_that_is_killed_loses_at_most_what_was_in_flight(here, tmp_path):
-    assert _killed_at_random_moments(here, tmp_path, 1, [1], seeds=2) == 6
+    def first_record(process, store):
+        deadline = time.monotonic() + 120
+        while not list(store.root.glob("*/record.json")) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.01)
+
+    asked, before = _killed(here, tmp_path, [first_record], ["top", "bottom"], [1, 2], 1, last=("--workers", "1"))
+    assert asked == 5 and 1 <= before < 5
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_at_twenty_moments_ends_with_every_run_done_once(here, tmp_path):
-    assert _killed_at_random_moments(here, tmp_path, 20, [1, 2, 3], seeds=4) >= 20
+    chance = random.Random(0)
+
+    def some_seconds(process, store):
+        deadline = time.monotonic() + chance.uniform(6, 20)
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+
+    strategies = ["top", "bottom", "even-alternate"]
+    assert _killed(here, tmp_path, [some_seconds] * 20, strategies, [1, 2, 3], seeds=4)[0] >= 20

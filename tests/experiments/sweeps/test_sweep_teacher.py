@@ -12,8 +12,6 @@ from depthprune.experiments.store.leases import Watch, leased
 from depthprune.experiments.store.store import Store
 from depthprune.experiments.sweeps.auto import auto
 from depthprune.experiments.sweeps.choices import stored_scorer
-from depthprune.experiments.sweeps.executors.base import Outcome
-from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.expansion import expand
 from depthprune.experiments.sweeps.grid import parse_sweep
 from depthprune.experiments.sweeps.runner import check_jobs_memory, run_jobs
@@ -39,8 +37,8 @@ def here(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def in_this_process(monkeypatch):
-    """An executor and a method of other packages: runs one after the other here, and a head that is the teacher's."""
+def take_head(one_by_one):
+    """A method of another package: a head that is the teacher's."""
 
     @healer("take-head", needs_teacher=True)
     def take_head(model, data, options, *, schedule, seed, cut, teacher, on_step):
@@ -48,11 +46,6 @@ def in_this_process(monkeypatch):
         model.classifier.load_state_dict(teacher.model().classifier.state_dict())
         return Healed(model)
 
-    def one_by_one(do, items, resources):
-        for item in items:
-            yield Outcome(item, do(item))
-
-    monkeypatch.setitem(executors._parts, "local", one_by_one)
     yield
     registry._parts.pop("take-head")
 

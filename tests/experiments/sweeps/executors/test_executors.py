@@ -59,11 +59,11 @@ def test_workers_share_a_gpu_where_a_run_needs_a_part_of_it(monkeypatch):
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_worker_that_is_killed_loses_nothing(name, tmp_path):
-    items = [str(tmp_path / f"{i}") for i in range(4)]
+    items = [str(tmp_path / f"{i}") for i in range(4 if name == "local" else 2)]  # Ray takes seconds for each worker
     outcomes = list(registry.get(name)(die_once, items, Resources(workers=2, cpus=1)))
     assert sorted(outcome.item for outcome in outcomes) == items
     assert {outcome.result for outcome in outcomes} == {"done"}
-    assert len(list(tmp_path.iterdir())) == 4, "each item killed its worker once"
+    assert len(list(tmp_path.iterdir())) == len(items), "each item killed its worker once"
 
 
 @pytest.mark.parametrize("name", SOME)
