@@ -1,6 +1,7 @@
 """Every test runs offline, on one thread, with caches of its own."""
 
 import atexit
+import gc
 import importlib.util
 import os
 import shutil
@@ -18,7 +19,12 @@ os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="depthprune-tests-")  # nobody's
 os.environ["OMP_NUM_THREADS"] = "1"
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
-LONGEST = ("test_the_code_of_the_readme_runs",)
+LONGEST = (
+    "test_a_killed_command_leaves_nothing_that_looks_finished_and_the_next_one_succeeds",
+    "test_two_processes_learn_what_one_does_and_one_of_them_writes[more0]",
+    "test_a_sweep_that_is_killed_loses_at_most_what_was_in_flight",
+    "test_every_run_is_done_once_and_the_second_time_nothing_is_run",
+)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -31,6 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow") is not None:
             item.add_marker(pytest.mark.skip(reason="takes minutes: pytest -m slow"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave all that was imported out of garbage collections, of which each training makes a full one."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from depthprune.cli.listing import strategies_table
+from depthprune.tasks import stdlib_docstrings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+(CODE,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -21,13 +23,24 @@ def test_the_table_of_strategies_is_fresh():
     assert between.strip() == strategies_table(), "run `depthprune list --markdown` and paste it"
 
 
-def test_the_code_of_the_readme_runs(minilm, tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-
-    said = run_python(["-c", code], tmp_path)
-
+def check_what_the_code_says(said: str) -> None:
     assert "4 layers left" in said
     assert re.search(r"0\.\d{3} against 0\.\d{3}; checkpoint in runs/[0-9a-f]{12}/model", said)
+
+
+def test_the_code_of_the_readme_runs_on_a_tenth_of_its_rows(minilm, tmp_path, monkeypatch, capsys):
+    for name in "TRAIN_PER_LABEL", "VALIDATION_PER_LABEL":
+        monkeypatch.setattr(stdlib_docstrings, name, getattr(stdlib_docstrings, name) // 10)
+    monkeypatch.chdir(tmp_path)
+
+    exec(compile(CODE, "README.md", "exec"), {})
+
+    check_what_the_code_says(capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_the_code_of_the_readme_runs(minilm, tmp_path):
+    check_what_the_code_says(run_python(["-c", CODE], tmp_path))
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)

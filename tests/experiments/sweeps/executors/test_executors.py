@@ -91,9 +91,11 @@ def start(function: str, places: list[Path], tmp_path, executor="local") -> tupl
         f"    list(registry.get({executor!r})({function}, {[str(place) for place in places]!r}, resources))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], *sys.path])}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # one that is ignored would be inherited
     parent = subprocess.Popen(
         [sys.executable, str(script)], stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
+    signal.signal(signal.SIGINT, before)
     return parent, [int(wait_for(lambda place=place: place.read_text())) for place in places]
 
 
