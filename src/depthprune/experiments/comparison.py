@@ -12,6 +12,7 @@ from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
 from depthprune.experiments.store.kept_checkpoints import hand_over
 from depthprune.experiments.store.store import DEFAULT_STORE, Store
+from depthprune.experiments.transfer_set import with_unlabelled
 from depthprune.healing.execution.reporting import check_reporters
 from depthprune.healing.recipe import resolve
 from depthprune.loading import model_class
@@ -84,7 +85,7 @@ def compare(
         threshold: with a score on the cosine, instead of `count`: layers whose mean cosine is above it go.
         protect: with a score: layers that stay, such as `"0,-1"`.
         options: where the task's data lies, and its columns.
-        heal: epochs, learning rate, batch size, steps; the paper's example by default.
+        heal: epochs, learning rate, batch size, steps, where rows without labels are; the paper's example by default.
         teacher: a fine-tuned model, for recipes that need one. If None, the model itself as it is, where it has a
             trained head for the task, and else the full model's own run.
         max_length: tokens to which an example is cut.
@@ -120,7 +121,7 @@ def compare(
     plan = None if by_data else plan_layers(depth, strategy=strategy, count=count, layers=layers, keep=keep)
     device = resolve_device(device)
     processes.begin(device)
-    data = load_task(task, options)
+    data, heal = with_unlabelled(load_task(task, options), heal)
     order = None if plan is None else removal_order(plan, strategy)
     if plan is None:
         chosen = None

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
@@ -37,6 +38,20 @@ def load_model(source: ModelSource, identity: str, task: Task, seed: int, device
         _loaded[key] = (model, fresh)
     model, fresh = _loaded[key]
     return copy.deepcopy(model).to(device), fresh
+
+
+def load_to_cut(
+    source: ModelSource, spec: RunSpec, task: Task, device: str, *, trained: Path | None
+) -> tuple[Any, list[str]]:
+    """Load the model that a run cuts, and the names of its fresh tensors.
+
+    Args:
+        trained: the checkpoint of the training for all plans, where there is one; else the model is as it was given.
+    """
+    if trained is None:
+        return load_model(source, spec.model, task, spec.seed, device)
+    whole = locate(trained, trust_remote_code=source.trust_remote_code)
+    return load_model(whole, whole.identity, task, spec.seed, device)
 
 
 class FullModel:

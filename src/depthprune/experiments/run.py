@@ -14,13 +14,14 @@ from depthprune.evaluation.measurement import Measurement, primary_of
 from depthprune.experiments.environment import run_environment
 from depthprune.experiments.measured import Measuring, device_name
 from depthprune.experiments.memory import check_memory, training_bytes
-from depthprune.experiments.models import load_model, teacher_of
+from depthprune.experiments.models import load_to_cut, teacher_of
 from depthprune.experiments.saving import save_run
 from depthprune.experiments.specification import shared_training, stack_depth
 from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint, keep, keep_for_teaching
 from depthprune.experiments.store.predictions import Predictions, write_predictions
 from depthprune.experiments.store.store import LOGS, TRAINING, Store
-from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
+from depthprune.experiments.transfer_set import training_rows
+from depthprune.healing.base import Cut, Healed, HealReport, Teacher, TrainingData
 from depthprune.healing.execution.place import Place
 from depthprune.healing.execution.progress import TrainingProgress
 from depthprune.healing.recipe import heal, resolve, together
@@ -28,10 +29,10 @@ from depthprune.healing.steps import remaining
 from depthprune.loading import check_positions, load_tokenizer
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress
-from depthprune.sources import ModelSource, locate
+from depthprune.sources import ModelSource
 from depthprune.specs import Execution, RunSpec
 from depthprune.strategies import same_choice
-from depthprune.tasks import Task, TaskData
+from depthprune.tasks import TaskData
 from depthprune.tasks.heads import fit_to_head
 
 Progress = Callable[[str, int, int], None]
@@ -89,7 +90,8 @@ def run(
 
     Args:
         source: the model; `spec.model` is its identity.
-        data: the task's rows; `spec.evaluation.data` is their fingerprint.
+        data: the task's rows; `spec.evaluation.data` is their fingerprint. Those that
+            `spec.heal.unlabelled` names are with them.
         spec: what the run is, the layers to drop among it.
         device: `cpu` or `cuda`.
         save: keep the checkpoint in the store. A stored run without one, there or where it was moved, is run again.
@@ -215,11 +217,12 @@ def _stages(
     on_progress("tokenising", 0, 1)
     tokenizer = load_tokenizer(source)
     encoded = evaluation_of(data.task).encode(data, tokenizer, spec.evaluation.max_length)
+    rows = training_rows(data, spec, encoded["train"], tokenizer, on_progress)
     on_progress("loading the model", 0, 1)
     set_seed(spec.seed)  # before loading: a fresh head is random
     whole = training.whole
-    model, fresh = _loaded(source, spec, data.task, whole, measuring.device)
-    check_positions(model, max(max(rows["length"]) for rows in encoded.values()), source.name)
+    model, fresh = load_to_cut(source, spec, data.task, measuring.device, trained=whole.model if whole else None)
+    check_positions(model, max(max(each["length"]) for each in (rows.rows, *encoded.values())), source.name)
     profile = precision = None
     if processes.is_first():  # before training, which changes neither speed nor sizes
         profile = measuring.profile(model, plan, spec, data.task, encoded, tokenizer, on_progress)
@@ -229,10 +232,11 @@ def _stages(
 
     told, measured = TrainingProgress(on_progress, "training"), merit_on_rows(tokenizer, data.task)
     how = {"execution": training.execution, "place": training.place, "on_log": told.log}
+    how |= {"num_unlabelled": rows.num_unlabelled}
     recipe = resolve(spec.heal, precision=precision.precision)
     healed = heal(
         model,
-        TrainingData(encoded["train"], tokenizer, on_progress, measured, **how),
+        TrainingData(rows.rows, tokenizer, on_progress, measured, **how),
         recipe if whole is None else remaining(recipe),
         cut=Cut(plan, spec.drop.order),
         seed=spec.seed,
@@ -250,9 +254,7 @@ def _stages(
             {prefix: {"expected": expected, "predicted": predicted}}
         ),
     )
-    took = _reported(together(trainings))
-    took |= {"trainings": [_reported(each) for each in trainings]} if len(trainings) > 1 else {}
-    took |= {"trained_in": whole.digest} if whole is not None else {}
+    took = _took(trainings, whole) | dict(rows.counts)
     baseline = majority_baseline(data)
     outcome = {
         "status": "done",
@@ -263,17 +265,13 @@ def _stages(
         "profile": profile,
         "heal": {**took, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *balance_note(data, baseline), *_warnings(spec, fresh, trainings), *healed.notes],
+        "notes": [*data.notes, *balance_note(data, baseline), *rows.notes, *_notes(spec, fresh, healed)],
     }
     return model, outcome, predictions
 
 
-def _loaded(source: ModelSource, spec: RunSpec, task: Task, whole: Result | None, device: str) -> tuple[Any, list[str]]:
-    """Load the model that is cut, and the names of its fresh tensors: as given, or trained once for all plans."""
-    if whole is None or whole.model is None:
-        return load_model(source, spec.model, task, spec.seed, device)
-    trained = locate(whole.model, trust_remote_code=source.trust_remote_code)
-    return load_model(trained, trained.identity, task, spec.seed, device)
+def _notes(spec: RunSpec, fresh: list[str], healed: Healed) -> list[str]:
+    return [*_warnings(spec, fresh, healed.trainings), *healed.notes]
 
 
 def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:
@@ -293,6 +291,12 @@ def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) 
         f"nothing was trained, and '{fresh[0]}' is random, which the model does not bring for this task: its scores "
         "mean nothing; give a fine-tuned model, or more than 0 epochs"
     ]
+
+
+def _took(trainings: Sequence[HealReport], whole: Result | None) -> dict[str, Any]:
+    took = _reported(together(trainings))
+    took |= {"trainings": [_reported(each) for each in trainings]} if len(trainings) > 1 else {}
+    return took | ({"trained_in": whole.digest} if whole is not None else {})
 
 
 def _reported(training: HealReport) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def shared_training(spec: RunSpec) -> RunSpec | None:
     recipe = resolve(spec.heal)
     length = shared_length(recipe)
     taught = any(step.healer.needs_teacher for step in recipe[:length])
-    teacher = spec.heal.teacher if taught else ""
-    heal = replace(spec.heal, steps=spec.heal.steps[:length], teacher=teacher)
+    heal = replace(spec.heal, steps=spec.heal.steps[:length], teacher=spec.heal.teacher if taught else "")
+    if not any(step.healer.teacher_loss for step in recipe[:length]):
+        heal = replace(heal, unlabelled=(), unlabelled_rows=0)
     whole = replace(spec, drop=DropSpec(), heal=heal)
     return whole if length and whole != spec else None

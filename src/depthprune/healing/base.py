@@ -6,7 +6,7 @@ is called stay as they are. With the same seed it does the same on the CPU. No t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depthprune.errors import PlanError
@@ -45,6 +45,8 @@ class TrainingData:
         execution: how trainings are carried out.
         on_log: called with each point of a training's history.
         place: where trainings keep what outlives them; None for nowhere.
+        num_unlabelled: how many of the rows, the last ones, have no label: what stands in `labels` there means nothing.
+            Only a method with a `teacher_loss` gets such rows (`Healer`).
     """
 
     rows: "Dataset"
@@ -54,6 +56,12 @@ class TrainingData:
     execution: Execution = field(default_factory=Execution)
     on_log: Callable[[Point], None] = no_log
     place: Place | None = None
+    num_unlabelled: int = 0
+
+    def labelled_rows(self) -> "TrainingData":
+        """Return the same without the rows that have no label."""
+        labelled = range(len(self.rows) - self.num_unlabelled)
+        return replace(self, rows=self.rows.select(labelled), num_unlabelled=0) if self.num_unlabelled else self
 
     @property
     def labelled(self) -> bool:
@@ -195,6 +203,8 @@ class Healer:
         unlabelled: whether rows without labels do.
         drops: whether it drops the layers itself. A recipe without such a step drops them all before its first.
         one_by_one: whether they go one by one, so that their order is part of the run.
+        teacher_loss: whether its loss is, or has, a part for which the teacher's answers are enough, so that it learns
+            from rows without labels beside labelled ones.
     """
 
     name: str
@@ -205,6 +215,7 @@ class Healer:
     drops: bool = False
     one_by_one: bool = False
     unlabelled: bool = False
+    teacher_loss: bool = False
 
     @property
     def summary(self) -> str:
@@ -267,11 +278,13 @@ def healer(
     drops: bool = False,
     one_by_one: bool = False,
     unlabelled: bool = False,
+    teacher_loss: bool = False,
 ) -> Callable[[Method], Method]:
     """Register a healing method; the function itself is returned unchanged."""
 
     def register(function: Method) -> Method:
-        registry.add(name, Healer(name, function, options, paper, needs_teacher, drops, one_by_one, unlabelled))
+        about = (options, paper, needs_teacher, drops, one_by_one, unlabelled, teacher_loss)
+        registry.add(name, Healer(name, function, *about))
         return function
 
     return register

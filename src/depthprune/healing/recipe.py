@@ -36,6 +36,8 @@ from depthprune.specs.options import options_of, read_value
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+UNLABELLED = ("unlabelled", "unlabelled_rows")  # entries of a recipe about rows without labels
+
 
 def parse_recipe(value: str | Iterable[str | Step | Mapping[str, Any]]) -> tuple[Step, ...]:
     """Return the steps of a recipe that is given as text, or as a list of texts, steps and mappings.
@@ -88,6 +90,20 @@ def read_recipe(
     return kind(**read)
 
 
+def read_beside(own: Mapping[str, Any], shared: Mapping[str, Any]) -> HealSpec:
+    """Return a recipe from its own plain values, and from those that hold for all recipes which do not say them.
+
+    Unlabelled rows that are named for all hold for the recipes that learn from a teacher's answers, and for no others.
+
+    Raises:
+        UserError: see `read_recipe` and `resolve`.
+    """
+    plain = {name: value for name, value in {**shared, **own}.items() if name not in UNLABELLED}
+    if not any(step.healer.teacher_loss for step in resolve(read_recipe(plain))):
+        shared = {name: value for name, value in shared.items() if name not in UNLABELLED}
+    return read_recipe({**shared, **own})
+
+
 def as_recorded(heal: HealSpec) -> HealSpec:
     """Return a recipe as a run's spec has it: one that is written as the step `finetune` is plain fine-tuning.
 
@@ -113,6 +129,11 @@ def resolve(heal: HealSpec, *, precision: str | None = None) -> tuple[PlannedSte
     planned = [_planned(step, whole) for step in steps]
     if heal.teacher and not any(step.healer.needs_teacher for step in planned):
         raise UserError("the recipe names a teacher, and none of its steps needs one; leave the teacher out")
+    if heal.unlabelled and not any(step.healer.teacher_loss for step in planned):
+        raise UserError(
+            "the recipe names unlabelled rows, and none of its steps learns from a teacher's answers to them; leave "
+            "them out, or give a recipe that does, such as logit-kd"
+        )
     dropping = [step.healer.name for step in planned if step.healer.drops]
     if again := [name for name in dropping[1:] if name != "drop"]:
         raise UserError(

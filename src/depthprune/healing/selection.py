@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def split_rows(rows: Dataset, fraction: float, seed: int) -> tuple[Dataset, Dataset]:
+def split_rows(rows: Dataset, fraction: float, seed: int, num_unlabelled: int = 0) -> tuple[Dataset, Dataset]:
     """Return the rows to train on and those that are held out, both in their order.
+
+    Args:
+        fraction: of the labelled rows, that is held out.
+        num_unlabelled: how many of the rows, the last ones, have no label; all of these are trained on.
 
     Raises:
         UserError: there are too few rows for both.
     """
-    held = round(len(rows) * fraction)
-    if not 0 < held < len(rows):
+    labelled = len(rows) - num_unlabelled
+    held = round(labelled * fraction)
+    if not 0 < held < labelled:
         raise UserError(
-            f"a validation_fraction of {fraction:g} of {len(rows)} training rows holds out {held}; give another one"
+            f"a validation_fraction of {fraction:g} of {labelled} training rows holds out {held}; give another one"
         )
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
-    return rows.select(sorted(order[held:])), rows.select(sorted(order[:held]))
+    order = torch.randperm(labelled, generator=torch.Generator().manual_seed(seed)).tolist()
+    return rows.select([*sorted(order[held:]), *range(labelled, len(rows))]), rows.select(sorted(order[:held]))
 
 
 class BestEpoch(TrainerCallback):

@@ -38,7 +38,7 @@ def run_steps(
             raise UserError(f"'{name}' needs a teacher, the full model; give one")
         healed = step.healer.function(
             model,
-            data,
+            data if step.healer.teacher_loss else data.labelled_rows(),
             step.options,
             schedule=step.schedule,
             seed=seed,

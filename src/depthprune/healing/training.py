@@ -228,7 +228,7 @@ def _best_epoch(
         raise UserError("there is no metric to choose an epoch by; leave --validation-fraction out")
     if processes.uses_fsdp():
         raise UserError("an epoch cannot be chosen while FSDP shards the model; leave --validation-fraction out")
-    rows, held_out = split_rows(data.rows, schedule.validation_fraction, seed)
+    rows, held_out = split_rows(data.rows, schedule.validation_fraction, seed, data.num_unlabelled)
     last = max((step for step, _ in events), default=0)
     look = lambda trained: measure(trained, held_out)  # noqa: E731
     return rows, BestEpoch(model, look, schedule.patience, last, history.scored)

@@ -24,6 +24,7 @@ COMMON = ("num_epochs", "learning_rate", "batch_size")  # in the text of every r
 SHOWN = ("num_epochs", "learning_rate")  # in every command
 KNOWN = ("model", "evaluation", "drop", "heal", "seed")  # parts of a spec
 DIGITS = 6  # hex digits of a fingerprint, to distinguish two of them
+STANDS_FOR = {"teacher": "TEACHER", "unlabelled": ("UNLABELLED",)}  # what a spec has by content
 DEFAULTS = {item.name: item.default for item in fields(EvalSpec) if item.default is not MISSING}
 
 
@@ -42,7 +43,12 @@ def _unusual(heal: HealSpec) -> Iterator[tuple[str, str]]:
     for name, item in options_of(HealSpec).items():
         value = getattr(heal, name)
         if name not in COMMON and value != item.default:
-            yield item.flag.removeprefix("--").replace("-", " "), "" if value is True else as_text(value)
+            shown = _short(value) if name == "unlabelled" else value
+            yield item.flag.removeprefix("--").replace("-", " "), "" if value is True else as_text(shown)
+
+
+def _short(fingerprints: Sequence[str]) -> tuple[str, ...]:
+    return tuple(each.removeprefix("sha256:")[:DIGITS] for each in fingerprints)
 
 
 def evaluation_words(spec: Mapping[str, Any], *, several_data: bool) -> str:
@@ -109,7 +115,7 @@ def _options(heal: HealSpec, max_length: int) -> str:
     recipe = options_of(HealSpec)
     words = [word for name in SHOWN for word in (recipe[name].flag, as_text(getattr(heal, name)))]
     for name, item in recipe.items():
-        value = "TEACHER" if name == "teacher" and heal.teacher else getattr(heal, name)
+        value = STANDS_FOR.get(name) if name in STANDS_FOR and getattr(heal, name) else getattr(heal, name)
         words += item.words(value) if name not in SHOWN else ()
     words += options_of(EvalSpec)["max_length"].words(max_length)
     return " ".join(map(shlex.quote, words))

@@ -120,7 +120,8 @@ class HealSpec(Schedule):
 
     `steps` says the recipe step by step (`healing.recipe`), in place of the other entries here. `teacher` is the model
     by content, as in a run's spec, that methods imitate which need a teacher; the full model if empty, fine-tuned on
-    the task here unless it is `fine_tuned` already.
+    the task here unless it is `fine_tuned` already. `unlabelled` says where rows without labels are; in a run's spec
+    it is the content of each, `sha256:…`.
     """
 
     epochs_before: float = option(
@@ -191,6 +192,20 @@ class HealSpec(Schedule):
         choices=HEADS,
         later=True,
     )
+    unlabelled: tuple[str, ...] = option(
+        (),
+        "Files, data sets or GLUE tasks with rows for which the teacher's answers alone count, beside the task's own; "
+        "for recipes such as logit-kd.",
+        for_full=False,
+        later=True,
+    )
+    unlabelled_rows: int = option(
+        0,
+        "Of each of --unlabelled at most so many rows, drawn by the seed; all if 0.",
+        minimum=0,
+        for_full=False,
+        later=True,
+    )
 
     @property
     def trains(self) -> bool:
@@ -226,6 +241,8 @@ class HealSpec(Schedule):
             raise UserError(
                 "a model that is fine_tuned is the teacher itself, and another is given; give one of the two"
             )
+        if self.unlabelled_rows and not self.unlabelled:
+            raise UserError("unlabelled_rows bounds the rows of unlabelled, and there are none; give unlabelled")
         if self.steps and (instead := [name for name in AS_STEPS if getattr(self, name)]):
             raise UserError(f"{instead[0]} and steps exclude each other; write it as a step: {AS_STEPS[instead[0]]}")
 

@@ -148,6 +148,23 @@ class Task:
 
 
 @dataclass(frozen=True)
+class UnlabelledRows:
+    """Rows without labels beside those of a task, to which a teacher gives the answers (`tasks.data.unlabelled`).
+
+    Args:
+        names: of the sources that they come from.
+        rows: of each source, in the task's text columns, without those that were left out.
+        fingerprints: `sha256:…` over all rows of each source.
+        left_out: why rows were left out → how many.
+    """
+
+    names: tuple[str, ...]
+    rows: tuple["Dataset", ...]
+    fingerprints: tuple[str, ...]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
 class TaskData:
     """A task with its rows.
 
@@ -156,12 +173,14 @@ class TaskData:
         splits: `train` and every split of `task.eval_splits`, each with the task's columns.
         notes: what the user should know about how the data was read, a sentence each.
         options: what it was asked for with.
+        unlabelled: rows without labels, for recipes that name them; no part of the fingerprint.
     """
 
     task: Task
     splits: dict[str, "Dataset"]
     notes: tuple[str, ...] = ()
     options: TaskOptions | None = None
+    unlabelled: UnlabelledRows | None = None
 
     @cached_property
     def fingerprint(self) -> str:

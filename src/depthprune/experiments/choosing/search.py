@@ -155,7 +155,12 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
     if objective == "embedding" and prepared.pooling != ("mean",):
         settings["pooling"] = list(prepared.pooling)
     if objective == "finetuned":
-        later = ("steps", "teacher")  # older traces, which do not have them, can still be resumed
+        later = (
+            "steps",
+            "teacher",
+            "unlabelled",
+            "unlabelled_rows",
+        )  # older traces, which do not have them, can still be resumed
         settings["heal"] = {name: v for name, v in asdict(options.heal).items() if v or name not in later}
     return {
         "model": prepared.source.identity,

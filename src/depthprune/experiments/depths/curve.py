@@ -23,6 +23,7 @@ from depthprune.experiments.run import Progress, Result, run
 from depthprune.experiments.specification import make_spec, shared_training, stack_depth, teacher_run
 from depthprune.experiments.store.kept_checkpoints import hand_over, moved_to
 from depthprune.experiments.store.store import DEFAULT_STORE, Store
+from depthprune.experiments.transfer_set import with_unlabelled
 from depthprune.healing.execution.reporting import check_reporters
 from depthprune.output import check_target
 from depthprune.quiet import no_progress, quietly
@@ -118,7 +119,8 @@ def train_once(
     heal, smallest = with_depths(heal, asked, depth)
     device = resolve_device(device)
     processes.begin(device)
-    data, order = load_task(task, options), None
+    data, heal = with_unlabelled(load_task(task, options), heal)
+    order = None
     if not says_order(heal):
         choice = Choice(strategy or DEFAULT_STRATEGY, depth - smallest, protect=protect)
         where = {"max_length": max_length, "store": Path(store), "device": device, "on_progress": on_progress}

@@ -115,6 +115,8 @@ def heal(
     recipe = recipe or UNLABELLED
     recipe = recipe if recipe.steps else replace(recipe, steps=UNLABELLED.steps)
     steps, output = resolve(recipe), Path(output)
+    if recipe.unlabelled:
+        raise UserError("unlabelled rows beside a task's own go with depthprune run; give texts alone as data")
     check_target(output)
     check_reporters(execution.report_to)
     device = resolve_device(device)

@@ -27,6 +27,7 @@ class Job:
         depth: layers of its stack.
         options: where the task's data lies.
         teacher: where the model is that `spec.heal.teacher` names; empty where it names none.
+        unlabelled: where the rows are that `spec.heal.unlabelled` names.
         stamps: of the files of the model and of the teacher when they were hashed; where they have others, as on
             another machine, they are hashed again.
     """
@@ -39,6 +40,7 @@ class Job:
     trust_remote_code: bool = False
     teacher: str = ""
     stamps: tuple[str, str] = ("", "")
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def plan(self) -> LayerPlan:
@@ -110,16 +112,19 @@ def expand(
         UserError: a model or a task that cannot be read, or nothing that was asked for is possible.
     """
     from depthprune.experiments.specification import make_spec, stack_depth, teacher_run
+    from depthprune.experiments.transfer_set import with_unlabelled
 
     found = Expansion()
     loaded = {task: load(task, spec.options) for task in spec.tasks}
+    read = {(task, recipe): with_unlabelled(data, heal)[1]
+            for task, data in loaded.items() for recipe, heal in spec.heal.items()}  # fmt: skip
     trust = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
     teachers = {model: find(model, **trust) for known in spec.teachers.values() for model in known.values()}
 
     def add(model: str, source: ModelSource, data: TaskData, cell: Cell, depth: int) -> None:
         for seed in spec.seeds:
-            for recipe, heal in spec.heal.items():
-                teacher = spec.teacher_of(recipe, data.task.name)
+            for recipe in spec.heal:
+                heal, teacher = read[data.task.name, recipe], spec.teacher_of(recipe, data.task.name)
                 if teacher is not None:
                     heal = replace(heal, teacher=teachers[teacher].identity)
                 run = make_spec(
@@ -129,7 +134,9 @@ def expand(
                 if digest not in found.jobs:
                     named = teacher or "" if run.heal.teacher else ""
                     stamps = (source.stamps, teachers[named].stamps if named else "")
-                    found.jobs[digest] = Job(run, model, depth, spec.options, **trust, teacher=named, stamps=stamps)
+                    beside = spec.heal[recipe].unlabelled if run.heal.unlabelled else ()
+                    more = {"teacher": named, "stamps": stamps, "unlabelled": beside}
+                    found.jobs[digest] = Job(run, model, depth, spec.options, **trust, **more)
                 name = spec.names.get(model, source.title)
                 row = Row(name, data.task.name, cell.strategy, cell.plan.count, seed, recipe, digest)
                 if row not in found.rows:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from depthprune.errors import UserError
-from depthprune.healing.recipe import read_recipe, resolve
+from depthprune.healing.recipe import read_beside, resolve
 from depthprune.registry import unknown
 from depthprune.specs import EvalSpec, HealSpec, RunSpec
 from depthprune.specs.options import options_of
@@ -267,7 +267,7 @@ def _recipes(value: Any, defaults: Mapping[str, Any]) -> tuple[dict[str, HealSpe
         if name in found:
             raise UserError(f"two recipes are named '{name}'; give each a name of its own")
         given = _teacher(recipe.pop("teacher", None))
-        heal = read_recipe({k: v for k, v in defaults.items() if k != "teacher"} | recipe)
+        heal = read_beside(recipe, {k: v for k, v in defaults.items() if k != "teacher"})
         taught = any(step.healer.needs_teacher for step in resolve(heal))
         if given and not taught:
             raise UserError(f"the recipe '{name}' names a teacher, and none of its steps needs one; leave it out")
@@ -276,6 +276,8 @@ def _recipes(value: Any, defaults: Mapping[str, Any]) -> tuple[dict[str, HealSpe
         found[name] = heal
     if of_all and not teachers:
         raise UserError("a teacher is named, and no recipe has a step that needs one; leave it out")
+    if defaults.get("unlabelled") and not any(heal.unlabelled for heal in found.values()):
+        raise UserError("unlabelled rows are named, and no recipe learns from a teacher's answers; leave them out")
     return found, teachers
 
 

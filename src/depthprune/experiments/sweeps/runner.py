@@ -27,7 +27,7 @@ from depthprune.healing.recipe import resolve
 from depthprune.plan import LayerPlan
 from depthprune.result_file import replace_json
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import Execution, run_spec_of
+from depthprune.specs import Execution, HealSpec, run_spec_of
 from depthprune.tasks import TaskData, load_task
 
 DONE, FAILED, BUSY = "done", "failed", "busy"
@@ -120,6 +120,7 @@ def _failed_teacher(store: Store, job: Job) -> str | None:
 def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     from depthprune.devices import resolve_device
     from depthprune.experiments.run import run
+    from depthprune.experiments.transfer_set import with_unlabelled
     from depthprune.quiet import quiet_libraries
 
     quiet_libraries()
@@ -127,9 +128,10 @@ def _run(work: Work, store: Store, digest: str) -> tuple[str, str, str]:
     source, teacher = _located(job, job.model, job.spec.model, job.stamps[0]), None
     if job.teacher:
         teacher = _located(job, job.teacher, job.spec.heal.teacher, job.stamps[1])
-    key = (job.spec.evaluation.task, job.options)
+    key = (job.spec.evaluation.task, job.options, job.unlabelled)
     if key not in _data:
-        _data[key] = load_task(job.spec.evaluation.task, job.options)
+        data = load_task(job.spec.evaluation.task, job.options)
+        _data[key] = with_unlabelled(data, HealSpec(unlabelled=job.unlabelled))[0]
     _check_unchanged(job, source, teacher, _data[key])
     how: dict[str, Any] = {
         "store": store,
@@ -160,6 +162,8 @@ def _check_unchanged(job: Job, source: ModelSource, teacher: ModelSource | None,
     if data.fingerprint != job.spec.evaluation.data:
         where = f" in '{job.options.dataset}'" if job.options.dataset else ""
         changed.append(f"the rows of the task '{data.task.name}'{where}")
+    if data.unlabelled is not None and data.unlabelled.fingerprints != job.spec.heal.unlabelled:
+        changed.append(f"the unlabelled rows of {', '.join(map(repr, job.unlabelled))}")
     if changed:
         raise UserError(
             f"{' and '.join(changed)} changed after the sweep was planned; put back what was there, or start the sweep "

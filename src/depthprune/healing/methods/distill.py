@@ -60,7 +60,9 @@ class DistillOptions:
         return self.alpha < 1
 
 
-@healer("distill", options=DistillOptions, needs_teacher=True, paper="https://arxiv.org/abs/1503.02531")
+@healer(
+    "distill", options=DistillOptions, needs_teacher=True, teacher_loss=True, paper="https://arxiv.org/abs/1503.02531"
+)
 def distill(
     model: "PreTrainedModel",
     data: TrainingData,
@@ -73,6 +75,9 @@ def distill(
     on_step: OnStep | None = None,
 ) -> Healed:
     """Train on the full model's logits, and on its hidden states if asked to, beside the labels.
+
+    Rows that have no label count in all parts of the loss but that of the labels, which is the mean over the labelled
+    rows of a batch, times their share of it (`teaching.losses.labels_loss`).
 
     The teacher's answers to the rows are computed once, where they are read more than once, and count as training time.
     The student has dropout, the teacher has none.
@@ -117,7 +122,8 @@ def distill(
     with scratch_folder("teacher") as folder, showing_attention(model, full, wanted=attention):
         said, how = outputs_of(full, data, wanted, folder, read_once=schedule.num_epochs <= 1)
         asked = time.perf_counter() - started
-        loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options)
+        labelled = len(data.rows) - data.num_unlabelled if data.num_unlabelled else None
+        loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options, num_labelled=labelled)
         numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
         rank = options.lora_rank
         trained = adapters(model, rank=rank, alpha=2.0 * rank, dropout=0.0, targets=(), seed=seed)

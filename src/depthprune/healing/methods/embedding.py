@@ -42,6 +42,7 @@ class EmbeddingOptions:
     paper="https://arxiv.org/abs/2004.09813",
     needs_teacher=True,
     unlabelled=True,
+    teacher_loss=True,
 )
 def embedding(
     model: "PreTrainedModel",

@@ -11,6 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def labels_loss(student_BC: Tensor, labels_B: Tensor, labelled_B: Tensor) -> Tensor:
+    """Return the loss of the labels of a batch in which not every row has one.
+
+    It is the mean over the labelled rows times their share of the batch: their sum over B, so that each labelled row
+    counts as much as in a batch whose rows all have a label, and parts of a batch add up. Of classes the cross-entropy,
+    of a regression the squared error, as the models of transformers compute it.
+
+    Args:
+        student_BC: its logits.
+        labels_B: class numbers, or amounts; of rows without a label anything.
+        labelled_B: true for rows with a label; 0 is returned where there is none.
+    """
+    said_NC, labels_N = student_BC.float()[labelled_B], labels_B[labelled_B]
+    if student_BC.shape[-1] == 1:
+        total = F.mse_loss(said_NC.squeeze(-1), labels_N.float(), reduction="sum")
+    else:
+        total = F.cross_entropy(said_NC, labels_N, reduction="sum")
+    return total / len(labels_B)
+
+
 def logits_loss(student_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
     """Return how far the student's answers are from the teacher's (Hinton et al., 2015).
 

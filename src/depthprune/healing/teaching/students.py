@@ -13,7 +13,7 @@ from torch import Tensor
 
 from depthprune.errors import UserError
 from depthprune.healing.base import Cut
-from depthprune.healing.teaching.losses import attention_loss, logits_loss, states_loss
+from depthprune.healing.teaching.losses import attention_loss, labels_loss, logits_loss, states_loss
 from depthprune.healing.teaching.outputs import Outputs, Wanted, outputs_asked
 from depthprune.plan import LayerPlan
 from depthprune.surgery import drop_layers
@@ -91,7 +91,9 @@ def showing_attention(*models: "PreTrainedModel", wanted: bool) -> Iterator[None
                 model.set_attn_implementation(known)
 
 
-def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], options: Any) -> "Loss":
+def distillation_loss(
+    teacher: Outputs, wanted: Wanted, states: Sequence[int], options: Any, *, num_labelled: int | None = None
+) -> "Loss":
     """Return the loss of a batch for `healing.training.train`.
 
     Args:
@@ -99,6 +101,7 @@ def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], o
         wanted: what it was asked for.
         states: the student's states, each for one of `wanted.states`.
         options: the weights; see `methods.distill.DistillOptions`.
+        num_labelled: rows from this number on have no label; None where all have one.
     """
 
     def loss(model: Any, batch: dict[str, Tensor]) -> Tensor:
@@ -106,11 +109,15 @@ def distillation_loss(teacher: Outputs, wanted: Wanted, states: Sequence[int], o
         labels_B = batch.pop("labels", None)
         said = teacher(rows_B, batch)
         assert said.logits_BC is not None, "they are wanted"
-        given = {**batch, "labels": labels_B} if options.alpha < 1 else batch
+        given = {**batch, "labels": labels_B} if options.alpha < 1 and num_labelled is None else batch
         answer = model(**given, **outputs_asked(states, wanted.attentions))
         total = options.alpha * logits_loss(answer.logits, said.logits_BC, options.temperature)
         if options.alpha < 1:
-            total = total + (1 - options.alpha) * answer.loss
+            hard = answer.loss
+            if num_labelled is not None:
+                assert labels_B is not None, "some rows have labels"
+                hard = labels_loss(answer.logits, labels_B, rows_B < num_labelled)
+            total = total + (1 - options.alpha) * hard
         if said.states_SND is not None:
             states_SND = wanted.picked(answer.hidden_states, batch, states)
             total = total + options.beta * states_loss(states_SND, said.states_SND, normalise=options.normalise)

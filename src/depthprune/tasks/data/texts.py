@@ -94,8 +94,14 @@ def text_columns(rows: Any, data: str, said: tuple[str, ...] = ()) -> tuple[str,
             if column not in rows.column_names:
                 raise LoadError(f"'{data}' has no column '{column}'; it has {known}")
         return said
-    texts = [name for name, kind in rows.features.items() if getattr(kind, "dtype", None) in ("string", "large_string")]
+    texts = string_columns(rows)
     if "text" in texts or len(texts) == 1:
         return ("text" if "text" in texts else texts[0],)
     known = ", ".join(map(repr, rows.column_names))
     raise LoadError(f"name the column of '{data}' has the text: --text-columns; it has {known}")
+
+
+def string_columns(rows: Any) -> tuple[str, ...]:
+    """Return the columns that hold text."""
+    kinds = {name: getattr(kind, "dtype", None) for name, kind in rows.features.items()}
+    return tuple(name for name, kind in kinds.items() if kind in ("string", "large_string"))
