@@ -25,6 +25,8 @@ NEEDED = {
     "teacher": {"steps": "distill"},
     "freeze_dropped": {"epochs_before": 1},
     "patience": {"validation_fraction": 0.1},
+    "unlabelled": {"steps": "distill"},
+    "unlabelled_rows": {"steps": "distill", "unlabelled": "rows.csv"},
 }
 TEXTS = {
     "steps": "two-step",
@@ -129,7 +131,8 @@ def test_how_a_training_is_carried_out_is_an_option_of_every_command_that_trains
 def test_the_command_that_repeats_a_run_gives_the_same_recipe():
     schedule = {name: item.read(other(item)) for name, item in options_of(Schedule).items()}
     heal = HealSpec(**schedule, freeze_layers=(0, 2), freeze_embeddings=True, epochs_before=1.5)
-    for recipe in heal, HealSpec(), HealSpec(steps=parse_recipe("freeze(layers=0-1)+two-step"), teacher="TEACHER"):
+    for recipe in heal, HealSpec(), HealSpec(steps=parse_recipe("freeze(layers=0-1)+two-step"), teacher="TEACHER",
+                                            unlabelled=("UNLABELLED",), unlabelled_rows=9):  # fmt: skip
         (again,), _ = recipes_of_a_command(HealSpec, *shlex.split(_options(recipe, EvalSpec.max_length)))
         assert again == recipe
 

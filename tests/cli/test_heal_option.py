@@ -53,10 +53,31 @@ def test_a_loss_is_said_beside_the_steps_and_recorded_and_how_it_was_trained_is_
         (("--heal", "finetune", "--epochs-before", 1), "epochs_before and steps exclude each other"),
         (("--heal", "merge+compensate", "--epochs", 0), "leaves none for 'compensate'; give one of the two"),
         (("--teacher", "model"), "none of its steps needs one; leave the teacher out"),
+        (
+            ("--unlabelled", "stsb"),
+            "none of its steps learns from a teacher's answers to them; leave them out, or give",
+        ),
+        (("--heal", "theseus", "--unlabelled", "stsb"), "none of its steps learns from a teacher's answers"),
+        (("--heal", "logit-kd", "--unlabelled-rows", 5), "bounds the rows of unlabelled, and there are none; give"),
+        (
+            ("--heal", "logit-kd", "--unlabelled", "stbs"),
+            "GLUE task is named 'stbs'; did you mean 'stsb'? (known: cola",
+        ),
+        (("--heal", "logit-kd", "--unlabelled", "no/rows.csv"), "no file, folder or GLUE task is named 'no/rows.csv'"),
+        (
+            ("--heal", "logit-kd", "--unlabelled", "pairs.tsv"),
+            "'pairs.tsv' has the text columns 'one' and 'two', and a row of 'custom' is one text, the text column",
+        ),
+        (
+            ("--heal", "logit-kd", "--unlabelled", "same.txt"),
+            "no unlabelled row is left of 'same.txt' (rows of the training: 1); give texts that are not the rows of",
+        ),
     ],
 )
 def test_a_recipe_that_cannot_be_is_one_line_and_nothing_is_left_behind(more, message, command, rows_csv, tmp_path):
     tiny_checkpoint(tmp_path / "model", num_layers=3)
+    (tmp_path / "pairs.tsv").write_text("one\ttwo\nba\tbe\n")
+    (tmp_path / "same.txt").write_text(f"{rows_csv.read_text().splitlines()[1].partition(',')[0].upper()}\n\n")
     answer = command("run", "model", *DATA, "--dataset", rows_csv, "--layers", "2", *more)
     assert answer.status == 2 and message in " ".join(answer.err.split()), answer
     assert not list(tmp_path.glob("runs/*"))

@@ -40,7 +40,8 @@ OTHER_ENTRIES = {
     "steps": ({}, (Step("finetune"), Step("finetune"))),
 }
 REPAIRS = {"compensate", "linear-patch", "merge"}  # change the very layers that stay
-ELSEWHERE = {"teacher", "fine_tuned", "head"}  # tests/experiments/test_teacher.py, test_pooled_head.py
+# tests/experiments/test_teacher.py, test_pooled_head.py, test_transfer_set.py
+ELSEWHERE = {"teacher", "fine_tuned", "head", "unlabelled", "unlabelled_rows"}
 # Another value of every option of every method, in a recipe that ends in a training, and the options it needs.
 OTHER_OPTIONS = {
     "distill": {

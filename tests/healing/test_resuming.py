@@ -35,6 +35,7 @@ def healed(
     said: list[str] | None = None,
     about=None,
     resume: bool = True,
+    unlabelled: int = 0,
     **options,
 ) -> tuple[Healed, list[int]]:
     """Heal a tiny model; returns what came of it, and the steps that were made.
@@ -49,7 +50,7 @@ def healed(
         if len(steps) == stop_at:
             raise KeyboardInterrupt
 
-    rows = data()
+    rows = data(unlabelled=unlabelled)
     looks = [0.2, 0.5, 0.3, 0.1]
 
     def measure(model, held_out):  # the same at each look, after a resume too
@@ -62,6 +63,7 @@ def healed(
         execution=Execution(resume=resume),
         place=place,
         on_progress=lambda stage, done, total: said.append(stage) if said is not None else None,
+        num_unlabelled=rows.num_unlabelled,
     )
     planned = resolve(dataclasses.replace(BASE, steps=parse_recipe(recipe), **options))
     cut = Cut(LayerPlan(3, (0, 2)))
@@ -93,6 +95,11 @@ def same(one: Healed, other: Healed) -> None:
         ("lora", {}, (5,)),
         ("gradual", {"num_epochs": 1.0}, (6, 10)),
         ("theseus", {"num_epochs": 2.0}, (6, 13)),
+        (
+            "distill(beta=1)+finetune",
+            {"unlabelled": 16, "validation_fraction": 0.25, "accumulation": 2, "similar_lengths": True},
+            (7, 19),
+        ),
         ("embedding", {}, (7,)),
         ("adaptive-layers(depths=1-2, alpha=0.5)", {"accumulation": 2}, (6,)),
         ("layerdrop(rate=0.4)", {"accumulation": 2}, (6,)),

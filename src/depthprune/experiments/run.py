@@ -21,7 +21,7 @@ from depthprune.experiments.store.kept_checkpoints import MOVED_FILE, checkpoint
 from depthprune.experiments.store.predictions import Predictions, write_predictions
 from depthprune.experiments.store.store import LOGS, TRAINING, Store
 from depthprune.experiments.transfer_set import training_rows
-from depthprune.healing.base import Cut, Healed, HealReport, Teacher, TrainingData
+from depthprune.healing.base import Cut, HealReport, Teacher, TrainingData
 from depthprune.healing.execution.place import Place
 from depthprune.healing.execution.progress import TrainingProgress
 from depthprune.healing.recipe import heal, resolve, together
@@ -90,8 +90,7 @@ def run(
 
     Args:
         source: the model; `spec.model` is its identity.
-        data: the task's rows; `spec.evaluation.data` is their fingerprint. Those that
-            `spec.heal.unlabelled` names are with them.
+        data: the task's rows, whose fingerprint is `spec.evaluation.data`, and those that `spec.heal.unlabelled` names.
         spec: what the run is, the layers to drop among it.
         device: `cpu` or `cuda`.
         save: keep the checkpoint in the store. A stored run without one, there or where it was moved, is run again.
@@ -265,13 +264,10 @@ def _stages(
         "profile": profile,
         "heal": {**took, "precision_decided": precision.decided, "precision_seconds": precision.seconds},
         "fresh_tensors": fresh,
-        "notes": [*data.notes, *balance_note(data, baseline), *rows.notes, *_notes(spec, fresh, healed)],
+        "notes": [*data.notes, *balance_note(data, baseline), *rows.notes, *_warnings(spec, fresh, trainings)],
     }
+    outcome["notes"] += healed.notes
     return model, outcome, predictions
-
-
-def _notes(spec: RunSpec, fresh: list[str], healed: Healed) -> list[str]:
-    return [*_warnings(spec, fresh, healed.trainings), *healed.notes]
 
 
 def _warnings(spec: RunSpec, fresh: list[str], trainings: Sequence[HealReport]) -> list[str]:

@@ -83,9 +83,9 @@ def training_rows(
     labels = [math.nan if task.regression else IGNORED] * len(encoded)
     encoded = encoded.remove_columns("labels").add_column("labels", labels)  # pyright: ignore[reportCallIssue]
     rows = concatenate_datasets([labelled, encoded.select_columns(labelled.column_names).cast(labelled.features)])
-    left = ", ".join(f"{number:,} {reason}" for reason, number in given.left_out.items() if number)
+    left = ", ".join(f"{reason}: {number:,}" for reason, number in given.left_out.items() if number)
     note = f"{len(labelled):,} labelled rows, and {len(encoded):,} without labels from {', '.join(given.names)}"
-    note += f"; left out of these: {left}" if left else ""
+    note += f"; left out: {left}" if left else ""
     on_progress(note, 0, 1)
     counts = {"labelled": len(labelled), "unlabelled": len(encoded), "left_out": given.left_out}
     return TrainingRows(rows, len(encoded), (note,), {"rows": counts})

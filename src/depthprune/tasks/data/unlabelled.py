@@ -87,7 +87,7 @@ def transfer_set(data: TaskData, sources: Mapping[str, Sequence[Texts]]) -> Unla
         table = zip(*kept, strict=True) if kept else ((),) * len(columns)
         found.setdefault(fingerprint, (name, Dataset.from_dict(dict(zip(columns, map(list, table), strict=True)))))
     if not any(len(rows) for _, rows in found.values()):
-        why = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items() if number) or "no text"
+        why = ", ".join(f"{reason}: {number:,}" for reason, number in left_out.items() if number) or "no text"
         raise UserError(
             f"no unlabelled row is left of {' and '.join(map(repr, sources))} ({why}); give texts that are not the "
             f"rows of '{data.task.name}'"
