@@ -7,12 +7,16 @@ import pytest
 from depthprune.errors import UserError
 from depthprune.experiments.comparison import compare
 from depthprune.experiments.depths.curve import train_once
+from depthprune.experiments.specification import make_spec
 from depthprune.experiments.sweeps.executors.base import Outcome
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.sweep import sweep
+from depthprune.experiments.transfer_set import with_unlabelled
 from depthprune.healing.recipe import parse_recipe
+from depthprune.plan import LayerPlan
+from depthprune.sources import locate
 from depthprune.specs import HealSpec
-from depthprune.tasks import TaskOptions
+from depthprune.tasks import TaskOptions, load_task
 from tiny_models import tiny_checkpoint, words
 
 QUICK = {"num_epochs": 2.0, "batch_size": 8, "learning_rate": 1e-3, "precision": "float32"}
@@ -122,8 +126,10 @@ def test_an_entry_of_a_sweep_holds_for_the_recipes_that_learn_from_a_teacher(her
         "few": 8,
     }
     assert len({row.digest for row in done.rows if not row.count}) == 1
-    by_command = compare(str(here / "model"), "custom", layers="2", heal=heal(here), save=False, **how(here, tmp_path))
-    assert by_command.pruned.stored and by_command.full.stored, "the command names the same run"
+    data, recipe = with_unlabelled(load_task("custom", how(here, tmp_path)["options"]), heal(here))
+    source, plan = locate(str(here / "model")), LayerPlan(3, (2,))
+    spec = make_spec(source, data, plan, heal=recipe, max_length=16, seed=1)
+    assert spec.to_dict() == rows["all"]["spec"], "the command names the same run"
     with pytest.raises(UserError, match="unlabelled rows are named, and no recipe learns from a teacher's answers"):
         sweep({**grid, "heal": ["finetune"]}, store=tmp_path)
 
