@@ -45,6 +45,8 @@ OTHER_VALUES = {
     "heal.accumulation": 4,
     "heal.fine_tuned": True,
     "heal.head": "mean",
+    "heal.unlabelled": ("sha256:22",),
+    "heal.unlabelled_rows": 12000,
     "drop.order": (2, 1),
 }
 

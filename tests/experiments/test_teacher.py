@@ -128,7 +128,8 @@ def test_a_model_that_is_fine_tuned_already_is_scored_as_it_is_and_teaches(class
     more = {"options": options_of(classifier), "max_length": 16, "store": tmp_path / "runs", "device": "cpu"}
     found = compare(str(classifier / "model"), "custom", layers="1", heal=heal, profile=False, **more)
     assert found.full.score == 1 and found.full.outcome["heal"]["steps"] == 0 and found.full.model is None
-    assert found.full.record["spec"]["heal"] == {**HealSpec(num_epochs=0).__dict__, "steps": [], "freeze_layers": []}
+    lists = {"steps": [], "freeze_layers": [], "unlabelled": []}
+    assert found.full.record["spec"]["heal"] == {**HealSpec(num_epochs=0).__dict__, **lists}
     assert found.pruned.record["spec"]["heal"]["fine_tuned"] and found.pruned.outcome["heal"]["steps"] == 8
     assert any("as it was given" in note for note in found.pruned.outcome["notes"])
     assert len(list((tmp_path / "runs").glob("*/record.json"))) == 2

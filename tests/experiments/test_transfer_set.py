@@ -8,12 +8,15 @@ from depthprune.errors import UserError
 from depthprune.experiments.comparison import compare
 from depthprune.experiments.depths.curve import train_once
 from depthprune.experiments.specification import make_spec
+from depthprune.experiments.store.store import Store
+from depthprune.experiments.sweeps.auto import plans_for
 from depthprune.experiments.sweeps.executors.base import Outcome
 from depthprune.experiments.sweeps.executors.base import registry as executors
 from depthprune.experiments.sweeps.sweep import sweep
 from depthprune.experiments.transfer_set import with_unlabelled
 from depthprune.healing.recipe import parse_recipe
 from depthprune.plan import LayerPlan
+from depthprune.quiet import no_progress
 from depthprune.sources import locate
 from depthprune.specs import HealSpec
 from depthprune.tasks import TaskOptions, load_task
@@ -38,7 +41,7 @@ def here(tmp_path_factory):
 
 def heal(here, recipe: str = "logit-kd", **more) -> HealSpec:
     given = {"unlabelled": (str(here / "more.txt"),), **more}
-    return HealSpec(**QUICK, steps=parse_recipe(recipe), **given)  # pyright: ignore[reportArgumentType]
+    return HealSpec(**{**QUICK, "steps": parse_recipe(recipe), **given})  # pyright: ignore[reportArgumentType]
 
 
 def how(here, store, label: str = "label") -> dict:
@@ -132,6 +135,16 @@ def test_an_entry_of_a_sweep_holds_for_the_recipes_that_learn_from_a_teacher(her
     assert spec.to_dict() == rows["all"]["spec"], "the command names the same run"
     with pytest.raises(UserError, match="unlabelled rows are named, and no recipe learns from a teacher's answers"):
         sweep({**grid, "heal": ["finetune"]}, store=tmp_path)
+
+
+def test_auto_gives_them_to_every_cut_and_not_to_the_full_model(here, tmp_path):
+    more = how(here, Store(tmp_path)) | {"allow_pickle": False, "trust_remote_code": False, "on_progress": no_progress}
+    del more["profile"]
+    model = str(here / "model")
+    found = plans_for(model, "custom", strategies=["top"], heal=heal(here, steps=()), teacher=None, **more)
+    jobs = sorted(found.jobs.values(), key=lambda job: job.plan.count)
+    assert [len(job.spec.heal.unlabelled) for job in jobs] == [0, 1, 1] and jobs[2].spec.heal.steps
+    assert [job.unlabelled for job in jobs] == [(), *[(str(here / "more.txt"),)] * 2]
 
 
 def test_healing_a_checkpoint_that_was_cut_says_that_it_takes_none(here, tmp_path):

@@ -43,9 +43,8 @@ def test_the_loss_of_labels_is_their_mean_times_the_share_of_labelled_rows():
     numbers = torch.tensor([0.5, 1, float("nan"), 2, float("nan")])
     squared = ((logits[[0, 1, 3], 0] - numbers[[0, 1, 3]]) ** 2).sum() / 5
     assert torch.allclose(labels_loss(logits[:, :1], numbers, ~numbers.isnan()), squared)
-    parts = [labels_loss(logits[part], labels[part], mine[part]) for part in ([0, 3], [1, 4])]
-    together = [labels_loss(logits[[0, 3, 1, 4]], labels[[0, 3, 1, 4]], mine[[0, 3, 1, 4]])]
-    assert torch.allclose(sum(parts) / 2, *together), "parts of a batch add up"
+    one, other, both = (labels_loss(logits[at], labels[at], mine[at]) for at in ([0, 3], [1, 4], [0, 3, 1, 4]))
+    assert torch.allclose((one + other) / 2, both), "parts of a batch add up"
     nothing = labels_loss(logits, labels, ~mine & mine)
     nothing.backward()
     assert nothing == 0 and logits.grad is not None and not logits.grad.any()
