@@ -318,3 +318,17 @@ def test_a_bypass_of_two_stacks_needs_a_stack_that_exists():
     for stack, message in ((None, "several stacks"), ("encodr", "no stack 'encodr'; did you mean 'encoder'")):
         with pytest.raises(PlanError, match=message), bypassed(model, (1,), stack=stack):
             pass
+
+
+def test_a_deeper_model_has_its_tensors_listed_no_more_often(monkeypatch):
+    """Listing takes milliseconds for each layer: once for each tensor it would be seconds for a large model."""
+
+    def listings(depth: int) -> int:
+        model, listed = tiny_model("bert", depth=depth), []
+        right = transformers.BertModel.state_dict
+        with monkeypatch.context() as patch:
+            patch.setattr(transformers.BertModel, "state_dict", lambda *a, **k: listed.append(1) or right(*a, **k))
+            drop_layers(model, [1])
+        return len(listed)
+
+    assert 0 < listings(3) == listings(6)

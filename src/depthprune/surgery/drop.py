@@ -55,7 +55,7 @@ def drop_layers(model: Model, plan: LayerPlan | Iterable[int] | Mapping[str, Lay
 def _cut(model: PreTrainedModel, plans: ModulePlans) -> None:
     """Apply plans to a model, in place."""
     checked = check_drop(type(model), model.config, pruned_config(model.config, plans, type(model)), plans)
-    sized = {name: part for name in tensor_shapes(model) if (part := _part(model, name, plans)) is not None}
+    parts = {name: kept_part(name, shape, plans) for name, shape in tensor_shapes(model).items()}
     owned_by_first = _owned_by_first(model, plans)
     for stack, stack_plan in plans.items():
         for path in stack.paths:
@@ -63,8 +63,9 @@ def _cut(model: PreTrainedModel, plans: ModulePlans) -> None:
     for path, module in owned_by_first.items():
         parent, _, name = path.rpartition(".")
         model.get_submodule(parent).add_module(name, module)
-    for name, part in sized.items():
-        _shrink(model, name, part)
+    for name, part in parts.items():
+        if part is not None:
+            _shrink(model, name, part)
     for setting in checked.settings:
         setattr(model.get_submodule(setting.path), setting.attribute, setting.value)
     _set_configs(model, checked.model)
@@ -83,10 +84,6 @@ def _check_untouched(model: PreTrainedModel) -> None:
             f"the model is not what its configuration builds ('{odd[0]}' differs); merge adapters and undo other "
             "changes to its modules before dropping layers"
         )
-
-
-def _part(model: nn.Module, name: str, plans: ModulePlans) -> Kept | None:
-    return kept_part(name, tuple(model.state_dict()[name].shape), plans)
 
 
 def _owned_by_first(model: nn.Module, plans: ModulePlans) -> dict[str, nn.Module]:
