@@ -1,7 +1,7 @@
 """A server that speaks as much of the Hub's HTTP interface as loading models and data sets takes.
 
-It serves folders: `models/OWNER/NAME` and `datasets/OWNER/NAME` under a root, each at one commit. The library's own client
-reads from it where `HF_ENDPOINT` is its address.
+It serves folders: `models/OWNER/NAME` and `datasets/OWNER/NAME` under a root, each at one commit. The library's own
+client reads from it where `HF_ENDPOINT` is its address.
 """
 
 import hashlib
