@@ -229,8 +229,6 @@ def _best_epoch(
     if processes.uses_fsdp():
         raise UserError("an epoch cannot be chosen while FSDP shards the model; leave --validation-fraction out")
     rows, held_out = split_rows(data.rows, schedule.validation_fraction, seed, data.num_unlabelled)
-    # What measures knows nothing of the numbers of rows, which a loss of one's own may read.
-    held_out = held_out.remove_columns([name for name in ("row",) if name in held_out.column_names])
     last = max((step for step, _ in events), default=0)
     look = lambda trained: measure(trained, held_out)  # noqa: E731
     return rows, BestEpoch(model, look, schedule.patience, last, history.scored)

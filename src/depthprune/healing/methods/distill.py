@@ -96,7 +96,7 @@ def distill(
         UserError: the teacher is for other inputs or outputs, rows lack labels, or the disk has not enough room.
     """
     from depthprune.healing.adapters import adapters
-    from depthprune.healing.teaching.outputs import Wanted, outputs_of
+    from depthprune.healing.teaching.outputs import Wanted, numbered_rows, outputs_of
     from depthprune.healing.teaching.students import check_pair, distillation_loss, showing_attention
     from depthprune.healing.training import train
     from depthprune.scratch import scratch_folder
@@ -124,7 +124,7 @@ def distill(
         asked = time.perf_counter() - started
         labelled = len(data.rows) - data.num_unlabelled if data.num_unlabelled else None
         loss = distillation_loss(said, wanted, tuple(state for state, _ in pairs), options, num_labelled=labelled)
-        numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
+        numbered = numbered_rows(data)
         rank = options.lora_rank
         trained = adapters(model, rank=rank, alpha=2.0 * rank, dropout=0.0, targets=(), seed=seed)
         with trained if rank else nullcontext():

@@ -74,6 +74,7 @@ def embedding(
             disk has not enough room.
     """
     from depthprune.healing.teaching.embeddings import check_embeddings, embedding_loss, taught_states
+    from depthprune.healing.teaching.outputs import numbered_rows
     from depthprune.healing.training import decided, train
     from depthprune.scratch import scratch_folder
 
@@ -89,7 +90,7 @@ def embedding(
     check_embeddings(model, full)
     started = time.perf_counter()
     with scratch_folder("teacher") as folder:
-        numbered = replace(data, rows=data.rows.add_column("row", list(range(len(data.rows)))))
+        numbered = numbered_rows(data)
         loss = partial(embedding_loss, **asdict(options), pooling=teacher.pooling)
         schedule = decided(schedule, model, numbered, loss(taught_states(full, data, folder)[0]))
         taught, how = taught_states(full, data, folder, precision=schedule.precision, read_once=once)

@@ -8,7 +8,7 @@ sequence, or one a real token, in the order of the padded batch without its padd
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,14 @@ def outputs_asked(states: Sequence[int], attentions: Sequence[int]) -> dict[str,
     """Return what a model is called with for its hidden states and attentions; nothing where none are wanted."""
     names = {"output_hidden_states": bool(states), "output_attentions": bool(attentions)}
     return {name: True for name, wanted in names.items() if wanted}
+
+
+def numbered_rows(data: TrainingData) -> TrainingData:
+    """Return the same with the number of each row in a column `row`, which models and `measure` do not get."""
+    measure, rows = data.measure, data.rows.add_column("row", list(range(len(data.rows))))
+    if measure is None:
+        return replace(data, rows=rows)
+    return replace(data, rows=rows, measure=lambda model, some: measure(model, some.remove_columns("row")))
 
 
 def outputs_of(
