@@ -1,6 +1,7 @@
 """Searches on models: states that are used again change nothing but the work."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import time
@@ -107,13 +108,24 @@ def test_the_fine_tuned_score_is_searched_and_no_plan_is_trained_twice(shared_da
     records = sorted((tmp_path / "runs").glob("*/record.json"))
     assert len(records) == 4 and found.trials == 4, "the full model and one plan for each layer"
     times = [record.stat().st_mtime_ns for record in records]
-    assert search_layers(model, "greedy", data, options).plans == found.plans
+    trace = tmp_path / "trace.jsonl"
+    assert search_layers(model, "greedy", data, options, trace=trace).plans == found.plans
     assert [record.stat().st_mtime_ns for record in records] == times
+
+    first, *rest = trace.read_text().splitlines(keepends=True)
+    header = json.loads(first)
+    assert header["settings"]["heal"]["num_epochs"] == 0.1 and "head" not in header["settings"]["heal"]
+    whole = dataclasses.asdict(HealSpec(0.1))  # as an earlier version wrote it, before there were rows without labels
+    header["settings"]["heal"] = {name: value for name, value in whole.items() if name != "unlabelled"}
+    trace.write_text("".join([json.dumps(header, sort_keys=True) + "\n", *rest]))
+    known = trace.read_text()
+    assert search_layers(model, "greedy", data, options, trace=trace).plans == found.plans
+    assert trace.read_text() == known
+    with pytest.raises(UserError, match="another search"):
+        search_layers(model, "greedy", data, dataclasses.replace(options, heal=HealSpec(0.2)), trace=trace)
 
 
 def test_a_search_is_a_file_that_is_read_again(decoder, text, tmp_path):
-    import json
-
     trace = tmp_path / "t.jsonl"
     found = search_layers(decoder, "greedy", sample(text), SearchOptions((1, 2)), trace=trace)
     (tmp_path / "f.json").write_text(json.dumps(found.to_dict()))

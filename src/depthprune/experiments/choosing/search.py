@@ -1,8 +1,9 @@
 """Search for the layers of a model to drop: load it, take a sample, open the objective, search."""
 
+import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from depthprune.experiments.environment import environment
 from depthprune.plan import LayerPlan
 from depthprune.quiet import no_progress, quietly
 from depthprune.sources import ModelSource, locate
-from depthprune.specs import HealSpec
+from depthprune.specs import HealSpec, canonical_json, heal_of
 from depthprune.strategies.evaluator import Evaluator, read_trace
 from depthprune.strategies.scored import parse_protected
 from depthprune.strategies.search_result import SearchResult
@@ -111,7 +112,7 @@ def search_layers(
     from depthprune.experiments.choosing import objectives
 
     objective = objectives.choose_objective(prepared, options.objective)
-    header = _header(prepared, method, objective.name, space, options)
+    header = _as_recorded(_header(prepared, method, objective.name, space, options), trace)
     started = time.perf_counter()
 
     def look(opened: Any) -> tuple[dict[int, LayerPlan], Evaluator]:
@@ -155,13 +156,7 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
     if objective == "embedding" and prepared.pooling != ("mean",):
         settings["pooling"] = list(prepared.pooling)
     if objective == "finetuned":
-        later = (
-            "steps",
-            "teacher",
-            "unlabelled",
-            "unlabelled_rows",
-        )  # older traces, which do not have them, can still be resumed
-        settings["heal"] = {name: v for name, v in asdict(options.heal).items() if v or name not in later}
+        settings["heal"] = json.loads(canonical_json(options.heal))
     return {
         "model": prepared.source.identity,
         "stack": prepared.stack.name,
@@ -171,3 +166,16 @@ def _header(prepared: Prepared, method: str, objective: str, space: Space, optio
         "batch_size": prepared.engine.batch_size,
         "settings": settings,
     }
+
+
+def _as_recorded(header: dict[str, Any], trace: Path | None) -> dict[str, Any]:
+    """Return a header as a trace of this search has it, in which an earlier version wrote the recipe in full."""
+    try:
+        with (trace or Path()).open(encoding="utf-8") as lines:
+            found = json.loads(lines.readline())
+        heal = heal_of(found["settings"]["heal"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError):
+        return header
+    found.pop("format", None)
+    settings = found["settings"] | {"heal": json.loads(canonical_json(heal))}
+    return found if found | {"settings": settings} == header else header
